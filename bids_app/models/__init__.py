@@ -1,0 +1,1 @@
+"""Model folders: what a model is, where it is found, how it is checked."""

@@ -1,0 +1,1 @@
+"""How the open model is made: labels, synthetic images, training, export."""
