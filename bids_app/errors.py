@@ -1,0 +1,49 @@
+"""One exception for each exit code; each carries one clear line that says what to do."""
+
+from __future__ import annotations
+
+
+class BrainstemError(Exception):
+    """Base of every error that is the user's to mend.
+
+    Attributes
+    ----------
+    exit_code : int
+        Status with which a command ends when this error ends it.
+    """
+
+    exit_code = 1
+
+
+class ImageError(BrainstemError):
+    """One image cannot be used or failed; the others go on."""
+
+
+class UsageError(BrainstemError):
+    """The command line asks for something that cannot be done."""
+
+    exit_code = 2
+
+
+class NoScanError(BrainstemError):
+    """No T1w image, or no result at the group level, matches the request."""
+
+    exit_code = 3
+
+
+class DatasetError(BrainstemError):
+    """The input is no valid BIDS dataset."""
+
+    exit_code = 4
+
+
+class ModelError(BrainstemError):
+    """A model is missing, damaged, or not the one its manifest names."""
+
+    exit_code = 5
+
+
+class OutputError(BrainstemError):
+    """The output folder cannot be written, or belongs to another source dataset."""
+
+    exit_code = 6
