@@ -1,0 +1,185 @@
+"""Writing files so that nothing is ever half written, and so that runs do not cross.
+
+A file is written beside its place under a temporary name, flushed to disk and renamed. The
+temporary name carries the host, process and run that own it; a later run removes what it finds
+of owners that are gone. A lock on an output is held by the kernel for the process, so that it
+ends with the process, however that ends.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import re
+import secrets
+import socket
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bids_app.errors import OutputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+_TEMPORARY = re.compile(r"^\..+\.(?P<host>[A-Za-z0-9-]+)_(?P<pid>\d+)_[0-9a-f]{8}\.tmp$")
+
+
+@cache
+def run_token() -> str:
+    """Eight hexadecimal digits, drawn once for this process."""
+    return secrets.token_hex(4)
+
+
+@cache
+def _host() -> str:
+    # A process number means something only within its namespace: two containers on one
+    # machine may share the host name and number their processes alike.
+    try:
+        namespace = os.readlink("/proc/self/ns/pid")
+    except OSError:
+        namespace = ""
+    return re.sub(r"[^A-Za-z0-9]+", "-", f"{socket.gethostname()}-{namespace}").strip("-")
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write a file so that it is there whole or not at all, also after a power cut.
+
+    Parameters
+    ----------
+    path : Path
+        Where the file is to stand; folders above it are made.
+    data : bytes
+        Its whole content.
+
+    Raises
+    ------
+    OutputError
+        It cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{_host()}_{os.getpid()}_{run_token()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with temporary.open("wb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise OutputError(
+            f"{path}: cannot be written ({error.strerror}). Check the space and the permissions "
+            "of the output folder, then run the same command again."
+        ) from None
+
+
+def write_if_changed(path: Path, data: bytes) -> None:
+    """Write a file that all runs share, but leave it alone where it already says the same."""
+    try:
+        if path.read_bytes() == data:
+            return
+    except OSError:
+        pass
+    write_atomic(path, data)
+
+
+def remove(paths: Iterable[Path]) -> None:
+    """Remove files that may be there."""
+    for path in paths:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise OutputError(f"{path}: cannot be removed ({error.strerror}).") from None
+
+
+def clean(folders: Iterable[Path]) -> None:
+    """Remove temporary files and locks whose owners are gone.
+
+    Parameters
+    ----------
+    folders : iterable of Path
+        Looked through without their subfolders; those that do not exist are passed over.
+    """
+    for folder in folders:
+        if not folder.is_dir():
+            continue
+        for path in folder.glob(".*.tmp"):
+            if (owner := _TEMPORARY.match(path.name)) and _gone(owner["host"], int(owner["pid"])):
+                path.unlink(missing_ok=True)
+        for path in folder.glob(".*.lock"):
+            with lock(path):
+                pass  # taking and releasing a lock that nobody holds removes its file
+
+
+def _gone(host: str, pid: int) -> bool:
+    if host != _host():
+        return False  # another machine's processes cannot be seen from here
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False
+
+
+@contextmanager
+def lock(path: Path) -> Iterator[bool]:
+    """Hold a lock for a ``with`` block, without waiting for it.
+
+    Parameters
+    ----------
+    path : Path
+        Lock file; made if need be and removed at the end.
+
+    Yields
+    ------
+    bool
+        Whether the lock was had. False: another process holds it. On a file system without
+        locks it is always had, and two runs at once may do the same work twice.
+    """
+    stream = _acquire(path)
+    try:
+        yield stream is not None
+    finally:
+        if stream is not None:
+            path.unlink(missing_ok=True)
+            os.close(stream)
+
+
+def _acquire(path: Path) -> int | None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        while True:
+            stream = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                    os.close(stream)
+                    return None
+                # ENOSYS, ENOTSUP, ENOLCK: a file system without locks
+            # The owner before may have removed the file between our opening and locking it.
+            try:
+                if os.path.samestat(os.fstat(stream), path.stat()):
+                    return stream
+            except FileNotFoundError:
+                pass
+            os.close(stream)
+    except OSError as error:
+        raise OutputError(f"{path.parent}: cannot be written ({error.strerror}).") from None
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        pass  # some network file systems do not sync folders
+    finally:
+        os.close(descriptor)

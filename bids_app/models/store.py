@@ -1,0 +1,325 @@
+"""Model folders: found by name or path, described by a manifest, checked before they are used.
+
+A model is a folder with a manifest, ``model.toml``::
+
+    name = "open"                # what the user types
+    label = "open1"              # seg-<label> in file names, alphanumeric
+    version = "1.0.0"
+    engine = "cascade"           # cascade, nnunet or mdgru
+    averaging = "softmax"        # or logits
+    mode = "v2"                  # nnU-Net version whose inference is followed
+    licence = "CC-BY-4.0"
+    citation = "..."
+    doi = ""
+
+    [labels]                     # label value = name of the region
+    1 = "midbrain"
+
+    [[files]]                    # every file that may be read
+    path = "locator/plans.json"
+    bytes = 1234
+    sha256 = "..."
+
+Nothing in a model folder is loaded before its size and SHA-256 match the manifest, and a file
+that the manifest does not list is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tomllib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from bids_app.errors import ModelError
+
+PACKAGED = Path(__file__).parent
+REGISTRY = PACKAGED / "registry.toml"
+MANIFEST = "model.toml"
+ENGINES = ("cascade", "nnunet", "mdgru")
+AVERAGING = ("softmax", "logits")
+MODES = ("v1", "v2")
+
+
+@dataclass(frozen=True)
+class Region:
+    """One label of a label map.
+
+    Attributes
+    ----------
+    index : int
+        Value in the label map.
+    name, abbreviation : str
+        As written to tables.
+    color : str
+        ``#RRGGBB``.
+    freesurfer : int or None
+        Code in FreeSurfer's colour table, where it has one.
+    """
+
+    index: int
+    name: str
+    abbreviation: str
+    color: str
+    freesurfer: int | None = None
+
+
+# Colours tell the regions apart for the common kinds of colour blindness (Okabe and Ito, 2008).
+_KNOWN = {
+    "midbrain": ("MB", "#E69F00", 173),
+    "pons": ("PO", "#56B4E9", 174),
+    "medulla": ("MO", "#009E73", 175),
+}
+_OTHER_COLORS = ("#CC79A7", "#D55E00", "#F0E442", "#0072B2", "#999999")
+
+
+def region(index: int, name: str) -> Region:
+    """Describe a label value by its region's name.
+
+    Parameters
+    ----------
+    index : int
+        Value in the label map, 1 to 255.
+    name : str
+        ``midbrain``, ``pons`` and ``medulla`` have settled abbreviations, colours and FreeSurfer
+        codes; any other name gets an abbreviation and a colour of its own.
+    """
+    if name in _KNOWN:
+        return Region(index, name, *_KNOWN[name])
+    abbreviation = "".join(c for c in name.upper() if c.isalnum())[:4] or f"L{index}"
+    return Region(index, name, abbreviation, _OTHER_COLORS[index % len(_OTHER_COLORS)])
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """One file of a model folder: its place in the folder, size in bytes and SHA-256."""
+
+    path: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Model:
+    """What a manifest says, and the folder that it stands in."""
+
+    folder: Path
+    name: str
+    label: str
+    version: str
+    engine: str
+    averaging: str
+    mode: str
+    licence: str
+    citation: str
+    doi: str
+    regions: tuple[Region, ...]
+    files: tuple[ModelFile, ...]
+
+    @cached_property
+    def sha256(self) -> str:
+        """Digest of all that changes a result: engine, averaging, mode, labels and files."""
+        parts = {
+            "engine": self.engine,
+            "averaging": self.averaging,
+            "mode": self.mode,
+            "labels": [[r.index, r.name] for r in self.regions],
+            "files": sorted([f.path, f.sha256] for f in self.files),
+        }
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def reference(self) -> str:
+        """Citation with its DOI, in one line."""
+        return f"{self.citation} https://doi.org/{self.doi}" if self.doi else self.citation
+
+
+def models_dir(option: Path | None = None) -> Path | None:
+    """Folder of installed models: the option, else ``BRAINSTEM_MODELS_DIR``, else none."""
+    if option is not None:
+        return option
+    variable = os.environ.get("BRAINSTEM_MODELS_DIR")
+    return Path(variable) if variable else None
+
+
+def registry() -> dict[str, dict[str, str]]:
+    """Models known by name, as `registry.toml` lists them."""
+    return tomllib.loads(REGISTRY.read_text(encoding="utf-8"))
+
+
+def installed(directory: Path | None = None) -> dict[str, Path]:
+    """Folders with a manifest, by name: the packaged ones, then those of `directory`."""
+    found: dict[str, Path] = {}
+    for root in (PACKAGED, models_dir(directory)):
+        if root is not None and root.is_dir():
+            found |= {
+                p.parent.name: p.parent
+                for p in sorted(root.glob(f"*/{MANIFEST}"))
+                if not p.parent.name.startswith(".")
+            }
+    return found
+
+
+def find(name: str, directory: Path | None = None) -> Model:
+    """Find a model by the name or folder that the user gave, and read its manifest.
+
+    Parameters
+    ----------
+    name : str
+        A folder that holds a manifest, or the name of an installed model.
+    directory : Path, optional
+        Folder of installed models; see `models_dir`.
+
+    Raises
+    ------
+    ModelError
+        Unknown, not installed, or its manifest cannot be read.
+    """
+    folders = installed(directory)
+    if name in folders:
+        return read_manifest(folders[name])
+    if (Path(name) / MANIFEST).is_file():
+        return read_manifest(Path(name))
+    if Path(name).is_dir():
+        raise ModelError(
+            f"{name}: no {MANIFEST} in this folder. Make a model of it with "
+            f"`brainstem-models import NAME {name}`."
+        )
+    if name in registry():
+        where = models_dir(directory)
+        raise ModelError(
+            f"Model {name} is not installed{f' in {where}' if where else ''}. Install it with "
+            f"`brainstem-models import {name} PATH`, and name the folder of models with "
+            "--models-dir or BRAINSTEM_MODELS_DIR."
+        )
+    known = ", ".join(sorted({*folders, *registry()}))
+    raise ModelError(f"No model is called {name}. Known: {known}; or give a model's folder.")
+
+
+def read_manifest(folder: Path) -> Model:
+    """Read a manifest; nothing else in the folder is opened.
+
+    Raises
+    ------
+    ModelError
+        The manifest is missing, is not TOML, or lacks or misstates an entry.
+    """
+    path = folder / MANIFEST
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        return _parse(content, folder)
+    except FileNotFoundError:
+        raise ModelError(f"{folder}: no {MANIFEST} in this folder.") from None
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ModelError(f"{path}: cannot be read ({error}).") from None
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ModelError(f"{path}: not a valid manifest ({error}).") from None
+
+
+def verify(model: Model) -> None:
+    """Check that a model folder holds just the files that its manifest lists, byte for byte.
+
+    Raises
+    ------
+    ModelError
+        A file is missing, has another size or digest, or is not listed (text in Markdown is).
+    """
+    for file in model.files:
+        path = model.folder / file.path
+        try:
+            with path.open("rb") as stream:
+                size = os.fstat(stream.fileno()).st_size
+                digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        except OSError as error:
+            raise ModelError(
+                f"Model {model.name}: {file.path} cannot be read ({error.strerror}). "
+                "Install the model again."
+            ) from None
+        if size != file.bytes or digest != file.sha256:
+            raise ModelError(
+                f"Model {model.name}: {file.path} is not the file that {MANIFEST} names "
+                f"({size} bytes, SHA-256 {digest[:12]}...; expected {file.bytes}, "
+                f"{file.sha256[:12]}...). Install the model again."
+            )
+    listed = {file.path for file in model.files} | {MANIFEST}
+    for path in sorted(model.folder.rglob("*")):
+        relative = path.relative_to(model.folder).as_posix()
+        if path.is_file() and relative not in listed and path.suffix != ".md":
+            raise ModelError(
+                f"Model {model.name}: {relative} is not listed in {MANIFEST}. Remove the file, "
+                "or install the model again."
+            )
+
+
+def list_files(folder: Path) -> tuple[ModelFile, ...]:
+    """Describe every file below a folder, as a new manifest lists them."""
+    described = []
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        relative = path.relative_to(folder).as_posix()
+        if relative != MANIFEST and path.suffix != ".md":
+            content = path.read_bytes()
+            digest = hashlib.sha256(content).hexdigest()
+            described.append(ModelFile(relative, len(content), digest))
+    return tuple(described)
+
+
+def manifest_text(model: Model) -> str:
+    """Write a manifest as TOML; `read_manifest` gives the same model back."""
+    # JSON strings are TOML basic strings, but for DEL, which no field may hold.
+    lines = [
+        f"{key} = {json.dumps(getattr(model, key), ensure_ascii=False)}"
+        for key in (
+            "name", "label", "version", "engine", "averaging", "mode", "licence", "citation", "doi",
+        )
+    ]  # fmt: skip
+    lines += ["", "[labels]"]
+    lines += [f"{r.index} = {json.dumps(r.name, ensure_ascii=False)}" for r in model.regions]
+    for file in model.files:
+        path = json.dumps(file.path, ensure_ascii=False)
+        lines += ["", "[[files]]", f"path = {path}", f"bytes = {file.bytes}"]
+        lines += [f'sha256 = "{file.sha256}"']
+    return "\n".join(lines) + "\n"
+
+
+def _parse(content: dict[str, Any], folder: Path) -> Model:
+    text = {
+        key: _text(content, key)
+        for key in ("name", "label", "version", "engine", "averaging", "mode", "licence",
+                    "citation", "doi")
+    }  # fmt: skip
+    if not (text["label"].isascii() and text["label"].isalnum()):
+        raise ValueError(f"label {text['label']!r} is not alphanumeric")
+    for key, allowed in (("engine", ENGINES), ("averaging", AVERAGING), ("mode", MODES)):
+        if text[key] not in allowed:
+            raise ValueError(f"{key} {text[key]!r} is not one of {', '.join(allowed)}")
+    regions = tuple(region(int(k), str(v)) for k, v in content["labels"].items())
+    if not regions or not all(0 < r.index < 256 for r in regions):
+        raise ValueError("labels must be 1 to 255, one at least")
+    files = tuple(
+        ModelFile(_member(f["path"]), int(f["bytes"]), str(f["sha256"]).lower())
+        for f in content["files"]
+    )
+    return Model(
+        folder=folder,
+        regions=tuple(sorted(regions, key=lambda r: r.index)),
+        files=files,
+        **text,
+    )
+
+
+def _text(content: dict[str, Any], key: str) -> str:
+    value = content[key]
+    if not isinstance(value, str):
+        raise TypeError(f"{key} is not text")
+    return value
+
+
+def _member(path: str) -> str:
+    member = PurePosixPath(path)
+    if member.is_absolute() or ".." in member.parts or "\\" in path:
+        raise ValueError(f"file {path!r} lies outside the model's folder")
+    return str(member)
