@@ -38,7 +38,7 @@ def _host() -> str:
     # A process number means something only within its namespace: two containers on one
     # machine may share the host name and number their processes alike.
     try:
-        namespace = os.readlink("/proc/self/ns/pid")
+        namespace = str(Path("/proc/self/ns/pid").readlink())
     except OSError:
         namespace = ""
     return re.sub(r"[^A-Za-z0-9]+", "-", f"{socket.gethostname()}-{namespace}").strip("-")
