@@ -1,0 +1,226 @@
+"""NIfTI files as bytes: read once and checked to the end, written always the same.
+
+Contract: a file is read from its first byte to its last in one pass, which takes its SHA-256 on
+the way and lets gzip check its CRC and length. What is wrong with it becomes one `ImageError`,
+whose reason does not hold the path (who reads a file knows which it is), save in a `datalad get`
+line. Headers are handed on as they are: nothing in them is mended. Nothing here knows heads,
+label maps or orientations.
+
+Format: NIfTI-1 and NIfTI-2, https://nifti.nimh.nih.gov/nifti-1/documentation/nifti1fields
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import math
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import nibabel as nib
+import numpy as np
+from nibabel.spatialimages import HeaderDataError
+
+from bids_app.errors import ImageError
+
+if TYPE_CHECKING:
+    from io import BufferedReader
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+_COMPRESSION_LEVEL = 6
+_CHUNK_BYTES = 1 << 22
+
+
+@dataclass(frozen=True, eq=False)
+class StoredImage:
+    """A NIfTI file as read.
+
+    Attributes
+    ----------
+    header : nibabel.Nifti1Header or nibabel.Nifti2Header
+        As it lies on disk, without extensions.
+    shape : tuple of int
+        As stored: three axes and perhaps trailing axes of length 1.
+    voxels : ndarray, shape (I, J, K)
+        In the order and type stored, before scaling.
+    sha256 : str
+        Digest of the file's bytes on disk.
+    warnings : tuple of str
+        What the user should know about the file.
+    """
+
+    header: Any
+    shape: tuple[int, ...]
+    voxels: NDArray[Any]
+    sha256: str
+    warnings: tuple[str, ...]
+
+    def scaled(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Apply the slope and intercept to some voxels; as float64 where these change anything."""
+        try:
+            slope, intercept = self.header.get_slope_inter()
+        except HeaderDataError:
+            raise ImageError("its scaling has an intercept that is NaN or infinite") from None
+        # A slope of 0 or NaN stands for no scaling, which nibabel tells as None
+        if slope is None or (slope, intercept) == (1.0, 0.0):
+            return values
+        scaled: NDArray[np.float64] = values.astype(np.float64) * slope + intercept
+        return scaled
+
+
+def read_nifti(path: Path) -> StoredImage:
+    """Read a single-file NIfTI image of three axes, compressed or not.
+
+    Raises
+    ------
+    ImageError
+        The file cannot be read, is damaged, or holds no three-dimensional image of real numbers.
+    """
+    with _open(path) as file:
+        start = file.read(15)
+        file.seek(0)
+        if not start:
+            raise ImageError("it is empty")
+        if start == b"/annex/objects/":  # an unlocked file of git-annex without its content
+            raise _content_missing(path)
+        zipped, named_zipped = start.startswith(b"\x1f\x8b"), path.suffix.lower() == ".gz"
+        if named_zipped and not zipped:
+            raise ImageError("it is named .gz but is not gzip-compressed")
+        hashed = _HashedFile(file)
+        stream: Any = gzip.GzipFile(fileobj=hashed, mode="rb") if zipped else hashed  # type: ignore[call-overload]
+        try:
+            header = _read_header(stream)
+            shape = _shape(header)
+            voxels = _read_voxels(stream, header, shape)
+            while stream.read(_CHUNK_BYTES):
+                pass
+        except EOFError:
+            raise ImageError("it is truncated: its gzip stream ends too early") from None
+        except (gzip.BadGzipFile, zlib.error) as error:
+            raise ImageError(f"its gzip stream is corrupt: {error}") from None
+        except OSError as error:
+            raise ImageError(f"it cannot be read: {error.strerror}") from None
+    odd_name = "it is gzip-compressed though its name does not end with .gz"
+    warnings = (odd_name,) if zipped and not named_zipped else ()
+    return StoredImage(header, shape, voxels, hashed.digest.hexdigest(), warnings)
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes on disk, in hexadecimal.
+
+    Raises
+    ------
+    ImageError
+        The file is not there or cannot be read.
+    """
+    with _open(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def nifti_bytes(image: Any, *, compress: bool) -> bytes:
+    """Serialise an image, always to the same bytes.
+
+    Parameters
+    ----------
+    image : nibabel.Nifti1Image or nibabel.Nifti2Image
+        Its header is written as it is (nibabel's own writer would mend codes and scaling), so it
+        must tell the data's shape, and its type, in which the data are written unscaled.
+    compress : bool
+        As a gzip stream, without time or file name in it.
+    """
+    header, data = image.header, np.asanyarray(image.dataobj)
+    dtype = header.get_data_dtype()
+    start = header.binaryblock + bytes(header.single_vox_offset - header.sizeof_hdr)
+    # A slice at a time: second copies of four-dimensional maps do not fit small machines
+    blocks = (
+        data[..., i].astype(dtype, copy=False).tobytes(order="F") for i in range(data.shape[-1])
+    )
+    if not compress:
+        return b"".join([start, *blocks])
+    stream = zlib.compressobj(_COMPRESSION_LEVEL, wbits=31)
+    parts = [stream.compress(start), *(stream.compress(block) for block in blocks)]
+    return b"".join([*parts, stream.flush()])
+
+
+class _HashedFile:
+    """Hands on the bytes of an open file and takes their digest in passing."""
+
+    def __init__(self, file: BufferedReader) -> None:
+        self._file = file
+        self.digest = hashlib.sha256()
+
+    def read(self, size: int) -> bytes:
+        data = self._file.read(size)
+        self.digest.update(data)
+        return data
+
+
+def _open(path: Path) -> BufferedReader:
+    try:
+        return path.open("rb")
+    except FileNotFoundError:
+        if path.is_symlink():
+            raise _content_missing(path) from None
+        raise ImageError("there is no such file") from None
+    except OSError as error:
+        raise ImageError(f"it cannot be read: {error.strerror}") from None
+
+
+def _content_missing(path: Path) -> ImageError:
+    return ImageError(f"its content is not on this machine; fetch it with `datalad get {path}`")
+
+
+def _read_header(stream: Any) -> Any:
+    start = stream.read(348)
+    kind: Any
+    if start[:4] in (b"\x5c\x01\0\0", b"\0\0\x01\x5c") and start[344:347] in (b"n+1", b"ni1"):
+        kind, magic = nib.Nifti1Header, start[344:347]
+    elif start[:4] in (b"\x1c\x02\0\0", b"\0\0\x02\x1c") and start[4:7] in (b"n+2", b"ni2"):
+        kind, magic = nib.Nifti2Header, start[4:7]
+        start += stream.read(kind.sizeof_hdr - len(start))
+        if len(start) < kind.sizeof_hdr:
+            raise ImageError("it is truncated: its header is not whole")
+    else:
+        raise ImageError("it is no NIfTI image")
+    if magic.startswith(b"ni"):
+        raise ImageError("its voxels are in a separate .img file; convert it to one .nii file")
+    return kind(start, "<" if start[0] else ">", check=False)
+
+
+def _shape(header: Any) -> tuple[int, ...]:
+    axes = int(header["dim"][0])
+    shape = tuple(int(n) for n in header["dim"][1 : axes + 1]) if 1 <= axes <= 7 else ()
+    if len(shape) < 3 or min(shape) < 1 or any(n != 1 for n in shape[3:]):
+        told = " x ".join(map(str, shape)) or "none"
+        raise ImageError(f"its shape is {told}; one three-dimensional image is needed")
+    return shape
+
+
+def _read_voxels(stream: Any, header: Any, shape: tuple[int, ...]) -> NDArray[Any]:
+    try:
+        dtype: np.dtype[Any] = header.get_data_dtype()
+    except (KeyError, HeaderDataError):
+        raise ImageError("the type of its voxels is unknown") from None
+    if dtype.kind not in "iuf":
+        raise ImageError("its voxels are colours or complex numbers; real numbers are needed")
+    offset = float(header["vox_offset"])
+    # Anything less than the first place possible stands for it, as in files of old writers
+    skip = max(int(offset) if math.isfinite(offset) else 0, header.single_vox_offset)
+    skip -= header.sizeof_hdr
+    while skip > 0 and (skipped := len(stream.read(min(skip, _CHUNK_BYTES)))):
+        skip -= skipped
+    try:
+        voxels = np.empty(shape[:3], dtype, order="F")
+    except (MemoryError, ValueError):
+        raise ImageError("it is too large for the memory of this machine") from None
+    room = voxels.reshape(-1, order="F").view(np.uint8).data
+    filled = 0
+    while filled < len(room) and (part := stream.read(min(len(room) - filled, _CHUNK_BYTES))):
+        room[filled : filled + len(part)] = part
+        filled += len(part)
+    if filled < len(room):
+        raise ImageError(f"it is truncated: {filled} of {len(room)} bytes of voxels are there")
+    return voxels
