@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+# On the label map of a head of 288 x 288 x 181 voxels: 20 kB in 0.07 s; level 1 gives 76 kB in
+# 0.02 s, level 9 gives 20 kB in 0.10 s. Probability maps: 0.6 MB, level 1 gives 1.2 MB.
 _COMPRESSION_LEVEL = 6
 _CHUNK_BYTES = 1 << 22
 
