@@ -44,6 +44,11 @@ def _host() -> str:
     return re.sub(r"[^A-Za-z0-9]+", "-", f"{socket.gethostname()}-{namespace}").strip("-")
 
 
+def owned_name(name: str) -> str:
+    """Temporary name for a file or folder, which tells whose it is."""
+    return f".{name}.{_host()}_{os.getpid()}_{run_token()}.tmp"
+
+
 def write_atomic(path: Path, data: bytes) -> None:
     """Write a file so that it is there whole or not at all, also after a power cut.
 
@@ -59,7 +64,7 @@ def write_atomic(path: Path, data: bytes) -> None:
     OutputError
         It cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{_host()}_{os.getpid()}_{run_token()}.tmp")
+    temporary = path.with_name(owned_name(path.name))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:

@@ -40,6 +40,7 @@ from bids_app.errors import ModelError
 PACKAGED = Path(__file__).parent
 REGISTRY = PACKAGED / "registry.toml"
 MANIFEST = "model.toml"
+DEFAULT = "open"
 ENGINES = ("cascade", "nnunet", "mdgru")
 AVERAGING = ("softmax", "logits")
 MODES = ("v1", "v2")
@@ -255,10 +256,10 @@ def verify(model: Model) -> None:
             )
 
 
-def list_files(folder: Path) -> tuple[ModelFile, ...]:
-    """Describe every file below a folder, as a new manifest lists them."""
+def list_files(folder: Path, pattern: str = "**/*") -> tuple[ModelFile, ...]:
+    """Describe the files of a folder that a pattern names, as a new manifest lists them."""
     described = []
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+    for path in sorted(p for p in folder.glob(pattern) if p.is_file()):
         relative = path.relative_to(folder).as_posix()
         if relative != MANIFEST and path.suffix != ".md":
             content = path.read_bytes()

@@ -1,0 +1,252 @@
+"""The command line of the BIDS App.
+
+Options are named as fMRIPrep and MRIQC name them. Nothing heavy is imported before a level runs,
+so that ``--help`` and mistakes in the command line answer at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tomllib
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bids_app import __version__
+from bids_app.command import add_model_options, available_cpus, guarded
+from bids_app.errors import DatasetError, UsageError
+from bids_app.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_FIELDS = {field.name for field in fields(Settings)}
+_DESCRIPTION = """
+Segments midbrain, pons and medulla oblongata on the T1-weighted images of a BIDS dataset
+(participant level) and gathers their volumes in one table (group level).
+For research only; not a medical device.
+"""
+_EXIT_CODES = """
+exit codes: 0 all done; 1 some images failed; 2 wrong command line; 3 no T1w image (or no result)
+matches; 4 the input is no valid BIDS dataset; 5 the model is missing or damaged; 6 the output
+folder cannot be written or belongs to another dataset; 130 Ctrl-C; 143 SIGTERM
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the BIDS App.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Command line without the program's name; that of the process by default.
+
+    Returns
+    -------
+    int
+        Exit code; see `bids_app.errors`.
+    """
+    return guarded(lambda: _run(parse(argv)))
+
+
+def parse(argv: Sequence[str] | None = None) -> Settings:
+    """Read the command line and the configuration file that it names.
+
+    Raises
+    ------
+    UsageError
+        The configuration file cannot be read, or options contradict each other.
+    SystemExit
+        The command line is wrong (exit code 2), or asked for help or the version.
+    """
+    parser = make_parser()
+    typed = vars(parser.parse_args(argv))
+    values: dict[str, Any] = {}
+    if (file := typed.pop("config_file", None)) is not None:
+        values = vars(parser.parse_args([*_as_arguments(parser, file), "--", ".", ".", "group"]))
+    values |= typed
+    values["nprocs"] = values.get("nprocs", available_cpus())
+    values["omp_nthreads"] = values.get("omp_nthreads", values["nprocs"])
+    if values["omp_nthreads"] > values["nprocs"]:
+        raise UsageError(
+            f"--omp-nthreads {values['omp_nthreads']} is more than --nprocs {values['nprocs']}."
+        )
+    for key, value in values.items():
+        values[key] = tuple(value) if isinstance(value, list) else value
+    return Settings(**values)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Make the parser; an option that is not typed leaves no trace, its default is `Settings`'."""
+    parser = argparse.ArgumentParser(
+        prog="bids_app",
+        description=_DESCRIPTION,
+        epilog=_EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        argument_default=argparse.SUPPRESS,
+        allow_abbrev=False,
+    )
+    parser.add_argument("bids_dir", type=Path, metavar="BIDS_DIR", help="the input dataset")
+    parser.add_argument("output_dir", type=Path, metavar="OUTPUT_DIR", help="the output dataset")
+    parser.add_argument("level", choices=["participant", "group"], help="level of the analysis")
+    parser.add_argument("--version", action="version", version=f"brainstem BIDS App {__version__}")
+    _add_selection(parser.add_argument_group("which images"))
+    network = parser.add_argument_group("how they are segmented")
+    network.add_argument(
+        "--model",
+        action="append",
+        metavar="NAME|FOLDER",
+        help="model to use (default: open); at the group level it may be given several times "
+        "(default: every model found)",
+    )
+    add_model_options(network)
+    _add_run(parser.add_argument_group("how it runs"))
+    return parser
+
+
+def _add_selection(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--participant-label",
+        "--participant_label",
+        nargs="+",
+        metavar="LABEL",
+        help="participants, with or without sub- (default: all)",
+    )
+    group.add_argument(
+        "--session-label",
+        "--session_label",
+        nargs="+",
+        metavar="LABEL",
+        help="sessions, with or without ses- (default: all)",
+    )
+    group.add_argument(
+        "--bids-filter-file",
+        type=Path,
+        metavar="FILE",
+        help="JSON file with entities of the images to take, under the key t1w or T1w",
+    )
+    group.add_argument(
+        "--include-ce",
+        action="store_true",
+        help="take images with contrast agent (entity ce) too",
+    )
+    group.add_argument(
+        "--skip-bids-validation",
+        "--skip_bids_validation",
+        action="store_true",
+        help="go on although the dataset is no valid BIDS dataset",
+    )
+    group.add_argument(
+        "--bids-database-dir",
+        type=Path,
+        metavar="FOLDER",
+        help="keep pybids' index of the dataset here, for reuse by later runs",
+    )
+    group.add_argument(
+        "--covariates",
+        nargs="+",
+        metavar="COLUMN",
+        help="group level: columns of participants.tsv to join to the table",
+    )
+
+
+def _add_run(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "-w",
+        "--work-dir",
+        type=Path,
+        metavar="FOLDER",
+        help="folder for temporary files (default: the system's)",
+    )
+    group.add_argument(
+        "--nprocs",
+        type=_positive,
+        metavar="N",
+        help="CPU threads in all (default: the CPUs that are there)",
+    )
+    group.add_argument(
+        "--omp-nthreads",
+        type=_positive,
+        metavar="N",
+        help="CPU threads of the network, at most --nprocs (default: --nprocs)",
+    )
+    group.add_argument("--force", action="store_true", help="do again what is complete")
+    group.add_argument(
+        "--dry-run", action="store_true", help="list what would be done, and do nothing"
+    )
+    group.add_argument(
+        "--stop-on-first-crash", action="store_true", help="end with the first image that fails"
+    )
+    group.add_argument(
+        "--reports-only",
+        action="store_true",
+        help="make the reports again from the results that are there",
+    )
+    group.add_argument(
+        "--config-file",
+        type=Path,
+        metavar="FILE",
+        help="TOML file with any of these options, by name; the command line wins",
+    )
+    group.add_argument(
+        "-v", "--verbose", action="count", help="tell details; they are in the run's log anyway"
+    )
+
+
+def _run(settings: Settings) -> int:
+    if not settings.bids_dir.is_dir():
+        raise DatasetError(f"BIDS_DIR {settings.bids_dir} is not a folder.")
+    if not (settings.bids_dir / "dataset_description.json").is_file():
+        raise DatasetError(
+            f"BIDS_DIR {settings.bids_dir} has no dataset_description.json, so it is no BIDS "
+            "dataset. Name the dataset's top folder."
+        )
+    if settings.level == "group":
+        from bids_app import group
+
+        return group.run(settings)
+    from bids_app import participant
+
+    return participant.run(settings)
+
+
+def _as_arguments(parser: argparse.ArgumentParser, file: Path) -> list[str]:
+    """Turn a configuration file into the words that one would type for it."""
+    try:
+        content = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"--config-file {file}: cannot be read ({error.strerror}).") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"--config-file {file}: not TOML ({error}).") from None
+    words = []
+    for key, value in content.items():
+        option = "--" + key.replace("_", "-")
+        action = parser._option_string_actions.get(option)
+        if action is None or action.dest not in _FIELDS:
+            raise UsageError(f"--config-file {file}: there is no option {option}.")
+        words += _words(option, action, value, file)
+    return words
+
+
+def _words(option: str, action: argparse.Action, value: Any, file: Path) -> list[str]:
+    if isinstance(action, argparse._CountAction) and isinstance(value, int):
+        return [option] * value
+    if action.nargs == 0:
+        if not isinstance(value, bool):
+            raise UsageError(f"--config-file {file}: {option} takes true or false.")
+        return [option] * value
+    values = value if isinstance(value, list) else [value]
+    if any(isinstance(v, bool | dict | list) for v in values):
+        raise UsageError(f"--config-file {file}: {option} takes text or a number.")
+    if action.nargs == "+":
+        return [option, *map(str, values)] if values else []
+    if len(values) > 1 and not isinstance(action, argparse._AppendAction):
+        raise UsageError(f"--config-file {file}: {option} takes one value.")
+    return [f"{option}={v}" for v in values]
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive whole number")
+    return number

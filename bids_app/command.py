@@ -1,0 +1,86 @@
+"""What all commands share: how errors become exit codes, and the options that name a model."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bids_app.errors import BrainstemError
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable
+
+
+def guarded(work: Callable[[], int]) -> int:
+    """Do a command's work; an error that is the user's to mend becomes one line and its code.
+
+    Parameters
+    ----------
+    work : callable
+        Gives the exit code.
+
+    Returns
+    -------
+    int
+        The exit code: that of the work, that of its error, or 130 after Ctrl-C.
+    """
+    try:
+        return work()
+    except BrainstemError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+
+
+def add_model_options(parser: argparse._ActionsContainer) -> None:
+    """Add the options that choose a model and how its network runs."""
+    parser.add_argument(
+        "--models-dir",
+        type=Path,
+        metavar="FOLDER",
+        help="folder of installed models (default: the variable BRAINSTEM_MODELS_DIR)",
+    )
+    parser.add_argument(
+        "--device",
+        metavar="{auto,cpu,cuda,cuda:N,mps}",
+        help="where the network runs (default: auto, a GPU where there is one)",
+    )
+    parser.add_argument(
+        "--folds",
+        nargs="+",
+        metavar="FOLD",
+        help="networks of the model's ensemble to use (default: all)",
+    )
+    parser.add_argument(
+        "--no-tta",
+        action="store_true",
+        help="do not average over mirrored images: faster, a little less accurate",
+    )
+    parser.add_argument(
+        "--write-probabilities",
+        action="store_true",
+        help="write a probability map of each region too",
+    )
+    parser.add_argument(
+        "--assume-ras",
+        action="store_true",
+        help="take images whose header codes no orientation as running right, front, up",
+    )
+    parser.add_argument(
+        "--region",
+        action="store_true",
+        help="run a whole-head model on a box around the brainstem alone, found by the open "
+        "model: faster, and not the same result to the voxel",
+    )
+
+
+def available_cpus() -> int:
+    """CPUs that this process may run on."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on macOS
+        return os.cpu_count() or 1

@@ -1,0 +1,113 @@
+"""``brainstem-models``: list, check and install models."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bids_app.command import guarded
+from bids_app.errors import ModelError, UsageError
+from bids_app.models import install, store
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Command line without the program's name; that of the process by default.
+
+    Returns
+    -------
+    int
+        Exit code; see `bids_app.errors`.
+    """
+    arguments = make_parser().parse_args(argv)
+    return guarded(lambda: int(arguments.work(arguments)))
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Make the parser of the command line."""
+    parser = argparse.ArgumentParser(prog="brainstem-models", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="{list,verify,import}")
+    list_ = commands.add_parser("list", help="list the models known and installed")
+    list_.set_defaults(work=_list)
+    check = commands.add_parser("verify", help="check the files of models against their manifests")
+    check.add_argument("names", nargs="*", metavar="NAME|FOLDER", help="default: all installed")
+    check.set_defaults(work=_verify)
+    add = commands.add_parser("import", help="install a model from files")
+    add.add_argument("model", metavar="NAME", help="name of the model")
+    add.add_argument("path", type=Path, metavar="PATH", help="a model folder, or one of nnU-Net v2")
+    add.add_argument("--name", help="install under this name and label instead")
+    add.add_argument(
+        "--accept-licence", action="store_true", help="accept the licence of a published model"
+    )
+    add.set_defaults(work=_import)
+    for command in (list_, check, add):
+        command.add_argument(
+            "--models-dir",
+            type=Path,
+            metavar="FOLDER",
+            help="folder of installed models (default: the variable BRAINSTEM_MODELS_DIR)",
+        )
+    return parser
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    found = store.installed(arguments.models_dir)
+    rows = [("name", "label", "version", "licence", "where")]
+    for name, folder in sorted(found.items()):
+        try:
+            model = store.read_manifest(folder)
+        except ModelError as error:
+            rows.append((name, "-", "-", "-", f"damaged: {error}"))
+            continue
+        rows.append((name, f"seg-{model.label}", model.version, model.licence, str(folder)))
+    for name, entry in store.registry().items():
+        if name not in found:
+            source = f"not installed; {entry['source']}"
+            rows.append((name, f"seg-{entry['label']}", "-", entry["licence"], source))
+    widths = [max(len(row[i]) for row in rows) for i in range(4)]
+    for row in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
+        print("  ".join([*cells, row[4]]))
+    return 0
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    names = arguments.names or sorted(store.installed(arguments.models_dir))
+    damaged = []
+    for name in names:
+        try:
+            model = store.find(name, arguments.models_dir)
+            store.verify(model)
+        except ModelError as error:
+            damaged.append(str(error))
+            print(f"{name}: DAMAGED")
+        else:
+            print(f"{name}: {len(model.files)} files match, SHA-256 {model.sha256}")
+    if damaged:
+        raise ModelError(" ".join(damaged))
+    return 0
+
+
+def _import(arguments: argparse.Namespace) -> int:
+    entry = store.registry().get(arguments.model)
+    if entry is not None and not (arguments.path / store.MANIFEST).is_file():
+        raise UsageError(
+            f"{arguments.model}: its published files cannot be read by this version. Give another "
+            "NAME for a model of your own."
+        )
+    if entry is not None and not arguments.accept_licence:
+        raise UsageError(
+            f"{arguments.model} is licensed {entry['licence']}. Accept it with --accept-licence."
+        )
+    name = arguments.name or arguments.model
+    model = install.import_model(arguments.path, name, arguments.models_dir)
+    print(f"{model.name} (seg-{model.label}, licence {model.licence}) is in {model.folder}")
+    return 0

@@ -1,0 +1,146 @@
+"""Installing models: a folder of models, and new folders put there whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from bids_app.errors import ModelError, UsageError
+from bids_app.files import owned_name
+from bids_app.models.store import (
+    MANIFEST,
+    PACKAGED,
+    Model,
+    list_files,
+    manifest_text,
+    models_dir,
+    read_manifest,
+    region,
+    registry,
+    verify,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_NETWORK_FILES = ("plans.json", "dataset.json", "fold_*/checkpoint_final.pth")
+
+
+def import_model(source: Path, name: str, directory: Path | None) -> Model:
+    """Install a model from a folder.
+
+    Parameters
+    ----------
+    source : Path
+        A model folder with a manifest, or a folder that nnU-Net v2 trained (``plans.json``,
+        ``dataset.json``, ``fold_*/checkpoint_final.pth``), for which a manifest is made.
+    name : str
+        Name to install it under.
+    directory : Path or None
+        Folder of models; see `models_dir`.
+
+    Returns
+    -------
+    Model
+        The installed model, verified. Installing the same files again changes nothing.
+
+    Raises
+    ------
+    ModelError
+        The source is no model, or another model of this name is there.
+    UsageError
+        No folder of models is named, or the name cannot be used.
+    """
+    target = _target(name, directory)
+    if not source.is_dir():
+        raise ModelError(f"{source} is not a folder. Name the folder of a model.")
+    described = _described(source, name)
+    if target.exists():
+        there = read_manifest(target)
+        if there.sha256 != described.sha256:
+            raise ModelError(f"{target} holds another model. Remove it, or use another --name.")
+        verify(there)
+        return there
+    return _install(described, source, target)
+
+
+def _target(name: str, directory: Path | None) -> Path:
+    root = models_dir(directory)
+    if root is None:
+        raise UsageError("Name a folder for models with --models-dir or BRAINSTEM_MODELS_DIR.")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
+        raise UsageError(f"--name {name}: use letters, digits, '-', '_' and '.' only.")
+    if (PACKAGED / name / MANIFEST).exists():
+        raise UsageError(f"--name {name} is the packaged model's. Choose another --name.")
+    return root / name
+
+
+def _install(model: Model, source: Path, target: Path) -> Model:
+    """Copy a model beside its place, verify the copy, and rename it."""
+    copy = target.with_name(owned_name(target.name))
+    try:
+        for file in model.files:
+            path = copy / file.path
+            path.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source / file.path, path)
+        (copy / MANIFEST).write_text(manifest_text(model), encoding="utf-8")
+        verify(read_manifest(copy))
+        copy.rename(target)
+    except OSError as error:
+        raise ModelError(f"{target}: the model cannot be written ({error.strerror}).") from None
+    finally:
+        shutil.rmtree(copy, ignore_errors=True)
+    return read_manifest(target)
+
+
+def _described(source: Path, name: str) -> Model:
+    """Describe the model in a folder, under its new name and label."""
+    if (source / MANIFEST).is_file():
+        model = read_manifest(source)
+        verify(model)
+        return model if name == model.name else replace(model, name=name, label=_label(name))
+    if not all(list(source.glob(pattern)) for pattern in _NETWORK_FILES):
+        raise ModelError(
+            f"{source}: neither a {MANIFEST} nor the files of an nnU-Net v2 model are here "
+            f"({', '.join(_NETWORK_FILES)})."
+        )
+    files = [f for pattern in _NETWORK_FILES for f in list_files(source, pattern)]
+    return Model(
+        folder=source,
+        name=name,
+        label=_label(name),
+        version="1",
+        engine="nnunet",
+        averaging="logits",
+        mode="v2",
+        licence="not stated",
+        citation=f"{name}, a model of the user's own",
+        doi="",
+        regions=tuple(region(value, text) for value, text in _labels(source)),
+        files=tuple(files),
+    )
+
+
+def _label(name: str) -> str:
+    label = re.sub(r"[^A-Za-z0-9]", "", name)
+    for known, entry in registry().items():
+        if label == entry["label"] and name != known:
+            raise UsageError(f"--name {name} would be taken for {known}. Choose another --name.")
+    return label
+
+
+def _labels(source: Path) -> list[tuple[int, str]]:
+    path = source / "dataset.json"
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        labels = {str(text): value for text, value in content["labels"].items()}
+        channels = content["channel_names"]
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        raise ModelError(f"{path}: cannot be read as nnU-Net writes it ({error}).") from None
+    values = [value for text, value in labels.items() if text != "background"]
+    if len(channels) != 1 or not all(isinstance(v, int) and 0 < v < 256 for v in values):
+        raise ModelError(f"{path}: models of one T1w channel with plain labels can be used.")
+    return sorted((v, text) for text, v in labels.items() if text != "background")

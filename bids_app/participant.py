@@ -1,0 +1,243 @@
+"""The participant level: find the T1w images of a dataset, and do those not yet complete."""
+
+from __future__ import annotations
+
+import logging
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from bids_app import __version__
+from bids_app.citations import write_citations
+from bids_app.dataset import check_owner, claim, write_dataset_files
+from bids_app.derivatives import Outputs, read_results
+from bids_app.errors import BrainstemError, DatasetError, NoScanError, UsageError
+from bids_app.files import clean, write_atomic
+from bids_app.interrupt import stoppable
+from bids_app.models import store
+from bids_app.pipeline import Outcome, Pipeline, Task, done_before
+from bids_app.record import Context
+from bids_app.reports.participant import write_report
+from bids_app.runlog import Failures, start_log, stop_log
+from bids_app.scans import find_scans
+from bids_app.validation import validate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from bids_app.interrupt import Stop
+    from bids_app.models.store import Model
+    from bids_app.scans import Scan
+    from bids_app.segment import Segmenter
+    from bids_app.settings import Settings
+    from bids_app.validation import Report
+
+LOG = logging.getLogger(__name__)
+
+
+def run(settings: Settings) -> int:
+    """Do the participant level.
+
+    Returns
+    -------
+    int
+        Exit code: 0, 1 if some images failed, or 128 and the number of the signal that ended it.
+
+    Raises
+    ------
+    BrainstemError
+        The run cannot begin, or the output cannot be written.
+    """
+    if len(settings.model) > 1:
+        raise UsageError("--model: the participant level takes one; run it once for each model.")
+    if settings.reports_only:
+        return _make_reports_again(settings)
+    model = store.find((settings.model or (store.DEFAULT,))[0], settings.models_dir)
+    store.verify(model)
+    if settings.dry_run:
+        check_owner(settings.output_dir, settings.bids_dir)
+    else:
+        claim(settings.output_dir, settings.bids_dir)
+    with ExitStack() as stack:
+        folder = None if settings.dry_run else _run_folder(settings)
+        start_log(settings.verbose, folder)
+        stack.callback(stop_log)
+        if folder:
+            write_atomic(folder / "config.toml", settings.toml().encode())
+        _announce(model)
+        try:
+            return _run(settings, model, stack.enter_context(ThreadPoolExecutor(1)))
+        except BrainstemError as error:
+            LOG.debug("ended: %s", error)  # the screen gets it from the command
+            raise
+
+
+def _make_reports_again(settings: Settings) -> int:
+    check_owner(settings.output_dir, settings.bids_dir)
+    there = {result.participant for result in read_results(settings.output_dir)}
+    wanted = {"sub-" + label.removeprefix("sub-") for label in settings.participant_label}
+    participants = sorted(there & wanted if wanted else there)
+    if not participants:
+        raise NoScanError(f"{settings.output_dir}: no result to report on.")
+    start_log(settings.verbose)
+    try:
+        for participant in participants:
+            LOG.info("%s", write_report(settings.output_dir, participant))
+    finally:
+        stop_log()
+    return 0
+
+
+def _run(settings: Settings, model: Model, background: ThreadPoolExecutor) -> int:
+    # The validator is a process of its own and takes seconds, so it starts first.
+    validation = None
+    if not settings.skip_bids_validation:
+        validation = background.submit(validate, settings.bids_dir, settings.participant_label)
+    tasks = _tasks(settings, model)
+    context = Context(model, settings.of_result, settings.write_probabilities)
+    if settings.dry_run:
+        _remarks(validation)
+        for task in tasks:
+            state = "complete" if done_before(task, context) else "to do"
+            LOG.info("%-8s  %s", state, task.scan.relative)
+        return 0
+    _clean(settings, tasks)
+    todo = [task for task in tasks if settings.force or not done_before(task, context)]
+    pending = {task.scan for task in todo}
+    outcome = Outcome(complete=[task.scan for task in tasks if task.scan not in pending])
+    failures = Failures(_run_folder(settings) / "failures.tsv", model)
+    LOG.info("Images: %d, of which %d are complete", len(tasks), len(outcome.complete))
+    write_dataset_files(settings.output_dir, settings.bids_dir, model)
+    write_citations(settings.output_dir / "logs", model)
+    with stoppable() as stop:
+        segmenter = _load(settings, model) if todo else None
+        remarks = _remarks(validation)
+        if segmenter:
+            Pipeline(settings, context, failures, outcome, stop, remarks).run(todo, segmenter)
+        _write_reports(settings, outcome)
+        _summarise(settings, model, outcome, failures, stop)
+        if stop.signal:
+            return 128 + stop.signal
+    return 1 if failures.reasons else 0
+
+
+def _announce(model: Model) -> None:
+    LOG.info("brainstem BIDS App %s. For research only; not a medical device.", __version__)
+    LOG.info("Model: %s, version %s (seg-%s)", model.name, model.version, model.label)
+    LOG.info("Licence of the model: %s", model.licence)
+    LOG.info("Please cite: %s", model.reference)
+
+
+def _run_folder(settings: Settings) -> Path:
+    return settings.output_dir / "logs" / settings.run_id
+
+
+def _tasks(settings: Settings, model: Model) -> list[Task]:
+    """Find the scans and name their outputs, which no two of them may share."""
+    found = find_scans(
+        settings.bids_dir,
+        participants=settings.participant_label,
+        sessions=settings.session_label,
+        filter_file=settings.bids_filter_file,
+        database_dir=settings.bids_database_dir,
+        include_ce=settings.include_ce,
+    )
+    for path, reason in found.left_out:
+        LOG.warning("%s: left out, %s", path, reason)
+    tasks: dict[str, Task] = {}
+    for scan in sorted(found.scans):
+        outputs = Outputs.of(settings.output_dir, scan, model.label)
+        if outputs.stem in tasks:
+            first = tasks[outputs.stem].scan.relative
+            LOG.warning("%s: left out, its results would replace those of %s", scan.relative, first)
+        else:
+            tasks[outputs.stem] = Task(scan, outputs)
+    return list(tasks.values())
+
+
+def _clean(settings: Settings, tasks: Iterable[Task]) -> None:
+    logs = settings.output_dir / "logs"
+    folders = {folder for t in tasks for folder in (t.outputs.folder, t.outputs.figures)}
+    clean([settings.output_dir, logs, *logs.glob("*/"), *folders])
+
+
+def _load(settings: Settings, model: Model) -> Segmenter:
+    # Not at the top: torch takes seconds to import, and there may be nothing left to do.
+    from bids_app.segment import Choice, load_segmenter
+
+    choice = Choice(
+        device=settings.device,
+        folds=settings.folds,
+        mirror=not settings.no_tta,
+        region=settings.region,
+        threads=settings.omp_nthreads,
+    )
+    segmenter = load_segmenter(model, choice)
+    LOG.info("Device: %s, CPU threads: %d", segmenter.device, choice.threads)
+    return segmenter
+
+
+def _remarks(validation: Future[Report] | None) -> dict[str, str]:
+    """Wait for the validator; give back what it says of single images.
+
+    Raises
+    ------
+    DatasetError
+        It found an error that does not lie in one image.
+    """
+    if validation is None:
+        return {}
+    report = validation.result()
+    if report.errors:
+        raise DatasetError(
+            "the BIDS validator found:\n" + "\n".join(report.errors) + "\n"
+            "Mend the dataset, or go on with --skip-bids-validation."
+        )
+    return dict(report.image_errors)
+
+
+def _write_reports(settings: Settings, outcome: Outcome) -> None:
+    changed = {scan.participant for scan, _ in outcome.done}
+    missing = {
+        scan.participant
+        for scan in outcome.complete
+        if not (settings.output_dir / f"{scan.participant}.html").is_file()
+    }
+    for participant in sorted(changed | missing):
+        write_report(settings.output_dir, participant)
+
+
+def _summarise(
+    settings: Settings, model: Model, outcome: Outcome, failures: Failures, stop: Stop
+) -> None:
+    if outcome.done:
+        LOG.info("\n%s", _summary_table(model, outcome))
+    for scan, reason in failures.reasons:
+        LOG.error("failed: %s: %s", scan.relative, reason)
+    for scan in outcome.elsewhere:
+        LOG.info("left to another run: %s", scan.relative)
+    counts = (
+        f"{len(outcome.done)} done, {len(outcome.complete)} complete before, "
+        f"{len(failures.reasons)} failed, {len(outcome.elsewhere)} left to another run"
+    )
+    if stop.signal:
+        counts += "; ended early, the same command goes on from here"
+    LOG.info("\n%s\nResults: %s", counts, settings.output_dir)
+
+
+def _summary_table(model: Model, outcome: Outcome) -> str:
+    names = {scan: _name(scan) for scan, _ in outcome.done}
+    width = max(map(len, names.values()))
+    heads = [*(region.name for region in model.regions), "brainstem"]
+    columns = "  ".join(f"{head:>10}" for head in heads)
+    lines = [f"{'volumes in ml':<{width}}  {columns}  {'seconds':>7}  flags"]
+    for scan, record in sorted(outcome.done, key=lambda pair: pair[0]):
+        volumes = "  ".join(f"{m.volume_mm3 / 1000:10.2f}" for m in record.measures)
+        flags = ", ".join(record.flags) or "-"
+        lines.append(f"{names[scan]:<{width}}  {volumes}  {record.seconds:7.1f}  {flags}")
+    return "\n".join(lines)
+
+
+def _name(scan: Scan) -> str:
+    return "_".join(f"{key}-{value}" for key, value in scan.entities)

@@ -1,0 +1,237 @@
+"""Images through one loaded model: read, segment, write, each at its own pace.
+
+While the network works on one image, a thread reads and checks the next one and another writes
+the last one. At most three images are in memory. An image that fails never stops the others,
+unless that is asked for; output that cannot be written stops the run.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from tqdm import tqdm
+
+from bids_app.derivatives import Outputs, is_complete
+from bids_app.errors import BrainstemError, ImageError, OutputError
+from bids_app.files import lock
+from bids_app.images import file_sha256, read_volume
+from bids_app.interrupt import Interrupted
+from bids_app.record import Context, Record, write_image
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from bids_app.images import Volume
+    from bids_app.interrupt import Stop
+    from bids_app.runlog import Failures
+    from bids_app.scans import Scan
+    from bids_app.segment import Segmentation, Segmenter
+    from bids_app.settings import Settings
+
+LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Task:
+    """One image and where its results go."""
+
+    scan: Scan
+    outputs: Outputs
+
+
+@dataclass
+class Outcome:
+    """What became of the images of a run, failures aside.
+
+    Attributes
+    ----------
+    done : list of (Scan, Record)
+        Made by this run.
+    complete : list of Scan
+        Found complete.
+    elsewhere : list of Scan
+        Left to another run that was at them.
+    """
+
+    done: list[tuple[Scan, Record]] = field(default_factory=list)
+    complete: list[Scan] = field(default_factory=list)
+    elsewhere: list[Scan] = field(default_factory=list)
+
+
+@dataclass
+class _Read:
+    """An image that was read, and the lock on its outputs, held until they are written."""
+
+    task: Task
+    volume: Volume
+    held: ExitStack
+    seconds: float
+
+
+def done_before(task: Task, context: Context) -> bool:
+    """Tell whether an image is complete: its results match its bytes, the model, the settings."""
+    if not task.outputs.sidecar.is_file():
+        return False
+    try:
+        digest = file_sha256(task.scan.path)
+    except ImageError:
+        return False
+    return is_complete(
+        task.outputs,
+        digest,
+        context.model,
+        context.settings,
+        probabilities=context.probabilities,
+    )
+
+
+class Pipeline:
+    """Runs images through a segmenter.
+
+    Parameters
+    ----------
+    settings : Settings
+        Of the run.
+    context : Context
+        Model and settings that the results tell of.
+    failures : Failures
+        Takes up the images that fail.
+    outcome : Outcome
+        Takes up the others.
+    stop : Stop
+        Whether the run was asked to end.
+    remarks : mapping of str to str
+        By path in the dataset, what the validator says of single images.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        context: Context,
+        failures: Failures,
+        outcome: Outcome,
+        stop: Stop,
+        remarks: Mapping[str, str],
+    ) -> None:
+        self._settings = settings
+        self._context = context
+        self._failures = failures
+        self._outcome = outcome
+        self._stop = stop
+        self._remarks = remarks
+
+    def run(self, tasks: Sequence[Task], segmenter: Segmenter) -> None:
+        """Do all images, in order.
+
+        Raises
+        ------
+        OutputError
+            The output cannot be written; what was written before stays.
+        """
+        bar = tqdm(total=len(tasks), unit="image", disable=not sys.stderr.isatty())
+        with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer, bar:
+            ahead = reader.submit(self._read, tasks[0])
+            writing: Future[None] | None = None
+            for number in range(1, len(tasks) + 1):
+                read = ahead.result()
+                if number < len(tasks):
+                    ahead = reader.submit(self._read, tasks[number])
+                segmentation = self._segment(read, segmenter) if read else None
+                if writing:
+                    writing.result()
+                if read and segmentation:
+                    place = f"[{number}/{len(tasks)}]"
+                    writing = writer.submit(self._write, read, segmentation, place)
+                bar.update()
+                if self._ends():
+                    break
+            if number < len(tasks) and (read := ahead.result()):
+                read.held.close()
+            if writing:
+                writing.result()
+
+    def _ends(self) -> bool:
+        failed = self._settings.stop_on_first_crash and bool(self._failures.reasons)
+        return failed or bool(self._stop.signal)
+
+    def _read(self, task: Task) -> _Read | None:
+        if self._ends():
+            return None
+        start = time.perf_counter()
+        path = task.scan.relative
+        held = ExitStack()
+        try:
+            if not held.enter_context(lock(task.outputs.lock)):
+                LOG.info("%s: another run is at it; left to that run", path)
+                self._outcome.elsewhere.append(task.scan)
+                return None
+            # Another run may have done it since this one looked.
+            if not self._settings.force and done_before(task, self._context):
+                self._outcome.complete.append(task.scan)
+                held.close()
+                return None
+            volume = read_volume(task.scan.path, assume_ras=self._settings.assume_ras)
+        except OutputError:
+            raise
+        except Exception as error:
+            held.close()
+            self._fail(task.scan, error)
+            return None
+        for warning in volume.warnings:
+            LOG.warning("%s: %s", path, warning)
+        if path in self._remarks:
+            LOG.warning("%s: the BIDS validator says: %s", path, self._remarks[path])
+        return _Read(task, volume, held, time.perf_counter() - start)
+
+    def _segment(self, read: _Read, segmenter: Segmenter) -> Segmentation | None:
+        start = time.perf_counter()
+        try:
+            self._stop.check()
+            return segmenter(read.volume)
+        except Interrupted:
+            read.held.close()
+            return None
+        except Exception as error:
+            read.held.close()
+            self._fail(read.task.scan, error)
+            return None
+        finally:
+            read.seconds += time.perf_counter() - start
+
+    def _write(self, read: _Read, segmentation: Segmentation, place: str) -> None:
+        start = time.perf_counter()
+        scan = read.task.scan
+        with read.held:
+            try:
+                record = write_image(
+                    read.task.outputs, scan, read.volume, segmentation, self._context, read.seconds
+                )
+            except OutputError:
+                raise
+            except Exception as error:
+                self._fail(scan, error)
+                return
+        self._outcome.done.append((scan, record))
+        LOG.info(
+            "%s %s: brainstem %.2f ml, %.1f s%s",
+            place,
+            scan.relative,
+            record.measures[-1].volume_mm3 / 1000,
+            read.seconds + time.perf_counter() - start,
+            f", flags: {', '.join(record.flags)}" if record.flags else "",
+        )
+
+    def _fail(self, scan: Scan, error: Exception) -> None:
+        if isinstance(error, BrainstemError):
+            reason = str(error)
+        else:  # ours to mend, not the user's: keep where it came from
+            reason = f"{type(error).__name__}: {error}"
+            LOG.debug("%s", scan.relative, exc_info=error)
+        self._failures.add(scan, reason)
+        LOG.error("%s: %s", scan.relative, reason)

@@ -1,0 +1,105 @@
+"""The log of a run: plain lines on the screen and in a file, and the list of failures."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import TYPE_CHECKING
+
+from tqdm import tqdm
+
+from bids_app.derivatives import ENTITIES, NOT_AVAILABLE, table
+from bids_app.files import write_atomic
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from bids_app.models.store import Model
+    from bids_app.scans import Scan
+
+LOG = logging.getLogger("bids_app")
+_SCAN_COLUMNS = ("participant_id", "session_id", *ENTITIES, "source")
+_MODEL_COLUMNS = ("model", "model_version", "label", "reason")
+
+
+class _Screen(logging.Handler):
+    """Writes above a progress bar, where there is one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line."""
+        tqdm.write(self.format(record), file=sys.stdout)
+        sys.stdout.flush()
+
+
+class _OneLine(logging.Formatter):
+    """Leaves tracebacks to the log file."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Give the message alone."""
+        message = record.getMessage()
+        return message if record.levelno <= logging.INFO else f"{record.levelname}: {message}"
+
+
+def start_log(verbose: int, folder: Path | None = None) -> None:
+    """Send log lines to the screen, and to ``run.log`` in a folder if one is given.
+
+    Parameters
+    ----------
+    verbose : int
+        0 for progress, warnings and errors, 1 and more for details too.
+    folder : Path, optional
+        The run's folder; made if need be.
+    """
+    LOG.setLevel(logging.DEBUG)
+    LOG.propagate = False
+    stop_log()
+    screen = _Screen(logging.DEBUG if verbose else logging.INFO)
+    screen.setFormatter(_OneLine())
+    LOG.addHandler(screen)
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = logging.FileHandler(folder / "run.log", encoding="utf-8")
+        file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        LOG.addHandler(file)
+
+
+def stop_log() -> None:
+    """Close the log file and forget the screen."""
+    for handler in LOG.handlers[:]:
+        LOG.removeHandler(handler)
+        handler.close()
+
+
+class Failures:
+    """Images that could not be done, kept in ``failures.tsv`` as they come.
+
+    Parameters
+    ----------
+    path : Path
+        The table; it is written with the first failure.
+    model : Model
+        Model of this run.
+    """
+
+    def __init__(self, path: Path, model: Model) -> None:
+        self._path = path
+        self._model = (model.name, model.version, model.label)
+        self._rows: list[list[str]] = []
+        self.reasons: list[tuple[Scan, str]] = []
+
+    def add(self, scan: Scan, reason: str) -> None:
+        """Note one image with one line that says why."""
+        reason = " ".join(reason.split())
+        entities = dict(scan.entities)
+        self.reasons.append((scan, reason))
+        self._rows.append(
+            [
+                scan.participant,
+                scan.session or NOT_AVAILABLE,
+                *(entities.get(key, NOT_AVAILABLE) for key in ENTITIES),
+                scan.relative,
+                *self._model,
+                reason,
+            ]
+        )
+        write_atomic(self._path, table([*_SCAN_COLUMNS, *_MODEL_COLUMNS], self._rows))

@@ -1,0 +1,266 @@
+"""From a volume to its segmentation, by whichever engine a model needs.
+
+Engines know arrays and voxel sizes. A `Segmenter` stands between them and the volumes of the
+pipeline: it turns axes into the engine's order, takes the label of the highest probability, and
+merges the classes that a model has beside its regions into the background.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import torch
+
+from bids_app.engines.nnunet.cascade import Cascade
+from bids_app.engines.nnunet.inference import NnUNet
+from bids_app.errors import ModelError, UsageError
+from bids_app.models import store
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from bids_app.images import Volume
+    from bids_app.models.store import Model
+
+LOG = logging.getLogger(__name__)
+Box = tuple[slice, slice, slice]
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """Label map and probabilities of one volume.
+
+    Attributes
+    ----------
+    labels : ndarray of uint8, shape (X, Y, Z)
+        On the volume's RAS grid: 0 and the label values of the model's regions.
+    probabilities : ndarray of float32, shape (K, x, y, z)
+        Of the K regions, in the order of the model's regions, within `box`.
+    box : tuple of three slices
+        Part of the volume's grid that `probabilities` covers; they are 0 elsewhere.
+    device : str
+        Where the network ran.
+    intracranial_mm3 : float or None
+        Estimated volume of the inside of the skull, where the model tells it.
+    confidence : float or None
+        Mean probability with which the brainstem was located, where the model locates it.
+    """
+
+    labels: NDArray[np.uint8]
+    probabilities: NDArray[np.float32]
+    box: Box
+    device: str
+    intracranial_mm3: float | None = None
+    confidence: float | None = None
+
+    def whole_probabilities(self) -> NDArray[np.float32]:
+        """Probabilities on the volume's whole grid, shape (K, X, Y, Z)."""
+        maps = np.zeros((len(self.probabilities), *self.labels.shape), dtype=np.float32)
+        maps[(slice(None), *self.box)] = self.probabilities
+        return maps
+
+
+class Segmenter(Protocol):
+    """A loaded model: called with a volume, it gives a segmentation."""
+
+    device: str
+
+    def __call__(self, volume: Volume) -> Segmentation:
+        """Segment one volume."""
+        ...
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How a model is to be run.
+
+    Attributes
+    ----------
+    device : str
+        auto, cpu, cuda, cuda:N or mps.
+    folds : tuple of str
+        Networks of the ensemble to use; empty for all.
+    mirror : bool
+        Average over mirrored inputs.
+    region : bool
+        Run a model of whole heads on a box around the brainstem alone, which the open model's
+        locator finds.
+    threads : int
+        CPU threads of the network.
+    """
+
+    device: str = "auto"
+    folds: tuple[str, ...] = ()
+    mirror: bool = True
+    region: bool = False
+    threads: int = 1
+
+
+def load_segmenter(model: Model, choice: Choice) -> Segmenter:
+    """Load a model's networks, once for all images.
+
+    Parameters
+    ----------
+    model : Model
+        Its files must have been verified.
+    choice : Choice
+        Device, folds and the like.
+
+    Raises
+    ------
+    UsageError
+        The device is not there, or a fold is not in the model.
+    ModelError
+        The engine cannot load the model.
+    """
+    device = choose_device(choice.device)
+    torch.set_num_threads(choice.threads)
+    if device.type == "cuda":
+        return _WithFallback(model, choice, device)
+    return _load(model, choice, device)
+
+
+def choose_device(name: str) -> torch.device:
+    """Find the device that a user's word names; ``auto`` takes a GPU where there is one.
+
+    Raises
+    ------
+    UsageError
+        It is not there.
+    """
+    mps = torch.backends.mps.is_available()
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "mps" if mps else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UsageError(f"--device {name}: not one of auto, cpu, cuda, cuda:N, mps.") from None
+    there = {
+        "cpu": True,
+        "mps": mps,
+        "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
+    }
+    if not there.get(device.type, False):
+        raise UsageError(f"--device {name}: no such device here. Use --device auto or cpu.")
+    return device
+
+
+class _CascadeSegmenter:
+    def __init__(self, model: Model, choice: Choice, device: torch.device) -> None:
+        self.device = str(device)
+        self._values = [region.index for region in model.regions]
+        self._cascade = Cascade(
+            model.folder, device=device, folds=choice.folds or None, mirror=choice.mirror
+        )
+
+    def __call__(self, volume: Volume) -> Segmentation:
+        output = self._cascade.predict(*_engine_order(volume))
+        z, y, x = output.region
+        return _segmentation(
+            output.probabilities,
+            (x, y, z),
+            volume,
+            self._values,
+            self.device,
+            intracranial_mm3=output.intracranial_mm3,
+            confidence=output.confidence,
+        )
+
+
+class _NnUNetSegmenter:
+    def __init__(self, model: Model, choice: Choice, device: torch.device) -> None:
+        self.device = str(device)
+        self._values = [region.index for region in model.regions]
+        self._network = NnUNet(
+            model.folder,
+            device=device,
+            folds=choice.folds or None,
+            mirror=choice.mirror,
+            averaging="softmax" if model.averaging == "softmax" else "logits",
+            mode="v1" if model.mode == "v1" else "v2",
+        )
+        self._locator: Cascade | None = None
+        if choice.region:
+            locator = store.find(store.DEFAULT)
+            store.verify(locator)
+            self._locator = Cascade(locator.folder, device=device, mirror=False)
+
+    def __call__(self, volume: Volume) -> Segmentation:
+        image, spacing = _engine_order(volume)
+        z, y, x = (slice(0, n) for n in image.shape)
+        if self._locator is not None:
+            z, y, x = self._locator.locate(image, spacing).box(self._network.patch_mm)
+        probabilities = self._network.predict(image[z, y, x], spacing)
+        return _segmentation(probabilities, (x, y, z), volume, self._values, self.device)
+
+
+class _WithFallback:
+    """A segmenter on a GPU that goes on with the CPU for an image that the GPU cannot hold."""
+
+    def __init__(self, model: Model, choice: Choice, device: torch.device) -> None:
+        self.device = str(device)
+        self._arguments = (model, choice)
+        self._on_gpu = _load(model, choice, device)
+        self._on_cpu: Segmenter | None = None
+
+    def __call__(self, volume: Volume) -> Segmentation:
+        try:
+            return self._on_gpu(volume)
+        except torch.OutOfMemoryError:
+            LOG.warning("%s is out of memory; this image is segmented on the CPU", self.device)
+        torch.cuda.empty_cache()
+        if self._on_cpu is None:
+            self._on_cpu = _load(*self._arguments, torch.device("cpu"))
+        return self._on_cpu(volume)
+
+
+def _load(model: Model, choice: Choice, device: torch.device) -> Segmenter:
+    if model.engine == "cascade":
+        return _CascadeSegmenter(model, choice, device)
+    if model.engine == "nnunet":
+        return _NnUNetSegmenter(model, choice, device)
+    raise ModelError(f"Model {model.name}: its engine {model.engine} is not in this version.")
+
+
+def _engine_order(volume: Volume) -> tuple[NDArray[np.float32], tuple[float, float, float]]:
+    x, y, z = volume.voxel_size
+    return volume.data.transpose(2, 1, 0), (z, y, x)
+
+
+def _segmentation(
+    classes: NDArray[np.float32],
+    box: Box,
+    volume: Volume,
+    values: Sequence[int],
+    device: str,
+    *,
+    intracranial_mm3: float | None = None,
+    confidence: float | None = None,
+) -> Segmentation:
+    """Make a segmentation of class probabilities, shape (C, z, y, x), background first.
+
+    The class of a label is the one of its value; classes that are no label of the model count
+    as background.
+    """
+    others = [k for k in range(len(classes)) if k not in values]
+    highest = classes[others].sum(axis=0)
+    best = np.zeros(highest.shape, dtype=np.uint8)
+    for value in values:  # of equal classes the first wins, as with argmax
+        better = classes[value] > highest
+        best[better] = value
+        np.maximum(highest, classes[value], out=highest)
+    labels = np.zeros(volume.data.shape, dtype=np.uint8)
+    labels[box] = best.transpose(2, 1, 0)
+    return Segmentation(
+        labels=labels,
+        probabilities=classes[list(values)].transpose(0, 3, 2, 1),
+        box=box,
+        device=device,
+        intracranial_mm3=intracranial_mm3,
+        confidence=confidence,
+    )

@@ -1,0 +1,82 @@
+"""The settings of one run."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from bids_app.files import run_token
+
+POSITIONAL = ("bids_dir", "output_dir", "level")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All that the command line and the configuration file say.
+
+    The fields are the options of ``bids_app`` by name; ``bids_app --help`` explains each.
+    """
+
+    bids_dir: Path
+    output_dir: Path
+    level: str
+    participant_label: tuple[str, ...] = ()
+    session_label: tuple[str, ...] = ()
+    bids_filter_file: Path | None = None
+    skip_bids_validation: bool = False
+    bids_database_dir: Path | None = None
+    work_dir: Path | None = None
+    nprocs: int = 1
+    omp_nthreads: int = 1
+    device: str = "auto"
+    model: tuple[str, ...] = ()
+    models_dir: Path | None = None
+    folds: tuple[str, ...] = ()
+    no_tta: bool = False
+    region: bool = False
+    write_probabilities: bool = False
+    include_ce: bool = False
+    assume_ras: bool = False
+    force: bool = False
+    dry_run: bool = False
+    stop_on_first_crash: bool = False
+    reports_only: bool = False
+    covariates: tuple[str, ...] = ()
+    verbose: int = 0
+
+    @cached_property
+    def run_id(self) -> str:
+        """Name of this run: the time it began (UTC) and eight hexadecimal digits."""
+        return f"{datetime.now(UTC):%Y%m%d-%H%M%S}_{run_token()}"
+
+    @property
+    def of_result(self) -> dict[str, Any]:
+        """Settings that change a label map, as its sidecar names them."""
+        return {
+            "Folds": list(self.folds) or "all",
+            "Mirroring": not self.no_tta,
+            "Region": self.region,
+        }
+
+    def toml(self) -> str:
+        """All settings as TOML, which ``--config-file`` takes again."""
+        lines = []
+        for field in fields(self):
+            value = getattr(self, field.name)
+            comment = "# " if field.name in POSITIONAL else ""
+            if value is not None:
+                lines.append(f"{comment}{field.name.replace('_', '-')} = {_toml(value)}")
+        return "\n".join(lines) + "\n"
+
+
+def _toml(value: Any) -> str:
+    # JSON's strings, numbers, booleans and lists are TOML as they stand.
+    if isinstance(value, tuple):
+        value = list(value)
+    elif isinstance(value, Path):
+        value = str(value.absolute())
+    return json.dumps(value, ensure_ascii=False)
