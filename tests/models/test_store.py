@@ -1,0 +1,118 @@
+"""A model is used only if it is, byte for byte, what its manifest names."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from bids_app.errors import ModelError
+from bids_app.models import store
+
+MANIFEST = """
+name = "mine"
+label = "mine2"
+version = "2.1"
+engine = "nnunet"
+averaging = "logits"
+mode = "v2"
+licence = "CC0-1.0"
+citation = "A \\"quoted\\" citation"
+doi = "10.1/2"
+[labels]
+1 = "midbrain"
+7 = "red nucleus"
+"""
+
+
+@pytest.fixture
+def model(tmp_path):
+    folder = tmp_path / "mine"
+    (folder / "fold_0").mkdir(parents=True)
+    (folder / "fold_0" / "weights.pth").write_bytes(b"weights")
+    (folder / "plans.json").write_bytes(b"{}")
+    (folder / store.MANIFEST).write_text(MANIFEST + "[[files]]\npath='x'\nbytes=1\nsha256=''")
+    model = replace(store.read_manifest(folder), files=store.list_files(folder))
+    (folder / store.MANIFEST).write_text(store.manifest_text(model))
+    return model
+
+
+def test_a_manifest_says_the_same_when_written_and_read(model):
+    assert store.read_manifest(model.folder) == model
+    store.verify(model)
+
+
+def test_regions_have_the_settled_names_and_codes(model):
+    midbrain, other = model.regions
+    assert (midbrain.abbreviation, midbrain.freesurfer) == ("MB", 173)
+    assert (other.index, other.abbreviation, other.freesurfer) == (7, "REDN", None)
+
+
+@pytest.mark.parametrize("content", [b"weightX", b"weight", b"weights and more"])
+def test_changed_weights_are_refused(model, content):
+    (model.folder / "fold_0" / "weights.pth").write_bytes(content)
+    with pytest.raises(ModelError, match="weights.pth is not the file"):
+        store.verify(model)
+
+
+def test_a_missing_file_is_refused(model):
+    (model.folder / "plans.json").unlink()
+    with pytest.raises(ModelError, match="plans.json cannot be read"):
+        store.verify(model)
+
+
+def test_a_file_that_is_not_listed_is_refused_and_a_text_is_not(model):
+    (model.folder / "MODEL_CARD.md").write_text("text")
+    store.verify(model)
+    (model.folder / "fold_1").mkdir()
+    (model.folder / "fold_1" / "weights.pth").write_bytes(b"other")
+    with pytest.raises(ModelError, match=r"fold_1/weights.pth is not listed"):
+        store.verify(model)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('label = "mine2"', 'label = "mine_2"', "not alphanumeric"),
+        ('engine = "nnunet"', 'engine = "magic"', "not one of cascade"),
+        ('path = "plans.json"', 'path = "../plans.json"', "outside"),
+        ('path = "plans.json"', 'path = "/etc/passwd"', "outside"),
+        ('licence = "CC0-1.0"\n', "", "licence"),
+        ("7 =", "700 =", "1 to 255"),
+        ("[labels]", "[labels", "cannot be read"),
+    ],
+)
+def test_a_wrong_manifest_is_refused(model, old, new, message):
+    path = model.folder / store.MANIFEST
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    with pytest.raises(ModelError, match=message):
+        store.read_manifest(model.folder)
+
+
+def test_the_digest_tells_models_with_other_weights_or_labels_apart(model):
+    other = replace(model, files=(replace(model.files[0], sha256="0"), *model.files[1:]))
+    fewer = replace(model, regions=model.regions[:1])
+    assert len({model.sha256, other.sha256, fewer.sha256}) == 3
+    assert replace(model, citation="another").sha256 == model.sha256
+
+
+def test_a_model_is_found_by_name_by_folder_and_in_the_folder_of_models(model, monkeypatch):
+    assert store.find(str(model.folder)) == model
+    assert store.find("mine", model.folder.parent) == model
+    monkeypatch.setenv("BRAINSTEM_MODELS_DIR", str(model.folder.parent))
+    assert store.find("mine") == model
+
+
+@pytest.mark.parametrize("name", ["mars-nnunet", "mars-mdgru"])
+def test_a_published_model_that_is_not_installed_says_how(name):
+    with pytest.raises(ModelError, match=f"brainstem-models import {name}"):
+        store.find(name)
+
+
+def test_an_unknown_model_names_the_known_ones(tmp_path):
+    with pytest.raises(ModelError, match="mars-nnunet, open"):
+        store.find("nothing")
+    with pytest.raises(ModelError, match="brainstem-models import"):
+        store.find(str(tmp_path))
