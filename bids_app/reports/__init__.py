@@ -1,0 +1,1 @@
+"""Pictures and pages by which a reader judges results."""
