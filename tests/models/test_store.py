@@ -51,13 +51,13 @@ def test_regions_have_the_settled_names_and_codes(model):
 @pytest.mark.parametrize("content", [b"weightX", b"weight", b"weights and more"])
 def test_changed_weights_are_refused(model, content):
     (model.folder / "fold_0" / "weights.pth").write_bytes(content)
-    with pytest.raises(ModelError, match="weights.pth is not the file"):
+    with pytest.raises(ModelError, match=r"weights\.pth is not the file"):
         store.verify(model)
 
 
 def test_a_missing_file_is_refused(model):
     (model.folder / "plans.json").unlink()
-    with pytest.raises(ModelError, match="plans.json cannot be read"):
+    with pytest.raises(ModelError, match=r"plans\.json cannot be read"):
         store.verify(model)
 
 
