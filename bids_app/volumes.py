@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from bids_app.errors import BrainstemError, ImageError, NoScanError, UsageError
+from bids_app.command import guarded
+from bids_app.errors import ImageError, NoScanError, UsageError
 from bids_app.files import write_atomic
 from bids_app.models.store import region
 
@@ -116,11 +117,7 @@ def volumes_table(
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``brainstem-volumes`` and give its exit code."""
     options = _parser().parse_args(argv)
-    try:
-        return _run(options)
-    except BrainstemError as error:
-        print(f"brainstem-volumes: {error}", file=sys.stderr)
-        return error.exit_code
+    return guarded(lambda: _run(options))
 
 
 def _run(options: argparse.Namespace) -> int:
