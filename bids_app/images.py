@@ -123,11 +123,12 @@ def read_volume(path: Path, *, assume_ras: bool = False) -> Volume:
     """
     stored = read_nifti(path)
     affine, warnings = _choose_affine(stored, assume_ras=assume_ras)
-    edges = _edges(affine)
+    # Rounded, so that what is written as 0.3 in single precision is 0.3
+    edges = [round(edge, 3) for edge in _edges(affine)]
     if not all(MIN_EDGE_MM <= edge <= MAX_EDGE_MM for edge in edges):
         limits = f"{MIN_EDGE_MM} to {MAX_EDGE_MM} mm"
         raise ImageError(f"its voxel edges are {_by(edges)} mm; each must be {limits}")
-    extent = [edge * n for edge, n in zip(edges, stored.voxels.shape, strict=True)]
+    extent = [round(edge * n, 3) for edge, n in zip(edges, stored.voxels.shape, strict=True)]
     if min(extent) < MIN_EXTENT_MM:
         least = f"{MIN_EXTENT_MM:.0f} mm along each axis"
         raise ImageError(f"it covers {_by(extent)} mm; a head needs at least {least}")
@@ -254,7 +255,8 @@ def _qform(header: Any) -> NDArray[np.float64]:
     pixdim[0] = -1 if pixdim[0] < 0 else 1
     pixdim[1:4] = np.abs(pixdim[1:4])
     try:
-        qform: NDArray[np.float64] = mended.get_qform()
+        with np.errstate(invalid="ignore"):
+            qform: NDArray[np.float64] = mended.get_qform()
     except ValueError:
         return np.full((4, 4), np.nan)
     return qform
@@ -265,8 +267,9 @@ def _agree(
 ) -> bool:
     """Whether all corners of the grid land in one place by both affines."""
     corners = np.array(list(np.ndindex(2, 2, 2))) * shape - 0.5
-    apart = np.linalg.norm(apply_affine(first, corners) - apply_affine(second, corners), axis=1)
-    return bool((apart <= FORMS_AGREE_MM).all())
+    with np.errstate(invalid="ignore"):  # what is not finite agrees with nothing
+        apart = apply_affine(first, corners) - apply_affine(second, corners)
+    return bool((np.linalg.norm(apart, axis=1) <= FORMS_AGREE_MM).all())
 
 
 def _edges(affine: NDArray[np.float64]) -> list[float]:
