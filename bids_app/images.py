@@ -310,7 +310,7 @@ def _without_text(header: Any) -> Any:
 def _image(data: NDArray[Any], grid: Grid, intent: int) -> Any:
     """Image of `data` (stored order) whose header differs from the grid's only where it must."""
     header = grid.header.copy()
-    header["dim"] = [data.ndim, *data.shape] + [1] * (7 - data.ndim)
+    header["dim"][: data.ndim + 1] = [data.ndim, *data.shape]
     if data.shape[3:] != grid.shape[3:]:
         header["pixdim"][4] = 1  # the labels' axis has no step, and some readers refuse 0
     header.set_data_dtype(data.dtype)
