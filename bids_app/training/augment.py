@@ -1,0 +1,287 @@
+"""From a prepared case to one training patch, as the inference engine would feed it.
+
+Poses, shapes, contrasts and faults of acquisition are drawn anew for every patch. The last step,
+`finish`, is what happens to an image at inference: cut to the box of its non-zero voxels,
+z-scored in that box, centred in the patch, 0 around it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from bids_app.training.data import IGNORE, MEDULLA, MIDBRAIN
+from bids_app.training.synthesis import draw_image, widen_fluid
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from bids_app.training.data import Case
+    from bids_app.training.networks import Look
+
+NOT_STEM = 254  # of the locator: background or inside of the skull, which of the two is not known
+
+
+def draw_pose(rng: np.random.Generator, largest_turn: float = 25.0) -> NDArray[np.float64]:
+    """Draw a rotation (up to `largest_turn` degrees about any axis), scaling, shear and flip.
+
+    Returns
+    -------
+    ndarray, shape (3, 3)
+        Acts on (x, y, z).
+    """
+    axis = rng.normal(size=3)
+    axis /= np.linalg.norm(axis)
+    turn = np.deg2rad(largest_turn) * rng.uniform(0, 1)
+    cross = np.array([
+        [0, -axis[2], axis[1]], [axis[2], 0, -axis[0]], [-axis[1], axis[0], 0],
+    ])  # fmt: skip
+    rotation = np.eye(3) + np.sin(turn) * cross + (1 - np.cos(turn)) * cross @ cross
+    stretch = np.eye(3) + rng.normal(0, 0.03, (3, 3))
+    flip = np.diag([rng.choice([-1.0, 1.0]), 1, 1])
+    return np.asarray(rotation @ stretch @ flip * rng.uniform(0.85, 1.15))
+
+
+def sampling_grid(
+    look: Look,
+    source: int,
+    rng: np.random.Generator | None,
+    device: torch.device,
+) -> torch.Tensor:
+    """Place a patch in the prepared look of a case.
+
+    Parameters
+    ----------
+    look : Look
+        The network that will see the patch.
+    source : int
+        Edge of the prepared look in voxels.
+    rng : numpy.random.Generator or None
+        None places the patch in the middle, upright and unchanged.
+    device : torch.device
+        Where the grid is made.
+
+    Returns
+    -------
+    Tensor, shape (1, size, size, size, 3)
+        Grid for `torch.nn.functional.grid_sample` with ``align_corners=True``.
+    """
+    half_source = (source - 1) / 2 * look.source_mm
+    half_patch = (look.size - 1) / 2 * look.spacing
+    theta = np.zeros((3, 4))
+    pose = np.eye(3) if rng is None else draw_pose(rng)
+    theta[:, :3] = pose * half_patch / half_source
+    if rng is not None:
+        theta[:, 3] = rng.uniform(-look.jitter, look.jitter, 3) / half_source
+    shape = [1, 1, look.size, look.size, look.size]
+    matrix = torch.tensor(theta[None], dtype=torch.float32, device=device)
+    grid = functional.affine_grid(matrix, shape, align_corners=True)
+    if rng is not None and rng.random() < 0.7:
+        knots = int(rng.integers(4, 9))
+        reach = rng.uniform(0, 0.08) * half_patch * 2 / knots
+        bend = torch.randn(1, 3, knots, knots, knots, device=device) * float(reach / half_source)
+        bend = functional.interpolate(bend, shape[2:], mode="trilinear", align_corners=True)
+        grid = grid + bend.permute(0, 2, 3, 4, 1)
+    return grid
+
+
+def sample(array: NDArray[np.uint8], grid: torch.Tensor, mode: str) -> torch.Tensor:
+    """Sample an array of bytes at a grid; float32, shape (1, 1, z, y, x), 0 outside."""
+    source = torch.from_numpy(array).to(grid.device)[None, None].float()
+    return functional.grid_sample(source, grid, mode=mode, align_corners=True)
+
+
+def blur(image: torch.Tensor, sigmas: tuple[float, float, float]) -> torch.Tensor:
+    """Smooth an image (1, 1, z, y, x) with a Gaussian of its own width, in voxels, on each axis."""
+    for axis, sigma in enumerate(sigmas):
+        if sigma < 0.2:
+            continue
+        reach = max(1, round(2.5 * sigma))
+        steps = torch.arange(-reach, reach + 1, device=image.device, dtype=torch.float32)
+        kernel = torch.exp(-0.5 * (steps / sigma) ** 2)
+        shape, padding = [1] * 5, [0] * 3
+        shape[axis + 2], padding[axis] = 2 * reach + 1, reach
+        image = functional.conv3d(image, (kernel / kernel.sum()).view(shape), padding=padding)
+    return image
+
+
+def coarsen(image: torch.Tensor, rng: np.random.Generator, spacing: float) -> torch.Tensor:
+    """Lower the resolution: thick slices along one axis, or larger voxels along all three."""
+    size = image.shape[2]
+    voxel = np.full(3, spacing)
+    if rng.random() < 0.5:
+        voxel[rng.integers(3)] = spacing * rng.uniform(1, 3)
+    else:
+        voxel *= rng.uniform(1, 2.2)
+    coarse = [max(8, round(size * spacing / v)) for v in voxel]
+    mode = "area" if rng.random() < 0.6 else "trilinear"
+    return functional.interpolate(
+        functional.interpolate(image, coarse, mode=mode), image.shape[2:], mode="trilinear"
+    )
+
+
+def corrupt(image: torch.Tensor, rng: np.random.Generator, look: Look) -> torch.Tensor:
+    """Apply faults of acquisition to an image of about 0 to 1, shape (1, 1, z, y, x)."""
+    device, shape = image.device, image.shape[2:]
+    if rng.random() < 0.35:
+        low, high = (0.3, 1.0) if look.array == "near" else (0.2, 0.5)
+        image = blur(image, tuple(rng.uniform(low, high, 3)))
+    if rng.random() < (0.35 if look.array == "near" else 0.15):
+        image = coarsen(image, rng, look.spacing)
+    if rng.random() < 0.7:
+        knots = int(rng.integers(2, 5 if look.array == "near" else 7))
+        field = torch.randn(1, 1, knots, knots, knots, device=device) * rng.uniform(0, 0.35)
+        field = functional.interpolate(field, shape, mode="trilinear", align_corners=True)
+        image = image * field.exp_()
+    if rng.random() < 0.5:
+        noise = torch.randn(image.shape, device=device)
+        image = (image + noise * float(rng.uniform(0, 0.08) * image.max())).abs_()
+    if rng.random() < 0.6:
+        top = image.max().clamp(min=1e-6)
+        image = (image / top).clamp(min=0) ** float(np.exp(rng.normal(0, 0.3))) * top
+    return image
+
+
+def draw_box(size: int, rng: np.random.Generator, look: Look) -> list[slice]:
+    """Draw a narrowed field of view: one to three sides of the patch are cut."""
+    box = [[0, size] for _ in range(3)]
+    for _ in range(int(rng.integers(1, 4))):
+        axis, side = int(rng.integers(3)), int(rng.integers(2))
+        depth = int(size * rng.uniform(0, look.depth_cut))
+        box[axis][side] = depth if side == 0 else size - depth
+    return [slice(*ends) for ends in box]
+
+
+def finish(
+    image: torch.Tensor, target: torch.Tensor, box: list[slice] | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Do to a patch what nnU-Net's preprocessing does to an image.
+
+    Parameters
+    ----------
+    image : Tensor, shape (size, size, size)
+        Intensities; exact zeros are empty.
+    target : Tensor of int64, shape (size, size, size)
+    box : list of slice, optional
+        The field of view.
+
+    Returns
+    -------
+    image, target : Tensor, shape (size, size, size)
+        The box of the non-zero voxels, z-scored in itself and centred, with zeros around it.
+    """
+    size = int(image.shape[0])
+    if box is not None:
+        image, target = image[tuple(box)], target[tuple(box)]
+    full = image > 0
+    if not full.any():
+        return image.new_zeros((size,) * 3), target.new_zeros((size,) * 3)
+    ends = []
+    for axis in range(3):
+        hit = torch.nonzero(full.any(dim=[a for a in range(3) if a != axis]))
+        ends.append(slice(int(hit[0]), int(hit[-1]) + 1))
+    image, target = image[tuple(ends)], target[tuple(ends)]
+    image = (image - image.mean()) / image.std().clamp(min=1e-8)
+    padding: list[int] = []
+    for length in reversed(target.shape):
+        before = (size - int(length)) // 2
+        padding += [before, size - int(length) - before]
+    return functional.pad(image, padding), functional.pad(target, padding)
+
+
+def to_classes(labels: torch.Tensor, brain: torch.Tensor | None, look: Look) -> torch.Tensor:
+    """Turn labels into what the network at hand learns; `labels` unchanged for the segmenter.
+
+    For the locator: 1 the brainstem, 2 the rest inside the skull where `brain` says so, else
+    `NOT_STEM`.
+    """
+    if look.name == "segmenter":
+        return labels
+    stem = (labels >= MIDBRAIN) & (labels <= MEDULLA)
+    rest = torch.full_like(labels, NOT_STEM)
+    if brain is not None:
+        rest = (brain > 0).long() * 2
+    rest = torch.where((labels == IGNORE) & (rest != 0), labels, rest)
+    return torch.where(stem, torch.ones_like(labels), rest)
+
+
+def strip(
+    image: torch.Tensor, brain: torch.Tensor, rng: np.random.Generator, look: Look
+) -> torch.Tensor:
+    """Return which voxels a skull strip keeps: the brain, and more or less of what is around."""
+    keep = (brain == 1).float()
+    if rng.random() < 0.3:
+        keep = (brain > 0).float()
+    reach = int(rng.integers(0, 5) / look.spacing)
+    if reach:
+        keep = functional.max_pool3d(keep, 2 * reach + 1, stride=1, padding=reach)
+    return (keep > 0) & (image > 0)
+
+
+def draw_patch(
+    case: Case,
+    look: Look,
+    rng: np.random.Generator | None,
+    device: torch.device,
+    *,
+    t1_like: bool = True,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Make one patch of a case.
+
+    Parameters
+    ----------
+    case : Case
+        A head, or a map to draw an image from.
+    look : Look
+        The network that will see the patch.
+    rng : numpy.random.Generator or None
+        None gives the plain patch for validation: upright, unchanged, T1-like if drawn.
+    device : torch.device
+        Where all is computed.
+    t1_like : bool
+        For a map: contrast of T1w images, or any.
+
+    Returns
+    -------
+    image : Tensor of float32, shape (size, size, size)
+    target : Tensor of int64, shape (size, size, size)
+        Classes, `IGNORE` and, for the locator, `NOT_STEM`.
+    """
+    arrays = {
+        key.split("/")[1]: array for key, array in case.arrays.items() if key.startswith(look.array)
+    }
+    grid = sampling_grid(look, arrays["labels"].shape[0], rng, device)
+    target = sample(arrays["labels"], grid, "nearest").long()
+    brain = sample(arrays["brain"], grid, "nearest") if "brain" in arrays else None
+    draws = rng if rng is not None else np.random.default_rng(0)
+    if case.real:
+        image = sample(arrays["image"], grid, "bilinear") / 255
+        present = image > 0.5 / 255
+    else:
+        anatomy = sample(arrays["anatomy"], grid, "nearest").long()
+        if rng is not None and look.name == "segmenter" and rng.random() < 0.25:
+            anatomy, target = widen_fluid(anatomy, target, rng)
+        image = draw_image(anatomy, draws, t1_like=t1_like)
+        present = torch.ones_like(image, dtype=torch.bool)
+    target = to_classes(target, brain, look)
+    stripped = bool((~present).float().mean() > 0.3)
+    if rng is None:
+        if not case.real:
+            image = blur(image, (0.5, 0.5, 0.5))
+    else:
+        if brain is not None and rng.random() < 0.4:
+            present, stripped = strip(image, brain, rng, look), True
+        if not case.real and look.array == "near":
+            image = blur(image, tuple(rng.uniform(0.3, 0.8, 3)))
+        image = corrupt(image, rng, look)
+    if stripped:
+        image = torch.where(present, image.clamp(min=1e-4), torch.zeros_like(image))
+        empty = ~present & (target != IGNORE) & (target != NOT_STEM)
+        target = torch.where(empty, torch.zeros_like(target), target)
+    box = None
+    if rng is not None and rng.random() < 0.35:
+        box = draw_box(look.size, rng, look)
+    return finish(image[0, 0], target[0, 0], box)

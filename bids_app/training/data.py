@@ -1,0 +1,344 @@
+"""One file of arrays to learn from: heads and label maps, cut and resampled once.
+
+Every array is in (z, y, x) order: z up, y to the front, x to the right. A case holds two looks at
+the same head: a *near* one of 144 mm at 1 mm around the brainstem (for the segmenter) and a *far*
+one of 256 mm at 2 mm (for the locator). Images are stored as 8 bit between 0 and the 99.9th
+percentile, maps by position in `CODES`. The file is a compressed ``.npz`` whose keys are
+``<case>/<look>/<array>``; it needs numpy alone to be read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from numpy.typing import NDArray
+
+MIDBRAIN, PONS, MEDULLA, CORD, IGNORE = 1, 2, 3, 4, 255
+NEAR_SIZE, NEAR_MM = 144, 1.0
+FAR_SIZE, FAR_MM = 128, 2.0
+
+# Codes of the SynthSeg maps (generation_labels.npy) and their class of T1 intensities
+# (generation_classes_contrast_specific.npy); the cord, of no code of its own there, comes last.
+CODES = (
+    0, 14, 15, 16, 24, 72, 85, 502, 506, 507, 508, 509, 511, 512, 514, 515, 516, 530,
+    2, 3, 4, 5, 7, 8, 10, 11, 12, 13, 17, 18, 25, 26, 28, 30, 136, 137,
+    41, 42, 43, 44, 46, 47, 49, 50, 51, 52, 53, 54, 57, 58, 60, 62, 163, 164,
+)  # fmt: skip
+T1_CLASSES = (
+    0, 1, 1, 13, 1, 1, 2, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24,
+    2, 3, 1, 1, 4, 5, 6, 3, 7, 8, 3, 3, 10, 3, 9, 11, 12, 12,
+    2, 3, 1, 1, 4, 5, 6, 3, 7, 8, 3, 3, 10, 3, 9, 11, 12, 12,
+)  # fmt: skip
+CORD_ANATOMY = len(CODES)
+HEAD_CORD = 7  # code of the cord in labels made by registration; 4 to 6 are peduncles there
+BRAINSTEM_CODE, CORD_TISSUE_CODE, CSF_CODE = 16, 512, 24
+OUTSIDE_BRAIN_FROM = 500
+
+
+@dataclass(frozen=True)
+class Case:
+    """One head or label map.
+
+    Attributes
+    ----------
+    name : str
+        Source and subject, e.g. ``"ds011_sub-01"``.
+    real : bool
+        A head with an image, or a label map to draw images from.
+    arrays : dict of str to ndarray of uint8, shape (z, y, x)
+        ``near/labels``, ``far/labels`` always; ``near/image``, ``far/image`` for a head;
+        ``near/anatomy``, ``far/anatomy`` (positions in `CODES`) for a map; ``near/brain``,
+        ``far/brain`` where the brain is known apart from the rest of the head.
+    """
+
+    name: str
+    real: bool
+    arrays: dict[str, NDArray[np.uint8]]
+
+
+def read_split(path: Path | None = None) -> dict[str, list[str]]:
+    """Return the case names of each part of the split (train, validation, test)."""
+    with (path or Path(__file__).with_name("split.toml")).open("rb") as file:
+        parts = tomllib.load(file)
+    return {
+        part: [
+            f"{source}_{subject}" for source, subjects in sources.items() for subject in subjects
+        ]
+        for part, sources in parts.items()
+    }
+
+
+def load_cases(path: Path) -> dict[str, Case]:
+    """Read all cases of a prepared file."""
+    arrays: dict[str, dict[str, NDArray[np.uint8]]] = {}
+    with np.load(path) as file:
+        for key in file.files:
+            name, array = key.split("/", 1)
+            arrays.setdefault(name, {})[array] = file[key]
+    return {name: Case(name, "near/image" in found, found) for name, found in arrays.items()}
+
+
+def save_cases(path: Path, cases: Iterator[Case]) -> None:
+    """Write cases to one compressed file."""
+    flat: dict[str, Any] = {
+        f"{case.name}/{key}": array for case in cases for key, array in case.arrays.items()
+    }
+    np.savez_compressed(path, **flat)
+
+
+def to_bytes(image: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Scale an image to 8 bit, 0 staying 0 and the 99.9th percentile becoming 250."""
+    top = np.percentile(image[image > 0], 99.9) if (image > 0).any() else 1.0
+    scaled = np.clip(image / top * 250, 0, 255)
+    return np.where((scaled < 1) & (image > 0), 1, np.round(scaled)).astype(np.uint8)
+
+
+def cut(
+    data: NDArray[Any], affine: NDArray[np.float64], centre: NDArray[np.float64],
+    size: int, spacing: float, order: Literal[0, 1, 3],
+) -> NDArray[Any]:  # fmt: skip
+    """Resample a cube of an image around a point.
+
+    Parameters
+    ----------
+    data : ndarray, shape (X, Y, Z)
+        Image in RAS voxel order.
+    affine : ndarray, shape (4, 4)
+        Its affine; only the voxel sizes are used, so that the cube keeps the image's own axes.
+    centre : ndarray, shape (3,)
+        Voxel of `data` at the middle of the cube.
+    size, spacing : int, float
+        Edge of the cube in voxels, and their size in mm.
+    order : int
+        Order of the spline; 0 for labels.
+
+    Returns
+    -------
+    ndarray, shape (size, size, size)
+        In (z, y, x) order; 0 outside the image.
+    """
+    from scipy import ndimage
+
+    step = spacing / np.sqrt((affine[:3, :3] ** 2).sum(0))
+    offset = centre - step * (size - 1) / 2
+    cube = ndimage.affine_transform(
+        data, np.diag(step), offset, output_shape=(size,) * 3, order=order, mode="constant", cval=0
+    )
+    return np.ascontiguousarray(cube.transpose(2, 1, 0))
+
+
+def looks(
+    data: Mapping[str, NDArray[Any]], affine: NDArray[np.float64], labels: NDArray[np.uint8]
+) -> dict[str, NDArray[np.uint8]]:
+    """Cut the near and the far look of a head.
+
+    Parameters
+    ----------
+    data : mapping of str to ndarray, shape (X, Y, Z)
+        ``image`` (any numbers) or ``anatomy`` (uint8), and perhaps ``brain`` (uint8).
+    affine : ndarray, shape (4, 4)
+        Affine of all of them.
+    labels : ndarray of uint8, shape (X, Y, Z)
+        The labels to learn.
+
+    Returns
+    -------
+    dict of str to ndarray of uint8, shape (z, y, x)
+    """
+    inside = np.argwhere((labels >= MIDBRAIN) & (labels <= MEDULLA)).mean(0)
+    head = np.argwhere(next(iter(data.values())) > 0)
+    middle = (head.min(0) + head.max(0)) / 2
+    found: dict[str, NDArray[np.uint8]] = {}
+    for name, array in {**data, "labels": labels}.items():
+        image = name == "image"
+        source = array.astype(np.float32) if image else array
+        near = cut(source, affine, inside, NEAR_SIZE, NEAR_MM, 3 if image else 0)
+        far = cut(source, affine, middle, FAR_SIZE, FAR_MM, 1 if image else 0)
+        if image:
+            # A cubic spline rings around the zeros of a stripped head; those stay exactly 0.
+            empty = cut((source == 0).astype(np.uint8), affine, inside, NEAR_SIZE, NEAR_MM, 0) > 0
+            near[empty] = 0
+            near, far = to_bytes(np.maximum(near, 0)), to_bytes(np.maximum(far, 0))
+        found[f"near/{name}"], found[f"far/{name}"] = near, far
+    return found
+
+
+def track_cord(codes: NDArray[np.int_], labels: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Follow the cord of a SynthSeg map downwards from its label 16.
+
+    The maps have no code for the cord: it carries that of another tissue outside the brain. From
+    the lowest slice of the medulla on, the piece of that tissue that touches the slice above is
+    the cord, as long as its area stays between 20 and 250 mm2.
+
+    Parameters
+    ----------
+    codes : ndarray of int, shape (X, Y, Z)
+        FreeSurfer codes at 1 mm.
+    labels : ndarray of uint8, shape (X, Y, Z)
+        Labels of the brainstem.
+    """
+    from scipy import ndimage
+
+    cord = np.zeros(codes.shape, dtype=bool)
+    area = (labels == MEDULLA).sum((0, 1))
+    lowest = int(np.argmax(area >= 20))
+    above = ndimage.binary_dilation(labels[:, :, lowest] == MEDULLA, iterations=1)
+    for z in range(lowest - 1, -1, -1):
+        pieces, count = ndimage.label((codes[:, :, z] == CORD_TISSUE_CODE) & above)
+        if not count:
+            break
+        sizes = ndimage.sum_labels(np.ones_like(pieces), pieces, np.arange(1, count + 1))
+        piece = pieces == 1 + int(np.argmax(sizes))
+        if not 20 <= piece.sum() <= 250:
+            break
+        cord[:, :, z] = piece & (labels[:, :, z] == 0)
+        above = ndimage.binary_dilation(piece, iterations=1)
+    return cord
+
+
+def within(mask: NDArray[np.bool_], reach: float, voxel: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Return the voxels at most `reach` mm from a mask, the mask itself among them."""
+    from scipy import ndimage
+
+    out = np.zeros_like(mask)
+    if not mask.any():
+        return out
+    voxels = np.argwhere(mask)
+    margin = np.ceil(reach / voxel).astype(int) + 1
+    low, high = np.maximum(voxels.min(0) - margin, 0), voxels.max(0) + margin + 1
+    box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    out[box] = ndimage.distance_transform_edt(~mask[box], sampling=voxel) <= reach
+    return out
+
+
+def loosen(labels: NDArray[np.uint8], voxel: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """Set the lower limit of the medulla aside: no loss within 3 mm of it.
+
+    Where nothing is labelled cord, all within 20 mm of the axis below the limit is set aside too.
+    """
+    out = labels.copy()
+    lowest = int(np.argwhere(labels == MEDULLA)[:, 2].min())
+    top = lowest + int(np.ceil(4 / voxel[2]))
+    axis = np.argwhere(labels[:, :, lowest:top] == MEDULLA).mean(0)[:2]
+    x, y = np.ogrid[: labels.shape[0], : labels.shape[1]]
+    column = np.hypot((x - axis[0]) * voxel[0], (y - axis[1]) * voxel[1])[:, :, None] < 20
+    cord = labels == CORD
+    if cord.any():
+        stem = np.isin(labels, (MIDBRAIN, PONS, MEDULLA))
+        out[(within(cord, 3, voxel) & stem) | (cord & within(stem, 3, voxel))] = IGNORE
+        bottom = int(np.argwhere(cord)[:, 2].min())
+    else:
+        bottom = lowest + int(np.ceil(3 / voxel[2]))
+    below = out[:, :, :bottom]
+    below[column & np.isin(below, (0, MEDULLA))] = IGNORE
+    return out
+
+
+def loosen_head(labels: NDArray[np.uint8], voxel: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """Set aside what is in doubt in a head labelled by registration.
+
+    That is the peduncles of the cerebellum (codes 4 to 6), the pons within 4 mm of the middle
+    one, and 1 mm to both sides of the outer border.
+    """
+    stem = np.isin(labels, (MIDBRAIN, PONS, MEDULLA))
+    known = np.where(stem, labels, 0).astype(np.uint8)
+    known[labels == HEAD_CORD] = CORD
+    out = loosen(known, voxel)
+    doubt = np.isin(labels, (4, 5, 6)) | (stem & within(labels == 5, 4, voxel))
+    outside = (known == 0) & within(stem, 3, voxel)
+    border = within(outside, 1, voxel) | (outside & within(stem, 1.5, voxel))
+    out[doubt | border] = IGNORE
+    return out
+
+
+def brain_of(codes: NDArray[np.int_], labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return what lies inside the skull in a SynthSeg map: 1 brain, 2 fluid, 0 outside.
+
+    Fluid below the medulla belongs to the spinal canal and counts as outside.
+    """
+    inside = np.where((codes > 0) & (codes < OUTSIDE_BRAIN_FROM), 1, 0).astype(np.uint8)
+    inside[codes == CSF_CODE] = 2
+    lowest = int(np.argwhere(labels == MEDULLA)[:, 2].min())
+    inside[:, :, :lowest][codes[:, :, :lowest] == CSF_CODE] = 0
+    return inside
+
+
+def _read(path: Path) -> tuple[NDArray[Any], NDArray[np.float64]]:
+    import nibabel
+
+    image = nibabel.as_closest_canonical(nibabel.load(path))
+    return np.asarray(image.dataobj), image.affine
+
+
+def map_case(name: str, map_path: Path, labels_path: Path) -> Case:
+    """Prepare a SynthSeg map with its labels of the brainstem."""
+    codes, affine = _read(map_path)
+    codes = np.round(codes).astype(int)
+    labels = np.asarray(_read(labels_path)[0]).astype(np.uint8)
+    labels[labels > CORD] = 0
+    cord = track_cord(codes, labels)
+    positions = np.zeros(max(CODES) + 1, dtype=np.uint8)
+    positions[list(CODES)] = np.arange(len(CODES))
+    anatomy = positions[codes]
+    anatomy[cord] = CORD_ANATOMY
+    full = labels.copy()
+    full[cord] = CORD
+    data = {"anatomy": anatomy, "brain": brain_of(codes, labels)}
+    return Case(name, False, looks(data, affine, loosen(full, np.ones(3))))
+
+
+def head_case(name: str, image_path: Path, labels_path: Path) -> Case:
+    """Prepare a head with labels by registration on its own grid."""
+    image, affine = _read(image_path)
+    labels = np.asarray(_read(labels_path)[0]).astype(np.uint8)
+    voxel = np.sqrt((affine[:3, :3] ** 2).sum(0))
+    image = np.nan_to_num(np.squeeze(image).astype(np.float32))
+    return Case(name, True, looks({"image": image}, affine, loosen_head(labels, voxel)))
+
+
+def prepare(data: Path, labels: Path) -> Iterator[Case]:
+    """Yield a case for every head and map of the split that has labels.
+
+    Parameters
+    ----------
+    data : Path
+        Folder with ``ds011/``, ``ds002748/`` and ``synthseg_labels/``.
+    labels : Path
+        Folder with ``<source>/<subject>_desc-allen_dseg.nii.gz`` and
+        ``synthseg_labels/training_seg_<map>_brainstem.nii.gz``.
+    """
+    for part in read_split().values():
+        for name in part:
+            source, subject = name.split("_")
+            if source == "synthseg":
+                stem = f"synthseg_labels/training_seg_{subject}"
+                image, drawn = data / f"{stem}.nii.gz", labels / f"{stem}_brainstem.nii.gz"
+            else:
+                image = data / source / subject / "anat" / f"{subject}_T1w.nii.gz"
+                drawn = labels / source / f"{subject}_desc-allen_dseg.nii.gz"
+            if drawn.exists():
+                make = map_case if source == "synthseg" else head_case
+                yield make(name, image, drawn)
+
+
+def main() -> None:
+    """Write the prepared file: ``python -m bids_app.training.data DATA LABELS FILE``."""
+    parser = argparse.ArgumentParser(description="Prepare one file of arrays to train on.")
+    parser.add_argument("data", type=Path, help="folder with the public data")
+    parser.add_argument("labels", type=Path, help="folder with the labels to learn")
+    parser.add_argument("file", type=Path, help="the file to write (.npz)")
+    arguments = parser.parse_args()
+    save_cases(arguments.file, prepare(arguments.data, arguments.labels))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+"""Turn checkpoints of a run into a model folder: nnU-Net v2 models and their manifest.
+
+``python -m bids_app.training.export FOLDER --locator RUN --segmenter RUN``
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from bids_app.models.store import MANIFEST, Model, list_files, manifest_text, region
+from bids_app.training.networks import LOOKS, REGIONS, architecture
+
+if TYPE_CHECKING:
+    from bids_app.training.networks import Look
+
+LEFT_RIGHT = (2,)  # the x axis of (z, y, x): the only mirroring under which a brain keeps its shape
+VERSION = "1.0.0"
+CITATION = (
+    "The brainstem BIDS App developers, 2026. Open brainstem model 1. Learned from SynthSeg's "
+    "label maps (Billot et al. 2023, doi 10.1016/j.media.2023.102789), OpenNeuro ds000011 and "
+    "ds002748, and the Allen Human Reference Atlas (Ding et al. 2016, doi 10.1002/cne.24080)."
+)
+
+
+def plans_of(look: Look) -> dict[str, Any]:
+    """Return the nnU-Net v2 plans of a network: arrays in (z, y, x) order of a RAS image."""
+    size, spacing = [look.size] * 3, [look.spacing] * 3
+    smooth = {"is_seg": False, "order": 3, "order_z": 0, "force_separate_z": None}
+    return {
+        "dataset_name": f"Dataset001_{look.name}",
+        "plans_name": "nnUNetPlans",
+        "original_median_spacing_after_transp": spacing,
+        "original_median_shape_after_transp": size,
+        "image_reader_writer": "NibabelIOWithReorient",
+        "transpose_forward": [0, 1, 2],
+        "transpose_backward": [0, 1, 2],
+        "experiment_planner_used": "ExperimentPlanner",
+        "label_manager": "LabelManager",
+        "foreground_intensity_properties_per_channel": {},
+        "configurations": {
+            "3d_fullres": {
+                "data_identifier": "nnUNetPlans_3d_fullres",
+                "preprocessor_name": "DefaultPreprocessor",
+                "batch_size": 1,
+                "patch_size": size,
+                "median_image_size_in_voxels": size,
+                "spacing": spacing,
+                "normalization_schemes": ["ZScoreNormalization"],
+                "use_mask_for_norm": [False],
+                "resampling_fn_data": "resample_data_or_seg_to_shape",
+                "resampling_fn_data_kwargs": smooth,
+                "resampling_fn_seg": "resample_data_or_seg_to_shape",
+                "resampling_fn_seg_kwargs": {**smooth, "is_seg": True, "order": 1},
+                "resampling_fn_probabilities": "resample_data_or_seg_to_shape",
+                "resampling_fn_probabilities_kwargs": {**smooth, "order": 1},
+                "architecture": architecture(look.features),
+                "batch_dice": False,
+            }
+        },
+    }
+
+
+def export_network(look: Look, run: Path, folder: Path) -> None:
+    """Write one nnU-Net v2 model folder from the averaged weights of a run, stored as float16.
+
+    Parameters
+    ----------
+    look : Look
+        Which network.
+    run : Path
+        Folder of the run, with ``checkpoint.pth``.
+    folder : Path
+        Where ``plans.json``, ``dataset.json`` and ``fold_0/checkpoint_final.pth`` go.
+    """
+    state = torch.load(run / "checkpoint.pth", map_location="cpu", weights_only=True)
+    (folder / "fold_0").mkdir(parents=True, exist_ok=True)
+    dataset = {
+        "channel_names": {"0": "T1w"},
+        "labels": {name: index for index, name in enumerate(look.classes)},
+        "numTraining": 0,
+        "file_ending": ".nii.gz",
+    }
+    (folder / "plans.json").write_text(json.dumps(plans_of(look), indent=1) + "\n")
+    (folder / "dataset.json").write_text(json.dumps(dataset, indent=1) + "\n")
+    # The decoder holds the encoder once more under another name: the same tensors stay shared.
+    halves: dict[int, torch.Tensor] = {}
+    weights = {}
+    for name, tensor in state["average"].items():
+        weights[name] = halves.setdefault(tensor.data_ptr(), tensor.half())
+    checkpoint = {
+        "network_weights": weights,
+        "trainer_name": "nnUNetTrainer",
+        "init_args": {"configuration": "3d_fullres"},
+        "inference_allowed_mirroring_axes": LEFT_RIGHT,
+    }
+    torch.save(checkpoint, folder / "fold_0" / "checkpoint_final.pth")
+
+
+def write_manifest(folder: Path) -> None:
+    """Write ``model.toml``: what the model is, and size and SHA-256 of each of its files."""
+    model = Model(
+        folder=folder,
+        name="open",
+        label="open1",
+        version=VERSION,
+        engine="cascade",
+        averaging="softmax",
+        mode="v2",
+        licence="CC-BY-4.0",
+        citation=CITATION,
+        doi="",
+        regions=tuple(region(i, name) for i, name in enumerate(REGIONS, start=1)),
+        files=list_files(folder),
+    )
+    (folder / MANIFEST).write_text(manifest_text(model), encoding="utf-8")
+
+
+def main() -> None:
+    """Read the command line and export."""
+    parser = argparse.ArgumentParser(description="Make a model folder from two runs.")
+    parser.add_argument("folder", type=Path, help="the model folder to write")
+    for name in LOOKS:
+        parser.add_argument(f"--{name}", type=Path, required=True, help="folder of its run")
+    arguments = parser.parse_args()
+    for name, look in LOOKS.items():
+        export_network(look, getattr(arguments, name), arguments.folder / name)
+    write_manifest(arguments.folder)
+
+
+if __name__ == "__main__":
+    main()

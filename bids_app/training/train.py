@@ -1,0 +1,301 @@
+"""Train one network of the open model.
+
+``python -m bids_app.training.train {locator,segmenter} --data FILE --out DIR --minutes 70``
+
+The same command goes on where an interrupted run stopped. `DIR` gets ``checkpoint.pth``,
+``log.csv`` and, with matplotlib at hand, ``curves.png``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from bids_app.training.augment import NOT_STEM, draw_patch
+from bids_app.training.data import IGNORE, load_cases, read_split
+from bids_app.training.networks import LOOKS, build_network
+
+if TYPE_CHECKING:
+    from bids_app.training.data import Case
+    from bids_app.training.networks import Look
+
+REAL_SHARE = {"locator": 0.3, "segmenter": 0.5}
+T1_SHARE = 0.5  # of the drawn images; the others are of random contrast
+# Part of a segmenter's run on boxes of two thirds of the patch, which are three times faster.
+SMALL_UNTIL = 0.6
+LEARNING_RATE, WARM_UP_STEPS, EMA_DECAY = 1e-3, 50, 0.995
+SAVE_EVERY_S, VALIDATE_EVERY_S = 180.0, 300.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long a run lasts and what it starts from.
+
+    Attributes
+    ----------
+    steps : int or None
+        Number of steps; None leaves the end to `minutes`.
+    minutes : float or None
+        Wall-clock time of training, summed over interruptions.
+    batch : int
+        Patches a step.
+    seed : int
+        Seed of weights and patches.
+    """
+
+    steps: int | None
+    minutes: float | None
+    batch: int
+    seed: int
+
+    def progress(self, step: int, seconds: float) -> float:
+        """Return how much of the run is done, from 0 to 1."""
+        by_step = step / self.steps if self.steps else 0.0
+        by_time = seconds / 60 / self.minutes if self.minutes else 0.0
+        return min(1.0, max(by_step, by_time))
+
+
+def loss_of(logits: torch.Tensor, target: torch.Tensor, look: Look) -> torch.Tensor:
+    """Cross-entropy + Dice of the classes + Dice of the whole brainstem.
+
+    Parameters
+    ----------
+    logits : Tensor, shape (batch, classes, z, y, x)
+    target : Tensor of int64, shape (batch, z, y, x)
+        `IGNORE` has no part in any term; where it is `NOT_STEM`, only the sum of the
+        probabilities of all classes but the brainstem counts.
+    look : Look
+        The network at hand.
+    """
+    logits = logits.float()
+    log_p = functional.log_softmax(logits, 1)
+    known = target != IGNORE
+    partial = target == NOT_STEM
+    sure = known & ~partial
+    chosen = torch.where(sure, target, torch.zeros_like(target))
+    entropy = -log_p.gather(1, chosen[:, None])[:, 0] * sure
+    p = log_p.exp()
+    if partial.any():
+        entropy = entropy - torch.log((1 - p[:, 1]).clamp(min=1e-6)) * partial
+    loss = entropy.sum() / known.sum().clamp(min=1)
+
+    def dice(a: torch.Tensor, b: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
+        a, b = a * where, b * where
+        return (2 * (a * b).sum() + 50) / (a.sum() + b.sum() + 50)
+
+    last = len(look.classes)
+    scores = []
+    for index in range(1, last):
+        truth = (target == index).float()
+        scores.append(dice(p[:, index], truth, sure if index > 1 else known))
+    loss = loss + 1 - torch.stack(scores).mean()
+    if look.name == "segmenter":
+        stem = ((target >= 1) & (target <= 3)).float()
+        loss = loss + 1 - dice(p[:, 1:4].sum(1), stem, known)
+    return loss
+
+
+def choose_case(cases: list[Case], look: Look, rng: np.random.Generator) -> Case:
+    """Draw a case: heads and maps by their share, each dataset of heads as often as another."""
+    heads, maps = [c for c in cases if c.real], [c for c in cases if not c.real]
+    if heads and (not maps or rng.random() < REAL_SHARE[look.name]):
+        sources = sorted({c.name.split("_")[0] for c in heads})
+        source = sources[rng.integers(len(sources))]
+        heads = [c for c in heads if c.name.startswith(source)]
+        return heads[rng.integers(len(heads))]
+    return maps[rng.integers(len(maps))]
+
+
+def cut_box(
+    patches: list[tuple[torch.Tensor, torch.Tensor]], rng: np.random.Generator
+) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Cut a box of two thirds of the edge, somewhere in the patch, the same from each patch."""
+    size = patches[0][0].shape[0]
+    edge = size * 2 // 3
+    box = tuple(slice(int(a), int(a) + edge) for a in rng.integers(0, size - edge + 1, 3))
+    return [(image[box], target[box]) for image, target in patches]
+
+
+@torch.no_grad()
+def validate(
+    network: torch.nn.Module, cases: list[Case], look: Look, device: torch.device
+) -> dict[str, list[float]]:
+    """Return the Dice of every class but the background on the plain patch of each case.
+
+    Voxels set aside in the labels are left out; a class that the labels lack is nan.
+    """
+    network.eval()
+    scores: dict[str, list[float]] = {}
+    for case in cases:
+        torch.manual_seed(0)
+        image, target = draw_patch(case, look, None, device)
+        found = network(image[None, None])[0].argmax(0)
+        scores[case.name] = []
+        for index in range(1, len(look.classes)):
+            known = target != IGNORE
+            if index > 1:
+                known &= target != NOT_STEM
+            a, b = (found == index) & known, (target == index) & known
+            both = int(a.sum() + b.sum())
+            scores[case.name].append(2 * int((a & b).sum()) / both if b.any() else float("nan"))
+    network.train()
+    return scores
+
+
+def save_atomically(state: dict[str, Any], path: Path) -> None:
+    """Write a checkpoint beside its place and rename it."""
+    beside = path.with_suffix(".tmp")
+    torch.save(state, beside)
+    beside.replace(path)
+
+
+def draw_curves(folder: Path) -> None:
+    """Draw loss and Dice from ``log.csv``; nothing without matplotlib."""
+    try:
+        import matplotlib as mpl
+
+        mpl.use("Agg")
+        from matplotlib import pyplot as plt
+    except ImportError:
+        return
+    with (folder / "log.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4))
+    left.plot([int(r["step"]) for r in rows], [float(r["loss"]) for r in rows])
+    left.set(xlabel="step", ylabel="loss (mean since the last row)")
+    scored = [r for r in rows if r["dice"]]
+    right.plot([int(r["step"]) for r in scored], [float(r["dice"]) for r in scored], "o-")
+    right.set(xlabel="step", ylabel="mean Dice on the validation cases", ylim=(0, 1))
+    figure.tight_layout()
+    figure.savefig(folder / "curves.png", dpi=100)
+    plt.close(figure)
+
+
+def train(look: Look, cases: dict[str, Case], out: Path, plan: Plan, device: torch.device) -> None:
+    """Train until the plan is done, going on from ``out/checkpoint.pth`` if it is there.
+
+    Parameters
+    ----------
+    look : Look
+        Which network.
+    cases : dict of str to Case
+        All prepared cases; the split says which of them are trained on.
+    out : Path
+        Folder of the run.
+    plan : Plan
+        How long.
+    device : torch.device
+        Where; on CUDA the network runs in mixed precision.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    split = read_split()
+    learn = [cases[name] for name in split["train"] if name in cases]
+    check = [cases[name] for name in split["validation"] if name in cases]
+    torch.manual_seed(plan.seed)
+    # On a CPU, convolutions are a third faster with the channels last.
+    network = build_network(look).to(device)
+    network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    average = build_network(look).to(device).requires_grad_(requires_grad=False)
+    average.load_state_dict(network.state_dict())
+    optimiser = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=1e-2)
+    step, spent = 0, 0.0
+    path = out / "checkpoint.pth"
+    if path.exists():
+        state = torch.load(path, map_location=device, weights_only=True)
+        network.load_state_dict(state["network"])
+        average.load_state_dict(state["average"])
+        optimiser.load_state_dict(state["optimiser"])
+        step, spent = state["step"], state["seconds"]
+    log = (out / "log.csv").open("a", newline="")
+    writer = csv.writer(log)
+    if not step:
+        writer.writerow(["step", "seconds", "loss", "dice", "cases"])
+    began = time.monotonic() - spent
+    saved = checked = time.monotonic()
+    losses: list[float] = []
+    done = plan.progress(step, spent)
+    while done < 1:
+        rng = np.random.default_rng([plan.seed, step])
+        torch.manual_seed(int(rng.integers(2**31)))
+        patches = []
+        for _ in range(plan.batch):
+            t1_like = bool(rng.random() < T1_SHARE)
+            case = choose_case(learn, look, rng)
+            patches.append(draw_patch(case, look, rng, device, t1_like=t1_like))
+        if look.name == "segmenter" and done < SMALL_UNTIL:
+            patches = cut_box(patches, rng)
+        images = torch.stack([image for image, _ in patches])[:, None]
+        targets = torch.stack([target for _, target in patches])
+        warm = min(1.0, (step + 1) / WARM_UP_STEPS)
+        rate = LEARNING_RATE * warm * (1 + math.cos(math.pi * done)) / 2
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+        with torch.autocast("cuda", torch.bfloat16, enabled=device.type == "cuda"):
+            logits = network(images)
+        loss = loss_of(logits, targets, look)
+        optimiser.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss)
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 12)
+        optimiser.step()
+        step += 1
+        keep = min(EMA_DECAY, (1 + step) / (10 + step))
+        with torch.no_grad():
+            for kept, fresh in zip(average.parameters(), network.parameters(), strict=True):
+                kept.lerp_(fresh, 1 - keep)
+        losses.append(loss.item())
+        now = time.monotonic()
+        done = plan.progress(step, now - began)
+        if now - checked > VALIDATE_EVERY_S or done >= 1:
+            scores = validate(average, check, look, device)
+            text = "; ".join(f"{n} " + " ".join(f"{v:.3f}" for v in s) for n, s in scores.items())
+            mean = np.nanmean([v for s in scores.values() for v in s]) if scores else float("nan")
+            writer.writerow(
+                [step, round(now - began), np.mean(losses), round(float(mean), 4), text]
+            )
+            checked, losses = time.monotonic(), []
+        elif step % 25 == 0:
+            writer.writerow([step, round(now - began), np.mean(losses), "", ""])
+            losses = []
+        log.flush()
+        if now - saved > SAVE_EVERY_S or done >= 1:
+            state = {
+                "network": network.state_dict(),
+                "average": average.state_dict(),
+                "optimiser": optimiser.state_dict(),
+                "step": step,
+                "seconds": now - began,
+            }
+            save_atomically(state, path)
+            saved = now
+    log.close()
+    draw_curves(out)
+
+
+def main() -> None:
+    """Read the command line and train."""
+    parser = argparse.ArgumentParser(description="Train one network of the open model.")
+    parser.add_argument("network", choices=sorted(LOOKS))
+    parser.add_argument("--data", type=Path, required=True, help="the prepared file")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the run")
+    length = parser.add_mutually_exclusive_group(required=True)
+    length.add_argument("--steps", type=int, help="length of the run in steps")
+    length.add_argument("--minutes", type=float, help="length of the run in minutes")
+    parser.add_argument("--batch", type=int, default=1, help="patches a step")
+    parser.add_argument("--seed", type=int, default=1)
+    arguments = parser.parse_args()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    plan = Plan(arguments.steps, arguments.minutes, arguments.batch, arguments.seed)
+    train(LOOKS[arguments.network], load_cases(arguments.data), arguments.out, plan, device)
+
+
+if __name__ == "__main__":
+    main()
