@@ -477,7 +477,7 @@ def test_a_damaged_byte_is_noticed_or_harmless(head: Head) -> None:
 
 @pytest.mark.filterwarnings("error")
 @settings(
-    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(st.dictionaries(st.integers(0, 347), st.integers(0, 255), min_size=1, max_size=4))
 def test_no_header_however_odd_ends_in_anything_but_a_volume_or_a_reason(
