@@ -255,7 +255,7 @@ def loosen_head(labels: NDArray[np.uint8], voxel: NDArray[np.float64]) -> NDArra
     out = loosen(known, voxel)
     doubt = np.isin(labels, (4, 5, 6)) | (stem & within(labels == 5, 4, voxel))
     outside = (known == 0) & within(stem, 3, voxel)
-    border = within(outside, 1, voxel) | (outside & within(stem, 1.5, voxel))
+    border = (stem & within(outside, 1, voxel)) | (outside & within(stem, 1, voxel))
     out[doubt | border] = IGNORE
     return out
 

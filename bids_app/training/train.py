@@ -200,6 +200,8 @@ def train(look: Look, cases: dict[str, Case], out: Path, plan: Plan, device: tor
     split = read_split()
     learn = [cases[name] for name in split["train"] if name in cases]
     check = [cases[name] for name in split["validation"] if name in cases]
+    if not learn:
+        raise ValueError("the prepared file holds no case of the training part of the split")
     torch.manual_seed(plan.seed)
     # On a CPU, convolutions are a third faster with the channels last.
     network = build_network(look).to(device)

@@ -1,0 +1,144 @@
+"""What one training patch promises."""
+
+import numpy as np
+import pytest
+import torch
+
+from bids_app.training.augment import (
+    NOT_STEM,
+    blur,
+    draw_patch,
+    draw_pose,
+    finish,
+    sampling_grid,
+    to_classes,
+)
+from bids_app.training.data import CODES, IGNORE, Case
+from bids_app.training.networks import LOOKS
+from bids_app.training.synthesis import BRAINSTEM, CSF, NEIGHBOURS, draw_classes, widen_fluid
+
+CPU = torch.device("cpu")
+SEGMENTER, LOCATOR = LOOKS["segmenter"], LOOKS["locator"]
+
+
+@pytest.fixture(scope="module")
+def cases() -> dict[str, Case]:
+    """A stripped head and a map: a ball of brain with a brainstem of three storeys in it."""
+    arrays: dict[str, np.ndarray] = {}
+    for look, size, mm in (("near", 144, 1.0), ("far", 128, 2.0)):
+        z, y, x = (np.indices((size,) * 3) - (size - 1) / 2) * mm
+        ball = z**2 + y**2 + x**2 < 60**2
+        stem = (abs(z) < 30) & (abs(y) < 12) & (abs(x) < 12)
+        labels = np.where(stem, np.clip(np.round(2 - z / 20), 1, 3), 0).astype(np.uint8)
+        arrays[f"{look}/labels"] = labels
+        arrays[f"{look}/image"] = np.where(stem, 200, np.where(ball, 120, 0)).astype(np.uint8)
+        inside = np.where(stem, BRAINSTEM, np.where(ball, CODES.index(2), 0))
+        arrays[f"{look}/anatomy"] = inside.astype(np.uint8)
+        arrays[f"{look}/brain"] = ball.astype(np.uint8)
+    head = {k: v for k, v in arrays.items() if k.split("/")[1] in ("labels", "image")}
+    drawn = {k: v for k, v in arrays.items() if not k.endswith("image")}
+    return {"head": Case("ds002748_sub-01", True, head), "map": Case("synthseg_02", False, drawn)}
+
+
+@pytest.mark.parametrize("look", [SEGMENTER, LOCATOR], ids=lambda look: look.name)
+@pytest.mark.parametrize("kind", ["head", "map"])
+def test_every_patch_is_finite_and_holds_only_known_classes(cases, look, kind):
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        image, target = draw_patch(cases[kind], look, rng, CPU, t1_like=bool(seed % 2))
+        assert image.shape == target.shape == (look.size,) * 3
+        assert torch.isfinite(image).all()
+        allowed = {*range(len(look.classes)), IGNORE, NOT_STEM}
+        assert set(target.unique().tolist()) <= allowed
+
+
+def test_the_same_seed_draws_the_same_patch(cases):
+    drawn = []
+    for _ in range(2):
+        torch.manual_seed(3)
+        drawn.append(draw_patch(cases["map"], SEGMENTER, np.random.default_rng(3), CPU))
+    assert torch.equal(drawn[0][0], drawn[1][0])
+    assert torch.equal(drawn[0][1], drawn[1][1])
+
+
+def test_the_plain_patch_is_the_middle_of_the_near_look(cases):
+    _, target = draw_patch(cases["head"], SEGMENTER, None, CPU)
+    middle = cases["head"].arrays["near/labels"][24:120, 24:120, 24:120]
+    np.testing.assert_array_equal(target.numpy(), middle)
+
+
+def test_a_patch_is_scored_in_the_box_of_its_voxels_and_zero_around_it():
+    image = torch.zeros(20, 20, 20)
+    image[2:8, 4:10, 6:18] = torch.rand(6, 6, 12) + 1
+    target = torch.zeros(20, 20, 20, dtype=torch.long)
+    target[2:8, 4:10, 6:18] = 1
+    finished, moved = finish(image, target)
+    box = finished[moved == 1]
+    assert box.mean().item() == pytest.approx(0, abs=1e-5)
+    assert box.std().item() == pytest.approx(1, abs=1e-4)
+    assert not finished[moved == 0].any()
+    low, high = (torch.nonzero(moved).amin(0), torch.nonzero(moved).amax(0))
+    assert ((low + high - 19).abs() <= 1).all()
+
+
+def test_an_empty_patch_stays_empty():
+    finished, target = finish(torch.zeros(8, 8, 8), torch.ones(8, 8, 8, dtype=torch.long))
+    assert not finished.any()
+    assert not target.any()
+
+
+def test_poses_turn_by_25_degrees_at_most_and_flip_left_and_right_only():
+    flips = 0
+    for seed in range(60):
+        pose = draw_pose(np.random.default_rng(seed))
+        left, size, right = np.linalg.svd(pose)
+        assert 0.7 < size.min() < size.max() < 1.4
+        turn = left @ right
+        flips += np.linalg.det(turn) < 0
+        if np.linalg.det(turn) < 0:
+            turn = turn @ np.diag([-1, 1, 1])
+        assert np.rad2deg(np.arccos((np.trace(turn) - 1) / 2)) < 30
+    assert 15 < flips < 45
+
+
+def test_an_unmoved_grid_samples_every_voxel_in_place():
+    grid = sampling_grid(SEGMENTER, 144, None, CPU)
+    middle = (grid[0, 0, 0, 0] + 1) / 2 * 143
+    torch.testing.assert_close(middle, torch.full((3,), 24.0), atol=1e-3, rtol=0)
+
+
+def test_the_locator_learns_no_inside_of_the_skull_from_heads_without_one():
+    labels = torch.tensor([0, 1, 2, 3, 4, IGNORE]).view(1, 1, 1, 1, 6)
+    brain = torch.tensor([1, 1, 1, 1, 0, 1]).view(1, 1, 1, 1, 6)
+    assert to_classes(labels, None, LOCATOR).flatten().tolist() == [254, 1, 1, 1, 254, IGNORE]
+    assert to_classes(labels, brain, LOCATOR).flatten().tolist() == [2, 1, 1, 1, 0, IGNORE]
+
+
+def test_blurring_keeps_the_sum():
+    image = torch.zeros(1, 1, 15, 15, 15)
+    image[0, 0, 7, 7, 7] = 1
+    smooth = blur(image, (1.0, 0.0, 0.5))
+    assert smooth.sum().item() == pytest.approx(1, abs=1e-5)
+    assert smooth[0, 0, 7, 6, 7] == 0
+
+
+def test_in_most_draws_the_border_at_the_peduncles_is_no_edge():
+    tied = 0
+    for seed in range(40):
+        means, spreads = draw_classes(np.random.default_rng(seed), t1_like=False)
+        assert (means > 0).all()
+        assert (spreads > 0).all()
+        tied += bool((abs(means[list(NEIGHBOURS)] - means[BRAINSTEM]) < 20).all())
+    assert 22 <= tied <= 38
+
+
+def test_atrophy_puts_fluid_in_place_of_the_rim_of_the_brainstem():
+    anatomy = torch.full((1, 1, 30, 30, 30), CSF)
+    anatomy[..., 10:20, 10:20, 10:20] = BRAINSTEM
+    target = torch.where(anatomy == BRAINSTEM, 2, 0)
+    target[..., 10:12, :, :] = IGNORE
+    shrunk, labels = widen_fluid(anatomy, target, np.random.default_rng(0))
+    left = int((shrunk == BRAINSTEM).sum())
+    assert 200 < left < 1000
+    assert (shrunk[labels == 2] == BRAINSTEM).all()
+    assert (labels[target == IGNORE] == IGNORE).all()

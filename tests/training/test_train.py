@@ -1,0 +1,159 @@
+"""What training and export promise."""
+
+import csv
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from bids_app.models.store import read_manifest, verify
+from bids_app.training.augment import NOT_STEM
+from bids_app.training.data import IGNORE, Case
+from bids_app.training.export import export_network, write_manifest
+from bids_app.training.networks import LOOKS, build_network
+from bids_app.training.train import Plan, choose_case, cut_box, loss_of, train, validate
+
+CPU = torch.device("cpu")
+SEGMENTER, LOCATOR = LOOKS["segmenter"], LOOKS["locator"]
+SMALL = dataclasses.replace(SEGMENTER, size=24, features=(4, 8, 8))
+
+
+def plan(steps: int) -> Plan:
+    return Plan(steps=steps, minutes=None, batch=1, seed=1)
+
+
+@pytest.fixture(scope="module")
+def cases() -> dict[str, Case]:
+    rng = np.random.default_rng(0)
+    made = {}
+    for name in ("ds011_sub-01", "ds011_sub-05"):
+        labels = np.zeros((40, 40, 40), np.uint8)
+        labels[10:30, 15:25, 15:25] = np.repeat([3, 2, 1, 1], 5)[:, None, None]
+        image = (labels * 60 + rng.integers(1, 30, labels.shape)).astype(np.uint8)
+        made[name] = Case(name, True, {"near/image": image, "near/labels": labels})
+    return made
+
+
+@pytest.fixture(scope="module")
+def run(cases, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    train(SMALL, cases, folder, plan(3), CPU)
+    return folder
+
+
+def logits_for(target: torch.Tensor, classes: int) -> torch.Tensor:
+    known = torch.where(target < classes, target, torch.zeros_like(target))
+    return torch.nn.functional.one_hot(known, classes).movedim(-1, 1).float() * 20
+
+
+def test_the_loss_of_a_right_answer_is_nearly_nothing():
+    target = torch.zeros(1, 8, 8, 8, dtype=torch.long)
+    for index in range(1, 5):
+        target[:, 2 * index - 2 : 2 * index] = index
+    assert loss_of(logits_for(target, 5), target, SEGMENTER) < 0.01
+    assert loss_of(logits_for((target + 1) % 5, 5), target, SEGMENTER) > 1
+
+
+def test_what_is_set_aside_has_no_part_in_the_loss():
+    target = torch.ones(1, 8, 8, 8, dtype=torch.long)
+    logits = logits_for(target, 5)
+    target[:, :4] = IGNORE
+    before = loss_of(logits, target, SEGMENTER)
+    logits[:, :, :4] = torch.randn(1, 5, 4, 8, 8) * 10
+    torch.testing.assert_close(loss_of(logits, target, SEGMENTER), before)
+
+
+def test_a_locator_may_call_the_unknown_background_or_inside_but_not_brainstem():
+    target = torch.full((1, 8, 8, 8), NOT_STEM)
+    free = [
+        loss_of(logits_for(torch.full_like(target, index), 3), target, LOCATOR).item()
+        for index in range(3)
+    ]
+    assert free[0] == pytest.approx(free[2], abs=1e-3)
+    assert free[1] > free[0] + 5
+
+
+def test_heads_of_a_small_dataset_are_seen_as_often_as_those_of_a_large_one():
+    cases = [Case(f"ds002748_sub-{i:02d}", True, {}) for i in range(11)]
+    cases += [Case("ds011_sub-01", True, {}), Case("synthseg_02", False, {})]
+    rng = np.random.default_rng(0)
+    names = [choose_case(cases, SEGMENTER, rng).name.split("_")[0] for _ in range(400)]
+    assert 80 < names.count("ds011") < 120
+    assert 170 < names.count("synthseg") < 230
+
+
+def test_a_box_is_two_thirds_of_the_patch_and_the_same_in_image_and_target():
+    image = torch.arange(24**3).view(24, 24, 24)
+    ((box, target),) = cut_box([(image, image)], np.random.default_rng(1))
+    assert box.shape == (16, 16, 16)
+    assert torch.equal(box, target)
+
+
+@pytest.mark.parametrize(
+    ("steps", "minutes", "done"), [(10, None, 0.5), (None, 2.0, 0.25), (4, 2.0, 1.0)]
+)
+def test_progress_counts_steps_or_minutes(steps, minutes, done):
+    assert Plan(steps, minutes, 1, 1).progress(5, 30.0) == done
+
+
+def test_a_run_leaves_a_checkpoint_a_log_and_curves(run):
+    state = torch.load(run / "checkpoint.pth", weights_only=True)
+    assert state["step"] == 3
+    with (run / "log.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert rows[-1]["step"] == "3"
+    assert rows[-1]["cases"].startswith("ds011_sub-05 ")
+    assert (run / "curves.png").exists()
+
+
+def test_a_run_goes_on_where_it_stopped(run, cases, tmp_path):
+    (tmp_path / "checkpoint.pth").write_bytes((run / "checkpoint.pth").read_bytes())
+    train(SMALL, cases, tmp_path, plan(4), CPU)
+    assert torch.load(tmp_path / "checkpoint.pth", weights_only=True)["step"] == 4
+
+
+def test_only_the_training_part_is_trained_on(cases, tmp_path):
+    held_out = {"ds011_sub-05": cases["ds011_sub-05"]}
+    with pytest.raises(ValueError, match="no case"):
+        train(SMALL, held_out, tmp_path, plan(1), CPU)
+
+
+def test_validation_scores_each_region_and_skips_those_without_labels(cases):
+    scores = validate(build_network(SMALL), list(cases.values()), SMALL, CPU)
+    assert list(scores) == list(cases)
+    assert all(0 <= s <= 1 for s in scores["ds011_sub-01"][:3])
+    assert np.isnan(scores["ds011_sub-01"][3])
+
+
+def test_the_stock_predictor_loads_the_exported_model(run, tmp_path):
+    predictor = pytest.importorskip("nnunetv2.inference.predict_from_raw_data").nnUNetPredictor
+    export_network(SMALL, run, tmp_path)
+    stock = predictor(device=CPU, perform_everything_on_device=False, allow_tqdm=False)
+    stock.initialize_from_trained_model_folder(str(tmp_path), None)
+    assert stock.allowed_mirroring_axes == (2,)
+    assert stock.configuration_manager.spacing == [1.0, 1.0, 1.0]
+    state = torch.load(run / "checkpoint.pth", weights_only=True)["average"]
+    ours = build_network(SMALL).eval()
+    ours.load_state_dict({k: v.half().float() for k, v in state.items()})
+    image = torch.randn(1, 1, 24, 24, 24)
+    with torch.no_grad():
+        torch.testing.assert_close(stock.network.eval()(image), ours(image))
+
+
+def test_an_exported_model_is_small_and_its_files_match_the_manifest(run, tmp_path):
+    for name in LOOKS:
+        export_network(SMALL, run, tmp_path / name)
+    (tmp_path / "MODEL_CARD.md").write_text("for readers")
+    write_manifest(tmp_path)
+    model = read_manifest(tmp_path)
+    verify(model)
+    assert [r.name for r in model.regions] == ["midbrain", "pons", "medulla"]
+    assert (model.name, model.label, model.engine) == ("open", "open1", "cascade")
+    weights = tmp_path / "segmenter" / "fold_0" / "checkpoint_final.pth"
+    parameters = sum(p.numel() for p in build_network(SMALL).parameters())
+    assert weights.stat().st_size < 2 * parameters + 60_000
+    assert torch.load(weights, weights_only=True)["init_args"] == {"configuration": "3d_fullres"}
+    assert json.loads((tmp_path / "segmenter" / "dataset.json").read_text())["labels"]["cord"] == 4
