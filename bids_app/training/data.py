@@ -272,62 +272,83 @@ def brain_of(codes: NDArray[np.int_], labels: NDArray[np.uint8]) -> NDArray[np.u
     return inside
 
 
-def _read(path: Path) -> tuple[NDArray[Any], NDArray[np.float64]]:
+def read_ras(path: Path) -> tuple[NDArray[Any], NDArray[np.float64]]:
+    """Read an image as (X, Y, Z) in RAS voxel order, and its affine."""
     import nibabel
 
     image = nibabel.as_closest_canonical(nibabel.load(path))
     return np.asarray(image.dataobj), image.affine
 
 
-def map_case(name: str, map_path: Path, labels_path: Path) -> Case:
-    """Prepare a SynthSeg map with its labels of the brainstem."""
-    codes, affine = _read(map_path)
-    codes = np.round(codes).astype(int)
-    labels = np.asarray(_read(labels_path)[0]).astype(np.uint8)
+def read_map(map_path: Path, labels_path: Path) -> tuple[NDArray[np.uint8], ...]:
+    """Read a SynthSeg map and its labels of the brainstem.
+
+    Returns
+    -------
+    anatomy, brain, labels : ndarray of uint8, shape (X, Y, Z)
+        Positions in `CODES`, what lies inside the skull (`brain_of`), and the labels with the cord.
+    """
+    codes = np.round(read_ras(map_path)[0]).astype(int)
+    labels = np.asarray(read_ras(labels_path)[0]).astype(np.uint8)
     labels[labels > CORD] = 0
     cord = track_cord(codes, labels)
     positions = np.zeros(max(CODES) + 1, dtype=np.uint8)
     positions[list(CODES)] = np.arange(len(CODES))
     anatomy = positions[codes]
     anatomy[cord] = CORD_ANATOMY
-    full = labels.copy()
-    full[cord] = CORD
-    data = {"anatomy": anatomy, "brain": brain_of(codes, labels)}
-    return Case(name, False, looks(data, affine, loosen(full, np.ones(3))))
+    brain = brain_of(codes, labels)
+    labels[cord] = CORD
+    return anatomy, brain, labels
+
+
+def map_case(name: str, map_path: Path, labels_path: Path) -> Case:
+    """Prepare a SynthSeg map, whose voxels are of 1 mm, with its labels of the brainstem."""
+    anatomy, brain, labels = read_map(map_path, labels_path)
+    data = {"anatomy": anatomy, "brain": brain}
+    return Case(name, False, looks(data, np.eye(4), loosen(labels, np.ones(3))))
 
 
 def head_case(name: str, image_path: Path, labels_path: Path) -> Case:
     """Prepare a head with labels by registration on its own grid."""
-    image, affine = _read(image_path)
-    labels = np.asarray(_read(labels_path)[0]).astype(np.uint8)
+    image, affine = read_ras(image_path)
+    labels = np.asarray(read_ras(labels_path)[0]).astype(np.uint8)
     voxel = np.sqrt((affine[:3, :3] ** 2).sum(0))
     image = np.nan_to_num(np.squeeze(image).astype(np.float32))
     return Case(name, True, looks({"image": image}, affine, loosen_head(labels, voxel)))
 
 
-def prepare(data: Path, labels: Path) -> Iterator[Case]:
-    """Yield a case for every head and map of the split that has labels.
+def find_paths(name: str, data: Path, labels: Path) -> tuple[Path, Path]:
+    """Return the paths of the image (or map) and of the labels of a case.
 
     Parameters
     ----------
+    name : str
+        As in the split: ``ds011_sub-01``, ``synthseg_02``.
     data : Path
         Folder with ``ds011/``, ``ds002748/`` and ``synthseg_labels/``.
     labels : Path
         Folder with ``<source>/<subject>_desc-allen_dseg.nii.gz`` and
         ``synthseg_labels/training_seg_<map>_brainstem.nii.gz``.
     """
-    for part in read_split().values():
-        for name in part:
-            source, subject = name.split("_")
-            if source == "synthseg":
-                stem = f"synthseg_labels/training_seg_{subject}"
-                image, drawn = data / f"{stem}.nii.gz", labels / f"{stem}_brainstem.nii.gz"
-            else:
-                image = data / source / subject / "anat" / f"{subject}_T1w.nii.gz"
-                drawn = labels / source / f"{subject}_desc-allen_dseg.nii.gz"
-            if drawn.exists():
-                make = map_case if source == "synthseg" else head_case
-                yield make(name, image, drawn)
+    source, subject = name.split("_")
+    if source == "synthseg":
+        stem = f"synthseg_labels/training_seg_{subject}"
+        return data / f"{stem}.nii.gz", labels / f"{stem}_brainstem.nii.gz"
+    image = data / source / subject / "anat" / f"{subject}_T1w.nii.gz"
+    return image, labels / source / f"{subject}_desc-allen_dseg.nii.gz"
+
+
+def prepare(data: Path, labels: Path) -> Iterator[Case]:
+    """Yield a case for every head and map to train and validate on that has labels.
+
+    The folders are those of `find_paths`. Test heads never enter the file.
+    """
+    parts = read_split()
+    for name in parts["train"] + parts["validation"]:
+        image, drawn = find_paths(name, data, labels)
+        if drawn.exists():
+            make = map_case if name.startswith("synthseg") else head_case
+            yield make(name, image, drawn)
 
 
 def main() -> None:
