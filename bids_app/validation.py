@@ -1,0 +1,224 @@
+"""The BIDS validator, run offline on the requested participants alone.
+
+Contract: `validate` looks at the dataset's own files at the top and at the folders of the
+participants asked for, so that a fault elsewhere stops nobody, and hands the validator's words
+on as they are. Faults that lie in one image are kept apart: our own reader has a line for each.
+
+The validator is the maintained one, https://bids-validator.readthedocs.io; it can neither write
+nor reach a network here, since it runs in Deno without these permissions. It sees the dataset as
+a folder of links, because it has no option that names participants.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from importlib import import_module, resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bids_app.errors import DatasetError, OutputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+# Codes of faults in the bytes or the header of a single image.
+IMAGE_CODES = frozenset(
+    {
+        "BOLD_NOT_4D",
+        "EMPTY_FILE",
+        "FILE_READ",
+        "INVALID_GZIP",
+        "MAGNITUDE_FILE_WITH_TOO_MANY_DIMENSIONS",
+        "NIFTI_HEADER_UNREADABLE",
+        "SYMLINK_BROKEN",
+        "SYMLINK_CYCLE",
+        "T1W_FILE_WITH_TOO_MANY_DIMENSIONS",
+    }
+)
+
+# The validator skips these folders, which may be large.
+_OPAQUE = frozenset({"code", "derivatives", "sourcedata"})
+
+_SPECIFICATION = "https://bids-specification.readthedocs.io/en/stable"
+_LOCATIONS_SHOWN = 2
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the validator found.
+
+    Attributes
+    ----------
+    errors : tuple of str
+        Errors that stop a run, one text for each code and message, in the validator's words.
+    image_errors : dict of str to str
+        Relative path of an image, as in ``Scan.relative``, to the error that lies in it.
+    """
+
+    errors: tuple[str, ...]
+    image_errors: dict[str, str]
+
+
+def validate(
+    bids_dir: Path, participants: Sequence[str] = (), *, work_dir: Path | None = None
+) -> Report:
+    """Validate the part of a dataset that belongs to some participants.
+
+    Parameters
+    ----------
+    bids_dir : Path
+        Root of the dataset.
+    participants : sequence of str
+        Labels, with or without ``sub-``. None: all.
+    work_dir : Path, optional
+        Where the temporary folder of links goes, instead of the system's place for such.
+
+    Raises
+    ------
+    DatasetError
+        A folder cannot be read, or the validator itself failed.
+    OutputError
+        There is no place for the temporary folder.
+    """
+    wanted = {f"sub-{label.removeprefix('sub-')}" for label in participants}
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="bids-validation-", dir=work_dir)
+    except OSError as error:
+        raise OutputError(
+            f"No temporary folder can be made ({error}). Name one that can be written: --work-dir."
+        ) from None
+    with folder as name:
+        temporary = Path(name).absolute()
+        _link_dataset(bids_dir, wanted, temporary)
+        issues = _run_validator(temporary)
+        return _sort_out(issues, bids_dir, partial=bool(wanted))
+
+
+def _link_dataset(bids_dir: Path, wanted: set[str], temporary: Path) -> None:
+    """Mirror the wanted part of the dataset: a link to each folder of plain files.
+
+    What is a link in the dataset is linked to by itself, by way of one link to the dataset: where
+    the validator reads a link that leads into git-annex, it takes its content for remote.
+    """
+    (temporary / "source").symlink_to(bids_dir.absolute())
+    mirror = temporary / "dataset"
+    mirror.mkdir()
+    skipped = set(_OPAQUE)
+    root, place = bids_dir.resolve(), temporary.resolve()
+    if place.is_relative_to(root):  # a working folder inside the dataset
+        skipped.add(place.relative_to(root).parts[0])
+    for entry in _entries(temporary / "source"):
+        is_participant = entry.name.startswith("sub-") and entry.is_dir()
+        is_hidden = entry.name.startswith(".") and entry.name != ".bidsignore"
+        if is_hidden or entry.name in skipped:
+            continue
+        if not (wanted and is_participant) or entry.name in wanted:
+            _link(entry, mirror / entry.name)
+
+
+def _link(entry: os.DirEntry[str], mirror: Path) -> None:
+    source = Path(entry.path)
+    # A folder with an extension (.ds, .zarr) is one recording, of which only the name counts.
+    if not entry.is_dir() or source.suffix or not _holds_links(source):
+        mirror.symlink_to(source)
+    elif entry.is_symlink() and source.parent.resolve().is_relative_to(source.resolve()):
+        mirror.symlink_to(mirror.name)  # a link up to its own folder is a cycle there too
+    else:
+        mirror.mkdir()
+        for inner in _entries(source):
+            _link(inner, mirror / inner.name)
+
+
+def _holds_links(folder: Path) -> bool:
+    return any(
+        entry.is_symlink() or (entry.is_dir() and _holds_links(Path(entry.path)))
+        for entry in _entries(folder)
+    )
+
+
+def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            yield from entries
+    except OSError as error:
+        raise DatasetError(
+            f"{folder.resolve()} cannot be read ({error.strerror}). Check its permissions."
+        ) from None
+
+
+def _run_validator(temporary: Path) -> dict[str, Any]:
+    # A bare environment: neither HOME nor a variable of the validator's own (such as the address
+    # of another schema) has a say.
+    done = subprocess.run(  # noqa: S603 - our own arguments, no shell
+        [*_validator_command(), "--format=json", "--ignoreWarnings", str(temporary / "dataset")],
+        cwd=temporary,
+        env={"DENO_DIR": str(temporary / "deno"), "HOME": str(temporary), "NO_COLOR": "1"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+    try:
+        issues: dict[str, Any] = json.loads(done.stdout)["issues"]
+    except ValueError:
+        said = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+        raise DatasetError(
+            f"The BIDS validator failed: {said[0]} (--skip-bids-validation goes on without it.)"
+        ) from None
+    return issues
+
+
+def _validator_command() -> list[str]:
+    """Command that starts the validator's bundle without network and without writing.
+
+    The console script of the wheel would grant both.
+    """
+    bundle = resources.files("bids_validator_deno") / "bids-validator.js"
+    deno = import_module("deno").find_deno_bin()
+    no_surprises = ["--no-prompt", "--no-config", "--no-remote"]
+    return [os.fspath(deno), "run", *no_surprises, "--allow-read", "--allow-env", str(bundle)]
+
+
+def _sort_out(issues: dict[str, Any], bids_dir: Path, *, partial: bool) -> Report:
+    """Keep faults of single images apart from the others, and word both as the validator does."""
+    messages = issues["codeMessages"]
+    image_errors: dict[str, str] = {}
+    others: dict[tuple[str, str, str], list[str]] = {}
+    # The validator's order depends on which file was read first.
+    for issue in sorted(issues["issues"], key=lambda one: (one["code"], one.get("location", ""))):
+        code, location = issue["code"], issue.get("location", "")
+        head = f"[ERROR] {code} {messages.get(code, '').strip()}"
+        if code in IMAGE_CODES and location.endswith((".nii", ".nii.gz")):
+            image_errors.setdefault(location.removeprefix("/"), head)
+        elif not _is_beyond_view(issue, bids_dir, partial=partial):
+            detail = issue.get("issueMessage", "").strip().replace("SPEC_ROOT", _SPECIFICATION)
+            line = f":{issue['line']}" if "line" in issue else ""
+            places = others.setdefault((head, issue.get("subCode", ""), detail), [])
+            places.append(f"{location}{line}")
+    return Report(
+        errors=tuple(_text(*key, places) for key, places in others.items()),
+        image_errors=image_errors,
+    )
+
+
+def _is_beyond_view(issue: dict[str, Any], bids_dir: Path, *, partial: bool) -> bool:
+    """Tell an error that only says what is not here: a network, annexed content, the others."""
+    code, location = issue["code"], issue.get("location", "")
+    if code == "HED_ERROR":
+        return bool(issue.get("subCode") == "SCHEMA_LOAD_FAILED")
+    if code == "SYMLINK_BROKEN":
+        return "annex/objects/" in str((bids_dir / location.removeprefix("/")).readlink())
+    inherited = code == "SIDECAR_WITHOUT_DATAFILE" and location.count("/") == 1
+    return partial and (inherited or code == "ASSOCIATED_EMPTY_ROOM")
+
+
+def _text(head: str, key: str, detail: str, places: Iterable[str]) -> str:
+    found = sorted(set(places))
+    lines = [head, key, *found[:_LOCATIONS_SHOWN]]
+    if len(found) > _LOCATIONS_SHOWN:
+        lines.append(f"{len(found) - _LOCATIONS_SHOWN} more files with the same issue")
+    return "\n\t".join(line for line in [*lines, *detail.splitlines()] if line)
