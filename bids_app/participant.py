@@ -93,7 +93,12 @@ def _run(settings: Settings, model: Model, background: ThreadPoolExecutor) -> in
     # The validator is a process of its own and takes seconds, so it starts first.
     validation = None
     if not settings.skip_bids_validation:
-        validation = background.submit(validate, settings.bids_dir, settings.participant_label)
+        validation = background.submit(
+            validate,
+            settings.bids_dir,
+            settings.participant_label,
+            work_dir=settings.work_dir,
+        )
     tasks = _tasks(settings, model)
     context = Context(model, settings.of_result, settings.write_probabilities)
     if settings.dry_run:

@@ -205,7 +205,6 @@ class Pipeline:
             read.seconds += time.perf_counter() - start
 
     def _write(self, read: _Read, segmentation: Segmentation, place: str) -> None:
-        start = time.perf_counter()
         scan = read.task.scan
         with read.held:
             try:
@@ -223,7 +222,7 @@ class Pipeline:
             place,
             scan.relative,
             record.measures[-1].volume_mm3 / 1000,
-            read.seconds + time.perf_counter() - start,
+            read.seconds,
             f", flags: {', '.join(record.flags)}" if record.flags else "",
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -150,15 +151,13 @@ def write_image(
 
 
 @cache
-def software_versions() -> dict[str, str]:
-    """Versions of the software that a result hangs on."""
-    versions = {"bids_app": __version__, "python": platform.python_version()}
+def software_versions() -> str:
+    """Versions of the software that a result hangs on, in one line (BIDS wants text)."""
+    versions = [f"bids_app {__version__}", f"python {platform.python_version()}"]
     for package in ("torch", "nnunetv2", "numpy", "scipy", "nibabel"):
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return versions
+        with suppress(PackageNotFoundError):
+            versions.append(f"{package} {version(package)}")
+    return ", ".join(versions)
 
 
 def _write_probabilities(

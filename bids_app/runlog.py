@@ -88,8 +88,8 @@ class Failures:
         self.reasons: list[tuple[Scan, str]] = []
 
     def add(self, scan: Scan, reason: str) -> None:
-        """Note one image with one line that says why."""
-        reason = " ".join(reason.split())
+        """Note one image with one line that says why; paths become relative to the dataset."""
+        reason = " ".join(reason.replace(str(scan.path), scan.relative).split())
         entities = dict(scan.entities)
         self.reasons.append((scan, reason))
         self._rows.append(

@@ -130,17 +130,25 @@ def head(
     return image
 
 
-def make_valid(folder: Path) -> Path:
-    """Write a dataset the validator has no error for: ``sub-01`` and two sessions of ``sub-02``."""
+def make_valid(folder: Path, *, coarser: float = 1.0) -> Path:
+    """Write a dataset the validator has no error for: ``sub-01`` and two sessions of ``sub-02``.
+
+    Voxels are `coarser` times as large as those of usual heads.
+    """
     _describe(folder, "Valid", {"01": "upright", "02": "two sessions in other poses"})
-    _write(folder / "sub-01/anat/sub-01_T1w", head(voxel_size=1.5))
+    _write(folder / "sub-01/anat/sub-01_T1w", head(voxel_size=1.5 * coarser))
     _write(
         folder / "sub-02/ses-1/anat/sub-02_ses-1_T1w",
-        head(voxel_size=1.2, axes="LAS", head_degrees=(6, -4, 5)),
+        head(voxel_size=1.2 * coarser, axes="LAS", head_degrees=(6, -4, 5)),
     )
     _write(
         folder / "sub-02/ses-2/anat/sub-02_ses-2_T1w",
-        head(voxel_size=(1, 1, 1.5), axes="PSR", grid_degrees=(-8, 5, -6), dtype="float32"),
+        head(
+            voxel_size=(coarser, coarser, 1.5 * coarser),
+            axes="PSR",
+            grid_degrees=(-8, 5, -6),
+            dtype="float32",
+        ),
     )
     return folder
 

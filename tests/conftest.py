@@ -37,6 +37,12 @@ def valid_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def coarse_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with voxels three times as large, for models that run on the whole head."""
+    return make_datasets.make_valid(tmp_path_factory.mktemp("coarse"), coarser=3)
+
+
+@pytest.fixture(scope="session")
 def flat_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One participant without sessions, an uncompressed image."""
     return make_datasets.make_flat(tmp_path_factory.mktemp("flat"))

@@ -1,0 +1,88 @@
+"""Models are installed whole or not at all."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+from make_fixture_model import write_random_model
+
+from bids_app.errors import ModelError, UsageError
+from bids_app.models import cli, install, store
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder as nnU-Net v2 leaves it."""
+    folder = tmp_path_factory.mktemp("trained")
+    write_random_model(folder, folds=2, features=(2, 4), patch_size=(8, 8, 8))
+    (folder / "progress.png").touch()
+    return folder
+
+
+def test_a_trained_folder_becomes_a_model_of_its_needed_files(trained, tmp_path):
+    model = install.import_model(trained, "my-model", tmp_path)
+    assert model.folder == tmp_path / "my-model"
+    assert (model.label, model.engine, model.averaging) == ("mymodel", "nnunet", "logits")
+    assert [r.name for r in model.regions] == ["midbrain", "pons", "medulla"]
+    assert not (model.folder / "progress.png").exists()
+    store.verify(model)
+    assert [p.name for p in tmp_path.iterdir()] == ["my-model"]
+
+
+def test_installing_again_changes_nothing_and_another_model_is_refused(trained, tmp_path):
+    first = install.import_model(trained, "mine", tmp_path)
+    assert install.import_model(trained, "mine", tmp_path) == first
+    other = write_random_model(tmp_path / "other", seed=7, features=(2, 4), patch_size=(8, 8, 8))
+    with pytest.raises(ModelError, match="another model"):
+        install.import_model(other, "mine", tmp_path)
+
+
+def test_a_model_folder_can_be_installed_under_another_name(trained, tmp_path):
+    first = install.import_model(trained, "mine", tmp_path)
+    second = install.import_model(first.folder, "renamed", tmp_path)
+    assert (second.name, second.label) == ("renamed", "renamed")
+    assert second.sha256 == first.sha256
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path):
+    (tmp_path / "x").mkdir()
+    for source in (tmp_path / "x", tmp_path / "nowhere"):
+        with pytest.raises(ModelError):
+            install.import_model(source, "mine", tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["x"]
+
+
+@pytest.mark.parametrize("name", ["../mine", "a b", "", "open1", "marsnnunet", "mars_nnunet"])
+def test_names_that_mislead_or_escape_are_refused(trained, tmp_path, name):
+    with pytest.raises(UsageError):
+        install.import_model(trained, name, tmp_path)
+
+
+def test_without_a_folder_of_models_nothing_is_installed(trained, monkeypatch):
+    monkeypatch.delenv("BRAINSTEM_MODELS_DIR", raising=False)
+    with pytest.raises(UsageError, match="BRAINSTEM_MODELS_DIR"):
+        install.import_model(trained, "mine", None)
+
+
+def test_the_command_lists_imports_and_verifies(trained, tmp_path, capsys):
+    models = ("--models-dir", str(tmp_path))
+    assert cli.main(["import", "mine", str(trained), *models]) == 0
+    assert cli.main(["list", *models]) == 0
+    printed = capsys.readouterr().out
+    assert "seg-mine" in printed
+    assert "not installed" in printed
+    assert cli.main(["verify", "mine", *models]) == 0
+    (tmp_path / "mine" / "plans.json").write_text("{}")
+    assert cli.main(["verify", "mine", *models]) == 5
+    assert "plans.json" in capsys.readouterr().err
+
+
+def test_a_damaged_manifest_does_not_hide_the_other_models(trained, tmp_path, capsys):
+    install.import_model(trained, "mine", tmp_path)
+    shutil.copytree(tmp_path / "mine", tmp_path / "damaged")
+    (tmp_path / "damaged" / store.MANIFEST).write_text("[")
+    assert cli.main(["list", "--models-dir", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    assert "damaged:" in printed
+    assert "seg-mine" in printed

@@ -1,0 +1,124 @@
+"""The group table has a row an image and model, and says what is missing."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+
+import pytest
+from make_fixture_model import write_random_model
+
+from bids_app import cli
+from bids_app.group import COLUMNS
+from bids_app.models import install
+
+
+@pytest.fixture(scope="module")
+def results(coarse_dataset, tmp_path_factory):
+    """Results of two models for one dataset."""
+    folder = tmp_path_factory.mktemp("group")
+    for name in ("first", "second"):
+        trained = write_random_model(
+            folder / f"trained_{name}",
+            folds=1,
+            spacing=(5.0, 5.0, 5.0),
+            patch_size=(40, 48, 40),  # a head in one piece
+        )
+        model = install.import_model(trained, name, folder / "models")
+        arguments = [str(coarse_dataset), str(folder / "out"), "participant"]
+        arguments += [
+            "--model",
+            str(model.folder),
+            "--skip-bids-validation",
+            "--no-tta",
+            "--nprocs",
+            "1",
+        ]
+        assert cli.main(arguments) == 0
+    return folder / "out"
+
+
+@pytest.fixture
+def output(results, coarse_dataset, tmp_path):
+    # Side by side as made, so that the link to the source stays right.
+    description = json.loads((results / "dataset_description.json").read_text())
+    assert description["DatasetLinks"]["raw"].endswith(coarse_dataset.name)
+    return shutil.copytree(results, tmp_path / "out")
+
+
+def group(bids_dir, output, *options):
+    return cli.main([str(bids_dir), str(output), "group", *options])
+
+
+def read(output):
+    with (output / "group_volumes.tsv").open(newline="") as stream:
+        return list(csv.DictReader(stream, delimiter="\t"))
+
+
+def test_rows_are_sorted_and_every_column_is_there_and_explained(coarse_dataset, output):
+    assert group(coarse_dataset, output) == 0
+    rows = read(output)
+    assert [(r["participant_id"], r["session_id"], r["model"]) for r in rows] == [
+        ("sub-01", "n/a", "first"),
+        ("sub-01", "n/a", "second"),
+        ("sub-02", "ses-1", "first"),
+        ("sub-02", "ses-1", "second"),
+        ("sub-02", "ses-2", "first"),
+        ("sub-02", "ses-2", "second"),
+    ]
+    assert list(rows[0]) == list(COLUMNS)
+    assert list(json.loads((output / "group_volumes.json").read_text())) == list(COLUMNS)
+    assert rows[5]["voxel_size_mm"] == "4.5x3x3"
+
+
+def test_volumes_are_those_of_the_participants_tables(coarse_dataset, output):
+    group(coarse_dataset, output)
+    row = read(output)[0]
+    path = output / "sub-01/anat/sub-01_seg-first_volumes.tsv"
+    with path.open(newline="") as stream:
+        volumes = {r["name"]: r for r in csv.DictReader(stream, delimiter="\t")}
+    for name, region in volumes.items():
+        assert row[f"{name}_mm3"] == region["volume_mm3"]
+        assert row[f"{name}_soft_mm3"] == region["soft_volume_mm3"]
+        assert row[f"{name}_clusters"] == region["clusters"]
+
+
+def test_rows_can_be_chosen_by_model_and_participant(coarse_dataset, output):
+    group(coarse_dataset, output, "--model", "second", "--participant-label", "02")
+    assert {(r["participant_id"], r["model"]) for r in read(output)} == {("sub-02", "second")}
+
+
+def test_covariates_are_joined(coarse_dataset, output, tmp_path):
+    bids = shutil.copytree(coarse_dataset, tmp_path / "bids")
+    (bids / "participants.tsv").write_text("participant_id\tage\tsex\nsub-02\t61\tF\n")
+    assert group(bids, output, "--covariates", "age", "sex") == 0
+    assert [(r["age"], r["sex"]) for r in read(output)][::2] == [("n/a", "n/a"), *[("61", "F")] * 2]
+    assert group(bids, output, "--covariates", "height") == 2
+
+
+def test_participants_without_result_are_named(coarse_dataset, output, capsys):
+    shutil.rmtree(output / "sub-01")
+    assert group(coarse_dataset, output) == 0
+    assert "sub-01 has no result" in capsys.readouterr().out
+
+
+def test_an_image_without_sidecar_does_not_count(coarse_dataset, output):
+    (output / "sub-01/anat/sub-01_seg-first_dseg.json").unlink()
+    group(coarse_dataset, output)
+    assert len(read(output)) == 5
+
+
+def test_nothing_to_gather_ends_with_3(coarse_dataset, tmp_path):
+    assert group(coarse_dataset, tmp_path / "empty") == 3
+
+
+def test_another_datasets_results_end_with_6(flat_dataset, output):
+    assert group(flat_dataset, output) == 6
+
+
+def test_reports_are_made_again_without_a_model(coarse_dataset, output):
+    (output / "sub-01.html").unlink()
+    arguments = [str(coarse_dataset), str(output), "participant", "--reports-only"]
+    assert cli.main(arguments) == 0
+    assert (output / "sub-01.html").is_file()

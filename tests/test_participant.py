@@ -1,0 +1,250 @@
+"""The participant level does every image once, and again only what has changed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from make_fixture_model import write_random_model
+
+from bids_app import cli, files
+from bids_app.models import install, store
+
+MAPS = "sub-*/**/*_dseg.nii.gz"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A quick model that decides sharply, and wrongly."""
+    folder = tmp_path_factory.mktemp("models")
+    trained = write_random_model(
+        folder / "trained",
+        folds=2,
+        spacing=(5.0, 5.0, 5.0),
+        patch_size=(40, 48, 40),  # a head in one piece
+        mirror_axes=(2,),
+    )
+    return install.import_model(trained, "quick", folder).folder
+
+
+@pytest.fixture
+def bids(coarse_dataset, tmp_path):
+    return Path(shutil.copytree(coarse_dataset, tmp_path / "bids"))
+
+
+@pytest.fixture
+def run(bids, model, tmp_path):
+    def participant(*options, bids_dir=bids, output=tmp_path / "out"):
+        arguments = [str(bids_dir), str(output), "participant", "--model", str(model), *options]
+        return cli.main([*arguments, "--nprocs", "1", "--skip-bids-validation"])
+
+    return participant
+
+
+def times(output):
+    return {path: path.stat().st_mtime_ns for path in output.glob(MAPS)}
+
+
+def sidecar(path):
+    return json.loads(path.with_name(path.name.replace(".nii.gz", ".json")).read_text())
+
+
+def test_every_image_has_its_files_under_its_own_name(run, tmp_path):
+    assert run() == 0
+    stems = [
+        "sub-01/anat/sub-01",
+        "sub-02/ses-1/anat/sub-02_ses-1",
+        "sub-02/ses-2/anat/sub-02_ses-2",
+    ]
+    for stem in stems:
+        for ending in ("dseg.nii.gz", "dseg.json", "volumes.tsv", "volumes.json"):
+            assert (tmp_path / "out" / f"{stem}_seg-quick_{ending}").is_file()
+    assert (tmp_path / "out" / "sub-01.html").is_file()
+    assert len(list((tmp_path / "out").glob("sub-02/figures/*.png"))) == 2
+    assert not list((tmp_path / "out").rglob(".*.lock"))
+
+
+def test_a_map_is_on_the_grid_of_its_image(run, bids, tmp_path):
+    run()
+    for path in (tmp_path / "out").glob(MAPS):
+        source = bids / sidecar(path)["Sources"][0].removeprefix("bids:raw:")
+        image, labels = nib.load(source), nib.load(path)
+        assert labels.shape == image.shape
+        assert np.array_equal(labels.affine, image.affine)
+        assert labels.header["sform_code"] == image.header["sform_code"]
+        assert set(np.unique(labels.dataobj)) <= {0, 1, 2, 3}
+
+
+def test_the_sidecar_tells_what_was_done(run, tmp_path):
+    run("--no-tta", "--folds", "1")
+    content = sidecar(tmp_path / "out/sub-01/anat/sub-01_seg-quick_dseg.nii.gz")
+    assert content["Settings"] == {"Folds": ["1"], "Mirroring": False, "Region": False}
+    assert content["SpatialReference"] == "bids:raw:sub-01/anat/sub-01_T1w.nii.gz"
+    assert content["Manual"] is False
+    assert content["Model"]["Name"] == "quick"
+    assert len(content["InputSHA256"]) == 64
+
+
+def test_no_output_but_the_settings_of_the_run_holds_a_path_of_the_machine(run, tmp_path):
+    run("--write-probabilities")
+    for path in (tmp_path / "out").rglob("*"):
+        if path.is_file() and path.name not in ("config.toml", "run.log"):
+            assert str(tmp_path).encode() not in path.read_bytes(), path
+
+
+def test_probability_maps_are_written_on_request_and_then_belong_to_a_complete_image(run, tmp_path):
+    run("--participant-label", "01")
+    run("--participant-label", "01", "--write-probabilities")
+    path = tmp_path / "out/sub-01/anat/sub-01_seg-quick_probseg.nii.gz"
+    maps = nib.load(path).get_fdata()
+    labels = nib.load(str(path).replace("probseg", "dseg")).get_fdata()
+    assert maps.shape == (*labels.shape, 3)
+    assert np.all((maps >= 0) & (maps <= 1))
+    assert np.all(maps.max(axis=3)[labels > 0] > 0.25)
+
+
+def test_what_is_complete_is_left_alone(run, tmp_path, capsys):
+    run()
+    before = times(tmp_path / "out")
+    assert run() == 0
+    assert times(tmp_path / "out") == before
+    assert "0 done, 3 complete before" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("change", ["byte", "table", "sidecar", "picture", "map"])
+def test_only_what_has_changed_is_done_again(run, bids, tmp_path, change):
+    run()
+    output = tmp_path / "out"
+    before = times(output)
+    anat = output / "sub-01" / "anat"
+    if change == "byte":
+        path = bids / "sub-01/anat/sub-01_T1w.nii.gz"
+        image = nib.load(path)
+        image.header["descrip"] = b"changed"
+        nib.save(nib.Nifti1Image(np.asarray(image.dataobj), None, image.header), path)
+    elif change == "picture":
+        (output / "sub-01/figures/sub-01_seg-quick_dseg.png").unlink()
+    else:
+        ending = {"table": "volumes.tsv", "sidecar": "dseg.json", "map": "dseg.nii.gz"}[change]
+        (anat / f"sub-01_seg-quick_{ending}").unlink()
+    assert run() == 0
+    changed = {p.name for p, t in times(output).items() if before.get(p) != t}
+    assert changed == {"sub-01_seg-quick_dseg.nii.gz"}
+
+
+def test_other_settings_or_weights_do_all_images_again(run, model, tmp_path):
+    run()
+    first = times(tmp_path / "out")
+    assert run("--no-tta") == 0
+    second = times(tmp_path / "out")
+    assert all(first[path] != second[path] for path in first)
+    other = Path(shutil.copytree(model, tmp_path / "other"))
+    weights = store.read_manifest(other).files[-1].path
+    (other / weights).write_bytes((other / weights).read_bytes() + b"\0")
+    assert run("--model", str(other)) == 2, "one model at a time"
+    arguments = [str(tmp_path / "bids"), str(tmp_path / "out"), "participant"]
+    assert cli.main([*arguments, "--model", str(other), "--skip-bids-validation"]) == 5
+    assert times(tmp_path / "out") == second
+
+
+def test_the_same_input_gives_the_same_bytes(run, tmp_path):
+    run()
+    before = {path: path.read_bytes() for path in (tmp_path / "out").glob(MAPS)}
+    assert run("--force") == 0
+    assert {path: path.read_bytes() for path in (tmp_path / "out").glob(MAPS)} == before
+
+
+def test_a_dry_run_lists_and_writes_nothing(run, tmp_path, capsys):
+    assert run("--dry-run") == 0
+    assert not (tmp_path / "out").exists()
+    run("--participant-label", "01")
+    before = sorted(tmp_path.rglob("*"))
+    capsys.readouterr()
+    assert run("--dry-run") == 0
+    printed = capsys.readouterr().out
+    assert "complete  sub-01/anat/sub-01_T1w.nii.gz" in printed
+    assert "to do     sub-02/ses-1/anat/sub-02_ses-1_T1w.nii.gz" in printed
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_bad_images_get_a_line_each_and_the_good_ones_are_done(run, mixed_dataset, tmp_path):
+    assert run(bids_dir=mixed_dataset) == 1
+    output = tmp_path / "out"
+    assert len(list(output.glob(MAPS))) == 4
+    (table,) = output.glob("logs/*/failures.tsv")
+    failed = table.read_text().splitlines()[1:]
+    bad = [p for p in mixed_dataset.glob("sub-*") if not p.name.startswith("sub-good")]
+    assert sorted(line.split("\t")[0] for line in failed) == sorted(p.name for p in bad)
+    assert "datalad get" in table.read_text()
+    assert not list(output.rglob(".*.lock"))
+    assert cli.main([str(mixed_dataset), str(output), "group"]) == 0
+    rows = (output / "group_volumes.tsv").read_text().splitlines()
+    assert len(rows) == 1 + 4 + len(bad)
+    assert sum(row.endswith("\tfailed") for row in rows) == len(bad)
+
+
+def test_a_run_can_stop_at_the_first_failure(run, mixed_dataset, tmp_path):
+    assert run("--stop-on-first-crash", bids_dir=mixed_dataset) == 1
+    (table,) = tmp_path.glob("out/logs/*/failures.tsv")
+    assert len(table.read_text().splitlines()) == 2
+
+
+def test_an_image_that_another_run_is_at_is_left_to_it(run, tmp_path, capsys):
+    folder = tmp_path / "out/sub-01/anat"
+    with files.lock(folder / ".sub-01_seg-quick.lock") as held:
+        assert held
+        assert run() == 0
+    assert "left to another run: sub-01/anat/sub-01_T1w.nii.gz" in capsys.readouterr().out
+    assert len(list((tmp_path / "out").glob(MAPS))) == 2
+    assert run() == 0
+    assert len(list((tmp_path / "out").glob(MAPS))) == 3
+
+
+def test_an_output_that_cannot_be_written_ends_with_6(run, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "sub-01").touch()
+    assert run() == 6
+
+
+def test_no_image_for_the_request_ends_with_3(run):
+    assert run("--participant-label", "99") == 3
+
+
+def test_a_missing_device_ends_with_2(bids, model, tmp_path):
+    arguments = [str(bids), str(tmp_path / "out"), "participant", "--model", str(model)]
+    assert cli.main([*arguments, "--device", "cuda:7", "--skip-bids-validation"]) == 2
+
+
+def test_validation_errors_stop_the_run_with_the_validators_words(
+    broken_dataset, model, tmp_path, capsys
+):
+    arguments = [str(broken_dataset), str(tmp_path / "out"), "participant", "--model", str(model)]
+    assert cli.main(arguments) == 4
+    assert "[ERROR]" in capsys.readouterr().err
+
+
+def test_sigterm_ends_cleanly_and_the_next_run_goes_on(mixed_dataset, model, tmp_path):
+    output = tmp_path / "out"
+    command = [sys.executable, "-m", "bids_app", str(mixed_dataset), str(output), "participant"]
+    command += ["--model", str(model), "--skip-bids-validation", "--device", "cpu"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    while not list(output.glob(MAPS)):
+        assert process.poll() is None
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGTERM)
+    assert process.wait(60) == 143
+    assert not list(output.rglob(".*.tmp"))
+    assert not list(output.rglob(".*.lock"))
+    for path in output.glob(MAPS):
+        assert sidecar(path)
+    subprocess.run(command, stdout=subprocess.DEVNULL, check=False)
+    assert len(list(output.glob(MAPS))) == 4
