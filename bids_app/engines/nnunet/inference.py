@@ -1,0 +1,201 @@
+"""nnU-Net inference in this process: one load, threads alone, float32 throughout.
+
+The result is that of nnunetv2's own predictor without its float16 sums, and in mode ``v1`` that of
+nnU-Net v1. nnunetv2's predictor is not imported: it brings the trainers, worker processes and four
+seconds with it.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from typing import TYPE_CHECKING, Literal
+
+import torch
+
+from bids_app.engines.nnunet import preprocessing
+from bids_app.engines.nnunet.plans import read_plans
+from bids_app.engines.nnunet.sliding import predict_tiles, tile_weights
+from bids_app.engines.nnunet.weights import fill, read_checkpoint
+from bids_app.errors import ModelError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from bids_app.engines.nnunet.preprocessing import Prepared
+
+LOG = logging.getLogger(__name__)
+CHECKPOINT = "checkpoint_final.pth"
+
+
+class NnUNet:
+    """A trained nnU-Net, loaded once and run on any number of images.
+
+    Each fold is kept as a network of its own. Networks take the loaded tensors as they are, so
+    this needs no more memory than keeping the weights, and no copying between folds.
+
+    Parameters
+    ----------
+    folder : Path
+        An nnU-Net v2 model: ``plans.json``, ``dataset.json``, ``fold_*/checkpoint_final.pth``.
+    device : torch.device
+        Of the networks.
+    folds : sequence of str, optional
+        Such as ``("0", "1")`` or ``("all",)``. By default every numbered fold, else ``all``.
+    mirror : bool
+        Average over mirrored inputs, along the axes that the checkpoint allows.
+    averaging : {"logits", "softmax"}
+        What is averaged over mirrors, tiles and folds, and resampled to the image.
+    mode : {"v1", "v2"}
+        Version of nnU-Net whose order of steps is followed; ``v1`` averages softmax.
+
+    Attributes
+    ----------
+    labels : tuple of str
+        Name of each channel of the probabilities, background first.
+    patch_mm : tuple of float
+        Extent of the network's input in mm along z, y, x.
+
+    Raises
+    ------
+    ModelError
+        The folder is damaged, or of a kind that this engine does not run.
+    UsageError
+        A fold that was asked for is not there.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        device: torch.device,
+        folds: Sequence[str] | None = None,
+        mirror: bool = True,
+        averaging: Literal["logits", "softmax"] = "logits",
+        mode: preprocessing.Mode = "v2",
+    ) -> None:
+        if mode == "v1" and averaging != "softmax":
+            raise ModelError(f"{folder}: a model of mode v1 averages softmax. Mend its model.toml.")
+        checkpoints = [read_checkpoint(path) for path in _checkpoints(folder, folds)]
+        self._plans = read_plans(folder, checkpoints[0].configuration)
+        self._networks = [fill(self._plans.network(), c.weights).to(device) for c in checkpoints]
+        self._weights = tile_weights(self._plans.patch_size, device)
+        self._device = device
+        self._mirror_axes = checkpoints[0].mirror_axes if mirror else ()
+        self._softmax = averaging == "softmax"
+        self._mode = mode
+        self.labels = self._plans.labels
+        extent = [n * mm for n, mm in zip(self._plans.patch_size, self._plans.spacing, strict=True)]
+        z, y, x = (extent[axis] for axis in self._plans.transpose_backward)
+        self.patch_mm = (z, y, x)
+
+    def prepare(self, image: NDArray[np.float32], spacing: Sequence[float]) -> Prepared:
+        """Crop to non-zero, normalise and resample an image.
+
+        Parameters
+        ----------
+        image : ndarray of float32, shape (z, y, x)
+            It is not changed.
+        spacing : sequence of three floats
+            Voxel size in mm along z, y, x.
+        """
+        return preprocessing.prepare(image, spacing, self._plans, self._mode)
+
+    def infer(self, prepared: Prepared) -> NDArray[np.float32]:
+        """Run the networks on a prepared image.
+
+        Where a GPU cannot hold the sums beside the network, they are kept in main memory.
+
+        Returns
+        -------
+        ndarray of float32, shape (C, z', y', x')
+            Mean logits or softmax on the network's grid.
+
+        Raises
+        ------
+        torch.OutOfMemoryError
+            The GPU cannot hold one tile.
+        """
+        data = torch.from_numpy(prepared.data)
+        try:
+            return self._infer(data.to(self._device), self._weights)
+        except torch.OutOfMemoryError:
+            LOG.warning("%s is short of memory: sums are kept in main memory", self._device)
+        torch.cuda.empty_cache()
+        return self._infer(data, self._weights.cpu())
+
+    @torch.inference_mode()
+    def _infer(self, data: Tensor, weights: Tensor) -> NDArray[np.float32]:
+        total: Tensor | None = None
+        # TF32, or another algorithm on each run, would make results differ from run to run.
+        with torch.backends.cudnn.flags(deterministic=True, benchmark=False, allow_tf32=False):
+            for network in self._networks:
+                output = predict_tiles(
+                    network,
+                    data,
+                    weights,
+                    device=self._device,
+                    mirror_axes=self._mirror_axes,
+                    softmax=self._softmax,
+                )
+                total = output if total is None else total.add_(output)
+        assert total is not None  # noqa: S101 - there is always a fold
+        mean: NDArray[np.float32] = total.div_(len(self._networks)).cpu().contiguous().numpy()
+        return mean
+
+    def probabilities(self, output: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Turn what `infer` gave into probabilities on the network's grid, in place."""
+        if not self._softmax:
+            preprocessing.softmax_(output)
+        return output
+
+    def restore(self, output: NDArray[np.float32], prepared: Prepared) -> NDArray[np.float32]:
+        """Bring what `infer` gave to the image's grid, as probabilities.
+
+        Parameters
+        ----------
+        output : ndarray of float32, shape (C, z', y', x')
+            It may be overwritten.
+        prepared : Prepared
+
+        Returns
+        -------
+        ndarray of float32, shape (C, z, y, x)
+        """
+        return preprocessing.restore(
+            output, prepared, self._plans, self._mode, logits=not self._softmax
+        )
+
+    def predict(self, image: NDArray[np.float32], spacing: Sequence[float]) -> NDArray[np.float32]:
+        """Segment an image: `prepare`, `infer` and `restore` in a row.
+
+        Parameters
+        ----------
+        image : ndarray of float32, shape (z, y, x)
+        spacing : sequence of three floats
+            Voxel size in mm along z, y, x.
+
+        Returns
+        -------
+        ndarray of float32, shape (C, z, y, x)
+            Probabilities of `labels`.
+        """
+        prepared = self.prepare(image, spacing)
+        return self.restore(self.infer(prepared), prepared)
+
+
+def _checkpoints(folder: Path, folds: Sequence[str] | None) -> list[Path]:
+    there = {path.parent.name[len("fold_") :]: path for path in folder.glob(f"fold_*/{CHECKPOINT}")}
+    numbered = sorted((name for name in there if re.fullmatch(r"\d+", name)), key=int)
+    names = list(folds) if folds else numbered or sorted(there)
+    if not names:
+        raise ModelError(f"{folder}: no fold_*/{CHECKPOINT}. Install the model again.")
+    for name in names:
+        if name not in there:
+            raise UsageError(f"--folds {name}: the model has {', '.join(sorted(there))}.")
+    return [there[name] for name in names]

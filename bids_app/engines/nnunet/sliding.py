@@ -1,0 +1,114 @@
+"""The sliding window: overlapping tiles, mirrored, weighted by a Gaussian, summed in float32."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING
+
+import torch
+from nnunetv2.inference.sliding_window_prediction import (
+    compute_gaussian,
+    compute_steps_for_sliding_window,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor, nn
+
+STEP = 0.5  # of a patch, nnU-Net's default
+
+
+def tile_weights(patch_size: Sequence[int], device: torch.device) -> Tensor:
+    """Weight of each voxel of a tile: a Gaussian with a sigma of an eighth of the patch.
+
+    Returns
+    -------
+    Tensor of float32, shape `patch_size`
+        1 at the centre and nowhere 0. nnunetv2 rounds it to float16, where the corners are lost.
+    """
+    weights: Tensor = compute_gaussian(
+        tuple(patch_size), sigma_scale=1 / 8, dtype=torch.float32, device=device
+    )
+    return weights
+
+
+def predict_tiles(
+    network: nn.Module,
+    data: Tensor,
+    weights: Tensor,
+    *,
+    device: torch.device,
+    mirror_axes: Sequence[int] = (),
+    softmax: bool = False,
+) -> Tensor:
+    """Run a network over an image, tile by tile.
+
+    Parameters
+    ----------
+    network : nn.Module
+        On `device`.
+    data : Tensor of float32, shape (1, z, y, x)
+        Results are summed where it lies. Padded with 0 on both sides if smaller than a tile.
+    weights : Tensor of float32, shape (patch z, patch y, patch x)
+        Of a tile's voxels, where `data` lies.
+    device : torch.device
+        Of the network.
+    mirror_axes : sequence of int
+        Spatial axes (0 to 2) to mirror along; every combination of them is averaged.
+    softmax : bool
+        Average probabilities rather than logits.
+
+    Returns
+    -------
+    Tensor of float32, shape (C, z, y, x)
+        Weighted mean of the tiles.
+    """
+    patch_size = weights.shape
+    missing = [max(patch - size, 0) for patch, size in zip(patch_size, data.shape[1:], strict=True)]
+    before = [m // 2 for m in missing]
+    inner = [slice(b, b + size) for b, size in zip(before, data.shape[1:], strict=True)]
+    padding = [
+        p for b, m in zip(reversed(before), reversed(missing), strict=True) for p in (b, m - b)
+    ]
+    data = torch.nn.functional.pad(data, padding)
+    steps = compute_steps_for_sliding_window(tuple(data.shape[1:]), tuple(patch_size), STEP)
+    tiles = [
+        tuple(slice(start, start + size) for start, size in zip(starts, patch_size, strict=True))
+        for starts in itertools.product(*steps)
+    ]
+    if len(tiles) == 1:  # a mean of one needs no weights
+        mean = _mirrored(network, data.to(device), mirror_axes, softmax=softmax).to(data.device)
+        return mean[:, *inner]
+    total: Tensor | None = None
+    weight = torch.zeros(data.shape[1:], device=data.device)
+    for tile in tiles:
+        output = _mirrored(network, data[:, *tile].to(device), mirror_axes, softmax=softmax)
+        if total is None:
+            total = torch.zeros((len(output), *data.shape[1:]), device=data.device)
+        total[:, *tile] += output.to(data.device).mul_(weights)
+        weight[tile] += weights
+    assert total is not None  # noqa: S101 - there are always tiles
+    return total.div_(weight)[:, *inner]
+
+
+def _mirrored(
+    network: nn.Module, tile: Tensor, mirror_axes: Sequence[int], *, softmax: bool
+) -> Tensor:
+    """Mean over all mirrored versions of a tile, shape (1, z, y, x) -> (C, z, y, x).
+
+    They are added up in the order of nnU-Net v1, the last axis first, so that its rounding is met.
+    """
+    batch = tile[None].contiguous()
+    axes = sorted((axis + 2 for axis in mirror_axes), reverse=True)
+    total: Tensor | None = None
+    for number in range(2 ** len(axes)):
+        flipped = [axis for bit, axis in enumerate(axes) if number >> bit & 1]
+        output = network(batch.flip(flipped) if flipped else batch)
+        if softmax:
+            output = output.softmax(1)
+        if flipped:
+            output = output.flip(flipped)
+        total = output if total is None else total.add_(output)
+    assert total is not None  # noqa: S101 - the unmirrored tile comes first
+    return total.div_(2 ** len(axes))[0]

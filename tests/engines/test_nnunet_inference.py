@@ -1,0 +1,325 @@
+"""The engine gives what nnunetv2's own predictor gives, without its float16 sums."""
+
+import json
+import subprocess
+import sys
+from functools import partial
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from make_fixture_model import write_band_model, write_random_model
+
+from bids_app.engines.nnunet.inference import NnUNet
+from bids_app.errors import ModelError, UsageError
+
+CPU = torch.device("cpu")
+SMALL = {"patch_size": (16, 24, 16), "features": (4, 8)}
+PIECE = ((20, 44), (50, 80), (40, 58))
+THICK = ((30, 36), (50, 78), (40, 56))
+
+
+@pytest.fixture(scope="module")
+def head(whole_head):
+    """A T1w head at 2 mm, (z, y, x)."""
+    return np.asarray(nib.load(whole_head).dataobj, dtype=np.float32).T
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write_random_model(tmp_path / "model", **SMALL)
+
+
+def cut(image, box):
+    return image[tuple(slice(*ends) for ends in box)]
+
+
+def edit(folder, change, name="plans.json"):
+    """Change one JSON file of a model."""
+    content = json.loads((folder / name).read_text())
+    change(content)
+    (folder / name).write_text(json.dumps(content))
+
+
+def stock(folder, image, spacing, monkeypatch, *, mirror, half):
+    """Logits on the network's grid and labels by nnunetv2, in float16 as it comes or in float32."""
+    import nnunetv2.inference.predict_from_raw_data as module
+
+    seen = []
+    with monkeypatch.context() as patch:
+        if not half:
+            gaussian = partial(module.compute_gaussian, dtype=torch.float32)
+            patch.setattr(module, "compute_gaussian", gaussian)
+            patch.setattr(torch, "half", torch.float32)
+        predictor = module.nnUNetPredictor(use_mirroring=mirror, device=CPU, allow_tqdm=False)
+        predictor.initialize_from_trained_model_folder(str(folder), None)
+        sums = predictor.predict_logits_from_preprocessed_data
+        patch.setattr(
+            predictor,
+            "predict_logits_from_preprocessed_data",
+            lambda data: seen.append(sums(data)) or seen[0].clone(),
+        )
+        labels = predictor.predict_single_npy_array(image[None], {"spacing": spacing})
+    return seen[0].float().numpy(), labels
+
+
+@pytest.mark.parametrize(
+    ("box", "spacing", "changes", "mirror"),
+    [
+        pytest.param(PIECE, (1, 1, 1), {}, True, id="several tiles"),
+        pytest.param(PIECE, (1, 1, 1), {}, False, id="no mirroring"),
+        pytest.param(((30, 42), (60, 75), (40, 53)), (1, 1, 1), {}, True, id="less than a tile"),
+        pytest.param(((30, 42), (60, 73), (40, 50)), (2, 2, 2), {}, True, id="larger voxels"),
+        pytest.param(THICK, (3.5, 1, 1), {}, True, id="thick slices"),
+        pytest.param(
+            THICK, (3.5, 1, 1.1), {"transpose_forward": [1, 2, 0]}, True, id="transposed axes"
+        ),
+        pytest.param(
+            ((70, 98), (0, 30), (30, 50)),
+            (1.1, 1, 1),
+            {"use_mask_for_norm": [True]},
+            False,
+            id="normalised within non-zero",
+        ),
+    ],
+)
+def test_labels_are_those_of_the_stock_predictor(
+    tmp_path, head, monkeypatch, box, spacing, changes, mirror
+):
+    image = cut(head, box)
+    folder = write_random_model(tmp_path, **SMALL, changes=changes)
+    engine = NnUNet(folder, device=CPU, mirror=mirror)
+    logits = engine.infer(engine.prepare(image, spacing))
+    labels = engine.predict(image, spacing).argmax(0)
+
+    exact, exact_labels = stock(folder, image, spacing, monkeypatch, mirror=mirror, half=False)
+    assert np.abs(logits - exact).max() < 1e-3
+    assert np.array_equal(labels, exact_labels)
+
+    rounded, rounded_labels = stock(folder, image, spacing, monkeypatch, mirror=mirror, half=True)
+    differ = labels != rounded_labels
+    print(f"{differ.sum()} of {differ.size} voxels differ from the stock predictor")
+    assert differ.mean() < 0.01
+    differ = logits.argmax(0) != rounded.argmax(0)
+    best = np.sort(logits, axis=0)
+    rounding = np.abs(rounded - exact).max(axis=0)
+    assert np.all((best[-1] - best[-2] <= 2 * rounding + 1e-3)[differ])
+
+
+def test_the_image_is_left_as_it_was(folder, head):
+    image = cut(head, PIECE)
+    before = image.copy()
+    NnUNet(folder, device=CPU, mirror=False).predict(image, (1, 1, 1))
+    assert np.array_equal(image, before)
+
+
+def test_the_same_image_gives_the_same_bytes(folder, head):
+    engine = NnUNet(folder, device=CPU, mirror=False)
+    first, second = (engine.predict(cut(head, PIECE), (1, 1, 1)).tobytes() for _ in range(2))
+    assert first == second
+
+
+def test_background_is_certain_outside_the_nonzero_box(folder, head):
+    image = np.pad(cut(head, PIECE), 3)
+    found = NnUNet(folder, device=CPU, mirror=False).predict(image, (1.5, 1.5, 1.5))
+    assert found.shape == (4, *image.shape)
+    assert np.all(found[0, :3] == 1)
+    np.testing.assert_allclose(found.sum(0), 1, atol=1e-5)
+
+
+def test_an_empty_image_gives_an_answer(folder):
+    found = NnUNet(folder, device=CPU, mirror=False).predict(np.zeros((9, 9, 9), "f4"), (1, 1, 1))
+    assert np.isfinite(found).all()
+
+
+def test_softmax_is_averaged_where_the_model_says_so(folder, head):
+    image = cut(head, PIECE)
+    logits, softmax = (
+        NnUNet(folder, device=CPU, averaging=averaging) for averaging in ("logits", "softmax")
+    )
+    prepared = softmax.prepare(image, (1, 1, 1))
+    mean = softmax.infer(prepared)
+    assert mean.min() >= 0
+    np.testing.assert_allclose(mean.sum(0), 1, atol=1e-5)
+    assert not np.allclose(mean, logits.probabilities(logits.infer(prepared)), atol=0.01)
+
+
+def test_folds_are_averaged(folder, head):
+    image = cut(head, PIECE)
+    one, other, both = (
+        NnUNet(folder, device=CPU, folds=folds, mirror=False) for folds in (["0"], ["1"], None)
+    )
+    prepared = both.prepare(image, (1, 1, 1))
+    mean = (one.infer(prepared) + other.infer(prepared)) / 2
+    np.testing.assert_allclose(both.infer(prepared), mean, atol=1e-4)
+
+
+def test_weights_stored_as_float16_are_run_in_float32(folder, head):
+    image = cut(head, PIECE)
+    whole = NnUNet(folder, device=CPU, mirror=False).predict(image, (1, 1, 1))
+    for path in folder.glob("fold_*/checkpoint_final.pth"):
+        content = torch.load(path, weights_only=True)
+        content["network_weights"] = {k: w.half() for k, w in content["network_weights"].items()}
+        torch.save(content, path)
+    half = NnUNet(folder, device=CPU, mirror=False).predict(image, (1, 1, 1))
+    assert half.dtype == np.float32
+    assert (half.argmax(0) == whole.argmax(0)).mean() > 0.95
+
+
+def test_losses_of_the_training_in_a_checkpoint_are_no_hindrance(folder):
+    path = folder / "fold_0" / "checkpoint_final.pth"
+    content = torch.load(path, weights_only=True)
+    content["logging"] = {"losses": [np.float64(1), np.float32(2)], "device": torch.device("cuda")}
+    torch.save(content, path)
+    NnUNet(folder, device=CPU)
+
+
+def test_plans_from_before_nnunetv2_2_3_are_understood(folder, head):
+    image = cut(head, THICK)
+    new = NnUNet(folder, device=CPU, mirror=False).predict(image, (1, 1, 1))
+
+    def make_old(plans):
+        settings = plans["configurations"]["3d_fullres"]
+        del settings["architecture"]
+        settings |= {
+            "UNet_class_name": "PlainConvUNet",
+            "UNet_base_num_features": 4,
+            "unet_max_num_features": 320,
+            "n_conv_per_stage_encoder": [2, 2],
+            "n_conv_per_stage_decoder": [2],
+            "num_pool_per_axis": [1, 1, 1],
+            "pool_op_kernel_sizes": [[1, 1, 1], [2, 2, 2]],
+            "conv_kernel_sizes": [[3, 3, 3], [3, 3, 3]],
+        }
+
+    edit(folder, make_old)
+    with pytest.warns(UserWarning, match="old nnU-Net plans"):
+        old = NnUNet(folder, device=CPU, mirror=False).predict(image, (1, 1, 1))
+    assert np.array_equal(old, new)
+
+
+def test_a_configuration_takes_over_what_it_inherits(folder):
+    def move(plans):
+        plans["configurations"]["base"] = plans["configurations"].pop("3d_fullres")
+        plans["configurations"]["3d_fullres"] = {"inherits_from": "base", "spacing": [2, 2, 2]}
+
+    edit(folder, move)
+    assert NnUNet(folder, device=CPU).patch_mm == (32, 48, 32)
+
+
+def test_sums_go_to_main_memory_where_the_gpu_is_full(folder, head, monkeypatch, caplog):
+    engine = NnUNet(folder, device=CPU, mirror=False)
+    prepared = engine.prepare(cut(head, PIECE), (1, 1, 1))
+    expected = engine.infer(prepared)
+    run, failed = engine._infer, []
+
+    def fail_once(*arguments):
+        if not failed:
+            failed.append(True)
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return run(*arguments)
+
+    monkeypatch.setattr(engine, "_infer", fail_once)
+    assert np.array_equal(engine.infer(prepared), expected)
+    assert "main memory" in caplog.text
+
+
+class Hostile:
+    def __reduce__(self):
+        return print, ("code was run",)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [{"network_weights": Hostile()}, {"weights": {}}, [1], {"network_weights": {}}],
+    ids=["wants to run code", "other keys", "no mapping", "no weights"],
+)
+def test_a_checkpoint_that_is_none_is_refused(folder, content, capsys):
+    if isinstance(content, dict):
+        content["init_args"] = {"configuration": "3d_fullres"}
+    torch.save(content, folder / "fold_1" / "checkpoint_final.pth")
+    with pytest.raises(ModelError, match="Install the model again") as caught:
+        NnUNet(folder, device=CPU)
+    assert "\n" not in str(caught.value)
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("cut_to", [0, 100, 5000])
+def test_a_checkpoint_cut_short_is_refused(folder, cut_to):
+    path = folder / "fold_0" / "checkpoint_final.pth"
+    path.write_bytes(path.read_bytes()[:cut_to])
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        NnUNet(folder, device=CPU)
+
+
+@pytest.mark.parametrize("name", ["plans.json", "dataset.json"])
+@pytest.mark.parametrize("text", [None, "", "{", "[]", "{}", '{"labels": 3, "configurations": 1}'])
+def test_damaged_plans_are_refused(folder, name, text):
+    (folder / name).unlink()
+    if text is not None:
+        (folder / name).write_text(text)
+    with pytest.raises(ModelError, match="missing or damaged"):
+        NnUNet(folder, device=CPU)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "reason"),
+    [
+        ("dataset.json", {"labels": {"background": 0, "all": [1, 2]}}, "region labels"),
+        ("dataset.json", {"labels": {"background": 0, "pons": 2}}, "not 0, 1, 2"),
+        ("dataset.json", {"channel_names": {"0": "T1w", "1": "T2w"}}, "2 images of each head"),
+        ("plans.json", {"patch_size": [16, 16]}, "two-dimensional"),
+        ("plans.json", {"previous_stage": "3d_lowres"}, "second stage"),
+    ],
+)
+def test_models_of_other_kinds_are_refused(folder, name, change, reason):
+    def update(content):
+        target = content["configurations"]["3d_fullres"] if name == "plans.json" else content
+        target |= change
+
+    edit(folder, update, name)
+    with pytest.raises(ModelError, match=reason):
+        NnUNet(folder, device=CPU)
+
+
+@pytest.mark.parametrize("key", ["network_class_name", "conv_op"])
+def test_plans_can_ask_for_no_class_but_networks(folder, key):
+    def ask(plans):
+        architecture = plans["configurations"]["3d_fullres"]["architecture"]
+        target = architecture if key in architecture else architecture["arch_kwargs"]
+        target[key] = "subprocess.Popen"
+
+    edit(folder, ask)
+    with pytest.raises(ModelError, match="no network layer"):
+        NnUNet(folder, device=CPU)
+
+
+def test_a_fold_that_is_not_there_is_named(folder):
+    with pytest.raises(UsageError, match="--folds 4: the model has 0, 1"):
+        NnUNet(folder, device=CPU, folds=["4"])
+
+
+def test_an_empty_folder_is_no_model(tmp_path):
+    with pytest.raises(ModelError, match="no fold_"):
+        NnUNet(tmp_path, device=CPU)
+
+
+def test_a_band_model_sorts_voxels_by_intensity(tmp_path):
+    bands = [("background", 0), ("pons", 2), ("medulla", 1)]
+    folder = write_band_model(tmp_path, bands, patch_size=(8, 8, 8), spacing=(1, 1, 1))
+    image = np.random.default_rng(0).choice([0, 1, 2], (12, 10, 8)).astype(np.float32)
+    labels = NnUNet(folder, device=CPU).predict(image, (1, 1, 1)).argmax(0)
+    assert np.array_equal(labels, np.array([0, 2, 1])[image.astype(int)])
+
+
+def test_start_up_imports_no_trainer_or_image_reader():
+    heavy = ("nnunetv2.training", "nnunetv2.inference.predict", "torchvision", "timm", "blosc2")
+    heavy += ("SimpleITK", "torch._dynamo", "batchgenerators.dataloading", "matplotlib")
+    code = f"""
+import sys
+import bids_app.engines.nnunet.inference
+print(*(m for m in sys.modules if m.startswith({heavy!r})))
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == ""
