@@ -117,13 +117,12 @@ def find_scans(
     root = bids_dir.absolute()
     _check_dataset(root)
     present, left_out = _participants(root)
-    chosen = sorted({f"sub-{label.removeprefix('sub-')}" for label in participants})
-    if unknown := [name for name in chosen if name not in present]:
-        raise NoScanError(f"{bids_dir} has no {', '.join(unknown)}. Check --participant-label.")
-    if chosen:
+    chosen = {f"sub-{label.removeprefix('sub-')}" for label in participants} or set(present)
+    if unknown := chosen.difference(present):
+        listed = ", ".join(sorted(unknown))
+        raise NoScanError(f"{bids_dir} has no {listed}. Check --participant-label.")
+    if participants:
         left_out = []
-    else:
-        chosen = present
 
     query = read_query(filter_file, sessions)
     layout = index_t1w(root, chosen, present, database_dir)
