@@ -90,7 +90,7 @@ def write_band_model(
     folder : Path
         Made if need be.
     bands : sequence of (name, intensity)
-        A label and the intensity of its voxels, background first, rising from 0. A voxel gets the
+        A label and the intensity of its voxels, background first; none below 0. A voxel gets the
         label whose intensity is nearest.
     patch_size, spacing, mirror_axes
         As for a random model.
@@ -138,11 +138,11 @@ def write_cascade(folder: Path) -> Path:
     """Write a cascade with the grids and labels of the open model.
 
     Its locator takes voxels near intensity 2 for the brainstem and voxels near 1 for the rest of
-    the inside of the skull; its segmenter takes 1.6 for midbrain, 2 for pons, 2.4 for medulla and
-    2.8 for cord.
+    the inside of the skull; its segmenter takes 1.6 for midbrain, 2 for pons, 2.4 for medulla, 2.8
+    for cord and 1 or less for background.
     """
     locator = dict(zip(LOCATOR_LABELS, (0.0, 2.0, 1.0), strict=True))
-    segmenter = dict(zip(SEGMENTER_LABELS, (0.0, 1.6, 2.0, 2.4, 2.8), strict=True))
+    segmenter = dict(zip(SEGMENTER_LABELS, (1.0, 1.6, 2.0, 2.4, 2.8), strict=True))
     write_band_model(
         folder / "locator", list(locator.items()), patch_size=(64,) * 3, spacing=(4.0,) * 3
     )

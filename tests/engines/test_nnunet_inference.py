@@ -318,7 +318,7 @@ def test_start_up_imports_no_trainer_or_image_reader():
     heavy += ("SimpleITK", "torch._dynamo", "batchgenerators.dataloading", "matplotlib")
     code = f"""
 import sys
-import bids_app.engines.nnunet.inference
+import bids_app.engines.nnunet.cascade
 print(*(m for m in sys.modules if m.startswith({heavy!r})))
 """
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -1,0 +1,251 @@
+"""Locate the brainstem on a coarse grid, then segment a box around it on a fine one.
+
+The engine of the open model. The locator's output never leaves its own grid: it gives a point, a
+volume and a measure of trust.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import ndimage
+
+from bids_app.engines.nnunet.inference import NnUNet
+from bids_app.errors import ModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    import torch
+    from numpy.typing import NDArray
+
+    from bids_app.engines.nnunet.preprocessing import Prepared
+
+Box = tuple[slice, slice, slice]
+
+# Classes of the locator.
+BRAINSTEM, REST_OF_INTRACRANIAL = 1, 2
+# The segmenter learns the cord so that the medulla ends where it begins; nobody asked for it.
+HELPERS = ("cord",)
+# Midbrain, pons and medulla of an adult have 17 ml at the least. A quarter of that may be all there
+# is in a field of view that cuts the brainstem; anything smaller is a false alarm.
+SMALLEST_MM3 = 4000.0
+
+
+@dataclass(frozen=True)
+class Located:
+    """Where the brainstem lies in an image.
+
+    Attributes
+    ----------
+    found : bool
+    centre : tuple of float
+        Along z, y, x in voxels of the image, voxel centres at whole numbers; the middle of the
+        image where no brainstem was found.
+    confidence : float
+        Mean probability of the brainstem within its outline, 0 to 1; 0 where there is none.
+    touches_border : bool
+        The outline ends at the border of the image: part of the brainstem may be out of view.
+    intracranial_mm3 : float
+        Volume of the inside of the skull: the sum of its probabilities.
+    shape : tuple of int
+        Of the image.
+    spacing : tuple of float
+        Voxel size of the image in mm.
+    """
+
+    found: bool
+    centre: tuple[float, ...]
+    confidence: float
+    touches_border: bool
+    intracranial_mm3: float
+    shape: tuple[int, ...]
+    spacing: tuple[float, ...]
+
+    def box(self, extent_mm: Sequence[float]) -> Box:
+        """Cut a box around the brainstem, or all of the image where none was found.
+
+        Parameters
+        ----------
+        extent_mm : sequence of three floats
+            Edges in mm along z, y, x.
+
+        Returns
+        -------
+        tuple of three slices
+            Along z, y, x, at most `extent_mm` long, clipped at the border of the image.
+        """
+        if not self.found:
+            z, y, x = (slice(0, size) for size in self.shape)
+            return z, y, x
+        parts = []
+        for centre, size, edge, extent in zip(
+            self.centre, self.shape, self.spacing, extent_mm, strict=True
+        ):
+            # Affines are rounded: 96 mm of 1.0000001 mm are 96 voxels.
+            length = max(math.floor(extent / edge + 0.01), 1)
+            start = round(centre + 0.5 - length / 2)
+            parts.append(slice(max(start, 0), min(start + length, size)))
+        z, y, x = parts
+        return z, y, x
+
+
+@dataclass(frozen=True, eq=False)
+class CascadeOutput:
+    """What a cascade says of an image.
+
+    Attributes
+    ----------
+    probabilities : ndarray of float32, shape (C, z, y, x)
+        Of the segmenter's classes on `region`, background first and helper classes merged into it.
+        Without a voxel where no brainstem was found.
+    region : tuple of three slices
+        Box of the image, along z, y, x; outside it all is background.
+    intracranial_mm3 : float
+        Volume of the inside of the skull.
+    confidence : float
+        Mean probability with which the brainstem was located, 0 to 1.
+    found : bool
+        A brainstem is in the image.
+    touches_border : bool
+        The brainstem ends at the border of the image.
+    """
+
+    probabilities: NDArray[np.float32]
+    region: Box
+    intracranial_mm3: float
+    confidence: float
+    found: bool
+    touches_border: bool
+
+
+class Cascade:
+    """A locator and a segmenter, loaded once and run on any number of images.
+
+    Both average softmax, whose sums over voxels are volumes.
+
+    Parameters
+    ----------
+    folder : Path
+        Holds ``locator`` and ``segmenter``, two nnU-Net v2 model folders.
+    device : torch.device
+        Of the networks.
+    folds : sequence of str, optional
+        Of the segmenter; by default all of them.
+    mirror : bool
+        Average over mirrored inputs, along the axes that each checkpoint allows.
+
+    Raises
+    ------
+    ModelError
+        The folder is damaged, or its networks have other classes than a cascade needs.
+    UsageError
+        A fold that was asked for is not there.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        device: torch.device,
+        folds: Sequence[str] | None = None,
+        mirror: bool = True,
+    ) -> None:
+        self._locator = NnUNet(
+            folder / "locator", device=device, mirror=mirror, averaging="softmax"
+        )
+        self._segmenter = NnUNet(
+            folder / "segmenter", device=device, folds=folds, mirror=mirror, averaging="softmax"
+        )
+        labels = self._segmenter.labels
+        kept = [name for name in labels if name not in HELPERS]
+        if len(self._locator.labels) != REST_OF_INTRACRANIAL + 1 or labels[: len(kept)] != tuple(
+            kept
+        ):
+            raise ModelError(
+                f"{folder}: the classes of locator or segmenter are not a cascade's. "
+                "Install the model again."
+            )
+        self.labels = tuple(kept)
+
+    def predict(self, image: NDArray[np.float32], spacing: Sequence[float]) -> CascadeOutput:
+        """Segment an image.
+
+        Parameters
+        ----------
+        image : ndarray of float32, shape (z, y, x)
+            It is not changed.
+        spacing : sequence of three floats
+            Voxel size in mm along z, y, x.
+        """
+        located = self.locate(image, spacing)
+        if located.found:
+            region = located.box(self._segmenter.patch_mm)
+            classes = self._segmenter.predict(image[region], spacing)
+            kept = len(self.labels)
+            classes[0] += classes[kept:].sum(axis=0)
+            probabilities = classes[:kept]
+        else:
+            region = (slice(0, 0),) * 3
+            probabilities = np.zeros((len(self.labels), 0, 0, 0), dtype=np.float32)
+        return CascadeOutput(
+            probabilities=probabilities,
+            region=region,
+            intracranial_mm3=located.intracranial_mm3,
+            confidence=located.confidence,
+            found=located.found,
+            touches_border=located.touches_border,
+        )
+
+    def locate(self, image: NDArray[np.float32], spacing: Sequence[float]) -> Located:
+        """Find the brainstem in an image.
+
+        Parameters
+        ----------
+        image : ndarray of float32, shape (z, y, x)
+            It is not changed.
+        spacing : sequence of three floats
+            Voxel size in mm along z, y, x.
+        """
+        prepared = self._locator.prepare(image, spacing)
+        probabilities = self._locator.probabilities(self._locator.infer(prepared))
+        inside = probabilities[[BRAINSTEM, REST_OF_INTRACRANIAL]].sum(dtype=np.float64)
+        brainstem = _largest_component(probabilities.argmax(axis=0) == BRAINSTEM)
+        found = np.count_nonzero(brainstem) * prepared.voxel_volume >= SMALLEST_MM3
+        points = np.argwhere(brainstem).astype(np.float64)
+        centre = (np.array(image.shape) - 1.0) / 2
+        if found:
+            centre = prepared.to_image(points.mean(axis=0, keepdims=True))[0]
+        return Located(
+            found=bool(found),
+            centre=tuple(centre.tolist()),
+            confidence=float(probabilities[BRAINSTEM][brainstem].mean()) if len(points) else 0.0,
+            touches_border=bool(found) and _reaches_border(points, prepared, image.shape),
+            intracranial_mm3=float(inside * prepared.voxel_volume),
+            shape=image.shape,
+            spacing=tuple(spacing),
+        )
+
+
+def _largest_component(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Keep the largest component of a mask, of voxels that share faces."""
+    labels, number = ndimage.label(mask)
+    if number < 2:
+        return mask
+    sizes = np.bincount(labels.ravel())
+    sizes[0] = 0
+    largest: NDArray[np.bool_] = labels == sizes.argmax()
+    return largest
+
+
+def _reaches_border(
+    points: NDArray[np.float64], prepared: Prepared, shape: tuple[int, ...]
+) -> bool:
+    """Tell whether the outer faces of voxels of the network's grid lie on the image's."""
+    first = prepared.to_image(points.min(axis=0, keepdims=True) - 0.5)[0]
+    last = prepared.to_image(points.max(axis=0, keepdims=True) + 0.5)[0]
+    return bool((first <= -0.25).any() or (last >= np.array(shape) - 0.75).any())
