@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from bids_app.training.data import Case
     from bids_app.training.networks import Look
 
+NOTHING_SHARE = 0.03  # of the locator's patches
 NOT_STEM = 254  # of the locator: background or inside of the skull, which of the two is not known
 
 
@@ -221,6 +222,17 @@ def strip(
     return (keep > 0) & (image > 0)
 
 
+def draw_nothing(
+    look: Look, rng: np.random.Generator, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Make a patch of noise, fine and coarse, in which there is nothing to find."""
+    shape = (look.size,) * 3
+    coarse = torch.rand([1, 1, *([int(rng.integers(2, 12))] * 3)], device=device)
+    coarse = functional.interpolate(coarse, shape, mode="trilinear")[0, 0]
+    image = coarse * float(rng.random()) + torch.rand(shape, device=device)
+    return finish(image, torch.zeros(shape, dtype=torch.int64, device=device))
+
+
 def draw_patch(
     case: Case,
     look: Look,
@@ -250,6 +262,8 @@ def draw_patch(
     target : Tensor of int64, shape (size, size, size)
         Classes, `IGNORE` and, for the locator, `NOT_STEM`.
     """
+    if rng is not None and look.name == "locator" and rng.random() < NOTHING_SHARE:
+        return draw_nothing(look, rng, device)
     arrays = {
         key.split("/")[1]: array for key, array in case.arrays.items() if key.startswith(look.array)
     }

@@ -243,11 +243,22 @@ def loosen(labels: NDArray[np.uint8], voxel: NDArray[np.float64]) -> NDArray[np.
     return out
 
 
-def loosen_head(labels: NDArray[np.uint8], voxel: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """Set aside what is in doubt in a head labelled by registration.
+def loosen_head(
+    labels: NDArray[np.uint8], image: NDArray[np.float32], voxel: NDArray[np.float64]
+) -> NDArray[np.uint8]:
+    """Set aside what is in doubt in a head labelled by registration, and mend what is not.
 
-    That is the peduncles of the cerebellum (codes 4 to 6), the pons within 4 mm of the middle
-    one, and 1 mm to both sides of the outer border.
+    In doubt are the peduncles of the cerebellum (codes 4 to 6), the pons within 4 mm of the middle
+    one, and 1 mm to both sides of the outer border. Voxels of that rim that are as dark as fluid
+    are known all the same: they are no brainstem.
+
+    Parameters
+    ----------
+    labels : ndarray of uint8, shape (X, Y, Z)
+    image : ndarray of float32, shape (X, Y, Z)
+        The T1w image.
+    voxel : ndarray of float64, shape (3,)
+        Edges in mm.
     """
     stem = np.isin(labels, (MIDBRAIN, PONS, MEDULLA))
     known = np.where(stem, labels, 0).astype(np.uint8)
@@ -256,7 +267,10 @@ def loosen_head(labels: NDArray[np.uint8], voxel: NDArray[np.float64]) -> NDArra
     doubt = np.isin(labels, (4, 5, 6)) | (stem & within(labels == 5, 4, voxel))
     outside = (known == 0) & within(stem, 3, voxel)
     border = (stem & within(outside, 1, voxel)) | (outside & within(stem, 1, voxel))
+    fluid = np.percentile(image[outside & (image > 0)], 10)
+    dark = image < (np.median(image[stem]) + fluid) / 2
     out[doubt | border] = IGNORE
+    out[border & dark] = 0
     return out
 
 
@@ -314,7 +328,7 @@ def head_case(name: str, image_path: Path, labels_path: Path) -> Case:
     labels = np.asarray(read_ras(labels_path)[0]).astype(np.uint8)
     voxel = np.sqrt((affine[:3, :3] ** 2).sum(0))
     image = np.nan_to_num(np.squeeze(image).astype(np.float32))
-    return Case(name, True, looks({"image": image}, affine, loosen_head(labels, voxel)))
+    return Case(name, True, looks({"image": image}, affine, loosen_head(labels, image, voxel)))
 
 
 def find_paths(name: str, data: Path, labels: Path) -> tuple[Path, Path]:

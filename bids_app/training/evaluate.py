@@ -67,7 +67,7 @@ def read_case(
     truth = np.asarray(read_ras(labels_path)[0]).astype(np.uint8)
     voxel = np.sqrt((affine[:3, :3] ** 2).sum(0))
     image = np.nan_to_num(np.squeeze(found).astype(np.float32))
-    return image, truth, loosen_head(truth, voxel), voxel
+    return image, truth, loosen_head(truth, image, voxel), voxel
 
 
 def score(

@@ -94,13 +94,22 @@ def test_a_known_cord_is_learned_below_the_limit():
 def test_peduncles_and_the_outer_border_of_a_head_are_set_aside():
     labels = column()
     labels[25:30, 15:25, 40:50] = 5  # the middle peduncle beside the pons
-    loose = loosen_head(labels, ONE_MM)
+    loose = loosen_head(labels, np.full(labels.shape, 100, np.float32), ONE_MM)
     assert (loose[25:30, 18:22, 42:48] == IGNORE).all()
     assert (loose[22:25, 18:22, 42:48] == IGNORE).all()
     assert loose[15, 20, 35] == IGNORE
     assert loose[14, 20, 35] == IGNORE
     assert loose[18, 20, 35] == MEDULLA
     assert loose[11, 20, 35] == 0
+
+
+def test_fluid_in_the_rim_of_a_head_is_known_to_be_no_brainstem():
+    labels = column()
+    image = np.full(labels.shape, 100, np.float32)
+    image[:16] = 20
+    loose = loosen_head(labels, image, ONE_MM)
+    assert (loose[14:16, 20, 30:38] == 0).all()
+    assert (loose[24:26, 20, 30:38] == IGNORE).all()
 
 
 def test_the_cord_of_a_map_is_followed_down_from_the_medulla():

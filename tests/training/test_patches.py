@@ -52,6 +52,16 @@ def test_every_patch_is_finite_and_holds_only_known_classes(cases, look, kind):
         assert set(target.unique().tolist()) <= allowed
 
 
+def test_the_locator_sees_noise_without_a_brainstem_now_and_then(cases):
+    empty = 0
+    for seed in range(80):
+        image, target = draw_patch(cases["head"], LOCATOR, np.random.default_rng(seed), CPU)
+        if not (target != 0).any():
+            empty += 1
+            assert image.std() > 0.5
+    assert 1 <= empty <= 12
+
+
 def test_the_same_seed_draws_the_same_patch(cases):
     drawn = []
     for _ in range(2):
