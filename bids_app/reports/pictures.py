@@ -166,7 +166,7 @@ def _annotate(
     _label_rows(draw, frame, size)
     _mark_planes(draw, frame, size)
 
-    font = ImageFont.load_default(16)
+    font = ImageFont.load_default(18)
     line = picture.height - FOOTER // 2
     left = 8
     swatches = []
@@ -189,7 +189,7 @@ def _annotate(
 
 def _label_rows(draw: ImageDraw.ImageDraw, frame: Frame, size: NDArray[np.float64]) -> None:
     """Name each row's plane, the distance of its slices, and the directions in its first tile."""
-    font = ImageFont.load_default(14)
+    font = ImageFont.load_default(16)
     end = SLICES * TILE + (SLICES - 1) * GAP
     for row, (name, order, across, _, _, letters) in enumerate(_PLANES):
         top = row * (TILE + GAP)
