@@ -1,0 +1,119 @@
+"""A small output dataset, made without a model."""
+
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bids_app.derivatives import table
+from bids_app.group import COLUMNS
+from bids_app.models.store import region
+from bids_app.record import VOLUME_COLUMNS
+from bids_app.reports.group import write_group_report
+from bids_app.reports.participant import write_report
+from bids_app.reports.png import encode
+
+REGIONS = {"midbrain": 9000.0, "pons": 15000.0, "medulla": 5000.0}
+
+
+class Dataset:
+    """Writes results into an output dataset as the participant level does."""
+
+    def __init__(self, folder: Path, name: str = "Brainstem regions of: Test") -> None:
+        self.folder = folder
+        self.folder.mkdir(exist_ok=True)
+        (folder / "dataset_description.json").write_text(json.dumps({"Name": name}))
+
+    def add(self, image="sub-01", model="open", *, volumes=REGIONS, picture=None, **sidecar):
+        """Add a result of the image with these entities; extra keys go to its sidecar."""
+        entities = image.split("_")
+        session = next((e for e in entities if e.startswith("ses-")), "")
+        participant = self.folder / entities[0]
+        anat = participant / session / "anat"
+        for folder in (anat, participant / "figures"):
+            folder.mkdir(parents=True, exist_ok=True)
+        stem = f"{image}_seg-{model}1"
+        source = "/".join(part for part in (entities[0], session, "anat", f"{image}_T1w.nii.gz"))
+        content = {
+            "Sources": [f"bids:raw:{source.replace('//', '/')}"],
+            "Model": {"Name": model, "Version": "1.0.0", "SHA256": "ab" * 32, "License": "CC0",
+                      "Citation": "Someone, 2026. A model. https://doi.org/10.1000/xyz"},
+            "InputSHA256": "cd" * 32,
+            "Settings": {"Folds": "all", "Mirroring": True, "Region": False},
+            "Device": "cpu",
+            "SoftwareVersions": {"bids_app": "0.1.0", "torch": "2.13.0"},
+            "Quality": {"voxel_size_mm": [1.0, 1.0, 1.2], "etiv_mm3": 1500000.0},
+            "Flags": [],
+            "Warnings": [],
+            "Seconds": 12.3,
+        } | sidecar  # fmt: skip
+        whole = sum(volumes.values())
+        rows = [
+            [str(i), name, region(i, name).abbreviation, f"{v:.0f}", f"{v:.3f}", f"{v:.3f}", "1",
+             "0.000", "-30.000", "-40.000"]
+            for i, (name, v) in enumerate(volumes.items(), 1)
+        ]  # fmt: skip
+        rows.append(["n/a", "brainstem", "BS", f"{whole:.0f}", f"{whole:.3f}", "n/a", "1"])
+        rows[-1] += ["0.000", "-30.000", "-40.000"]
+        text = "\n".join("\t".join(row) for row in (VOLUME_COLUMNS, *rows)) + "\n"
+        (anat / f"{stem}_volumes.tsv").write_text(text, encoding="utf-8")
+        (participant / "figures" / f"{stem}_dseg.png").write_bytes(picture or tiny_picture())
+        (anat / f"{stem}_dseg.json").write_text(json.dumps(content))
+        return self
+
+    def participant(self, name="sub-01") -> "Page":
+        """Write a participant's page and read it."""
+        return Page(write_report(self.folder, name))
+
+    def group(self, rows) -> "Page":
+        """Write the table of the group level, then its page, and read it."""
+        content = [[(dict.fromkeys(COLUMNS, "n/a") | row)[c] for c in COLUMNS] for row in rows]
+        (self.folder / "group_volumes.tsv").write_bytes(table(list(COLUMNS), content))
+        return Page(write_group_report(self.folder))
+
+
+def tiny_picture() -> bytes:
+    greys = np.full((4, 6), 90, np.uint8)
+    return encode(greys, np.zeros_like(greys), ["#E69F00"])
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    return Dataset(tmp_path / "out")
+
+
+class Page(HTMLParser):
+    """A page as a browser reads it: elements with their attributes, and text by element."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(convert_charrefs=True)
+        self.elements: list[tuple[str, dict[str, str]]] = []
+        self.words: list[str] = []
+        self._inside: list[str] = []
+        self.source = path.read_text(encoding="utf-8")
+        self.feed(self.source)
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        self._inside.append(tag)
+
+    def handle_endtag(self, tag):
+        while self._inside and self._inside.pop() != tag:
+            pass
+
+    def handle_data(self, data):
+        if not {"style", "script"} & set(self._inside) and data.strip():
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return "".join(self.words)
+
+    def all(self, tag: str, **attributes: str) -> list[dict[str, str]]:
+        return [
+            found
+            for name, found in self.elements
+            if name == tag and all(found.get(key) == value for key, value in attributes.items())
+        ]

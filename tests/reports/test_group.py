@@ -1,0 +1,135 @@
+"""The page of a dataset: what to look at first, and every result."""
+
+import base64
+import hashlib
+import re
+
+import pytest
+
+from bids_app.errors import NoScanError
+from bids_app.quality import FLAGS
+from bids_app.reports.group import write_group_report
+
+REGIONS = ("midbrain", "pons", "medulla", "brainstem")
+
+
+def row(participant="sub-01", session="n/a", flags="n/a", scale=1.0, **others):
+    volumes = zip(REGIONS, (9000, 15000, 5000, 29000), strict=True)
+    folder = participant if session == "n/a" else f"{participant}/{session}"
+    return {
+        "participant_id": participant,
+        "session_id": session,
+        "model": "open",
+        "model_version": "1.0.0",
+        "source": f"{folder}/anat/{folder.replace('/', '_')}_T1w.nii.gz",
+        "flags": flags,
+        **{f"{name}_mm3": f"{mm3 * scale:.3f}" for name, mm3 in volumes},
+    } | others
+
+
+def cells(page):
+    """Texts of the cells of the last table, by row."""
+    body = page.source.rsplit("<tbody>", 1)[1]
+    lines = re.findall(r"<tr.*?</tr>", body, re.DOTALL)
+    return [[re.sub("<[^>]*>", "", c) for c in re.findall(r"<t[hd].*?</t[hd]>", r)] for r in lines]
+
+
+def test_every_result_has_a_row_flagged_ones_first(dataset):
+    rows = [
+        row("sub-01"),
+        row("sub-02", flags="scattered,out_of_view"),
+        row("sub-03"),
+        row("sub-04", flags="failed"),
+    ]
+    page = dataset.group(rows)
+    assert [line[1] for line in cells(page)] == ["sub-02", "sub-04", "sub-01", "sub-03"]
+    assert [line[0] for line in cells(page)] == ["scatteredout_of_view", "failed", "none", "none"]
+    assert "4 results, 2 flagged" in page.text
+
+
+def test_volumes_are_told_in_millilitres(dataset):
+    assert cells(dataset.group([row()]))[0][-8:-3] == ["1.0.0", "9.00", "15.00", "5.00", "29.00"]
+
+
+def test_each_flag_is_counted_and_explained(dataset):
+    page = dataset.group([row("sub-01", flags="scattered"), row("sub-02", flags="scattered")])
+    assert FLAGS["scattered"] in page.text
+    assert "#flags" in {link["href"] for link in page.all("a")}
+
+
+def test_without_flags_there_is_no_such_section(dataset):
+    assert not dataset.group([row()]).all("h2", id="flags")
+
+
+def test_a_row_leads_to_its_result_in_the_participants_page(dataset):
+    page = dataset.add("sub-01_ses-1").participant()
+    identifiers = {found["id"] for found in page.all("h2")}
+    links = [
+        a["href"] for a in dataset.group([row(session="ses-1")]).all("a") if ".html" in a["href"]
+    ]
+    address, place = links[0].split("#")
+    assert (dataset.folder / address).is_file()
+    assert place in identifiers
+
+
+def test_a_participant_without_a_page_is_not_linked(dataset):
+    assert not [a for a in dataset.group([row()]).all("a") if ".html" in a["href"]]
+
+
+def test_a_failed_image_is_listed_without_volumes(dataset):
+    failed = row("sub-02", flags="failed") | {f"{name}_mm3": "n/a" for name in REGIONS}
+    page = dataset.group([row(), failed])
+    assert "n/a" in cells(page)[0]
+    assert page.all("svg", **{"class": "plot"})
+
+
+def test_a_table_of_failures_alone_has_no_plots(dataset):
+    failed = row(flags="failed") | {f"{name}_mm3": "n/a" for name in REGIONS}
+    assert not dataset.group([failed]).all("svg", **{"class": "plot"})
+
+
+def test_columns_that_say_nothing_are_left_out(dataset):
+    assert "Session" not in dataset.group([row()]).text
+    page = dataset.group([row(session="ses-1", run="2")])
+    assert "Session" in page.text
+    assert "Run" in page.text
+    assert "Echo" not in page.text
+
+
+def test_sessions_and_models_are_drawn_apart_while_they_are_few(dataset):
+    few = dataset.group([row(session="ses-1"), row(session="ses-2"), row(model="mars")])
+    assert "open 1.0.0 ses-2" in few.text
+    assert "mars 1.0.0" in few.text
+    many = dataset.group([row(session=f"ses-{i}") for i in range(40)])
+    assert "open 1.0.0 ses-2" not in many.text
+
+
+def test_only_the_script_of_the_page_may_run(dataset):
+    page = dataset.group([row()])
+    script = re.search(r"<script>(.*?)</script>", page.source, re.DOTALL)[1]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = page.all("meta", **{"http-equiv": "Content-Security-Policy"})[0]["content"]
+    assert f"script-src 'sha256-{digest}'" in policy
+    assert len(page.all("script")) == 1
+    assert not any(key.startswith("on") for _, found in page.elements for key in found)
+
+
+def test_hostile_text_is_shown_as_text(dataset):
+    evil = "<script>alert(1)</script>\"'><svg onload=alert(1)>\u202e"
+    names = ("participant_id", "session_id", "model", "flags", "voxel_size_mm")
+    page = dataset.group([row() | dict.fromkeys(names, evil)])
+    assert len(page.all("script")) == 1
+    assert not any("onload" in found for _, found in page.elements)
+    assert page.text.count("<script>alert(1)</script>") >= 4
+
+
+def test_no_table_and_an_empty_table_are_no_results(dataset):
+    with pytest.raises(NoScanError, match="participant level"):
+        write_group_report(dataset.folder)
+    with pytest.raises(NoScanError, match="participant level"):
+        dataset.group([])
+
+
+def test_the_same_table_gives_the_same_bytes(dataset):
+    rows = [row(f"sub-{i:02d}", scale=1 + i / 50) for i in range(20)]
+    assert dataset.group(rows).source == dataset.group(rows).source

@@ -1,0 +1,56 @@
+"""Small drawings: every value is there, and what lies out can be followed."""
+
+import re
+
+import pytest
+
+from bids_app.reports.plots import WIDTH, Point, distribution, outlying
+
+
+def points(values):
+    return [Point(value, f"sub-{i:02d}", f"sub-{i:02d}.html") for i, value in enumerate(values)]
+
+
+def dots(svg):
+    return re.findall(r"M([\d.]+) [\d.]+h0", svg)
+
+
+def test_every_value_is_a_dot_inside_the_drawing():
+    svg = distribution("Pons (ml)", "#56B4E9", {"": points(range(50))})
+    assert len(dots(svg)) == 50
+    assert all(0 <= float(x) <= WIDTH for x in dots(svg))
+    assert [float(x) for x in dots(svg)] == sorted(float(x) for x in dots(svg))
+
+
+def test_a_value_that_lies_out_leads_to_its_report():
+    svg = distribution("Pons (ml)", "#56B4E9", {"": points([15, 15.2, 14.9, 15.1, 14.8, 4])})
+    assert re.findall(r'href="([^"]*)"', svg) == ["sub-05.html"]
+    assert "sub-05: 4.00" in svg
+
+
+def test_a_value_lies_out_within_its_own_group():
+    groups = {"a": points([15, 15.2, 14.9, 15.1, 14.8]), "b": points([5, 5.2, 4.9, 5.1, 4.8])}
+    svg = distribution("Pons (ml)", "#56B4E9", groups)
+    assert "href" not in svg
+    assert svg.count('class="box"') == 2
+    assert ">a<" in svg
+    assert ">b<" in svg
+
+
+def test_a_box_needs_five_values():
+    assert 'class="box"' not in distribution("Pons (ml)", "#56B4E9", {"": points([1, 2, 3, 4])})
+
+
+@pytest.mark.parametrize("values", [[7.0], [0.0, 0.0], [3, 3, 3, 3, 3, 3], [-1e-9, 1e-9], [1e9]])
+def test_few_or_equal_values_are_drawn(values):
+    assert len(dots(distribution("x", "#000000", {"": points(values)}))) == len(values)
+
+
+def test_the_axis_has_round_numbers_around_the_values():
+    svg = distribution("Pons (ml)", "#56B4E9", {"": points([8.3, 17.9])})
+    assert re.findall(r">([\d.]+)</text>", svg) == ["8", "10", "12", "14", "16", "18"]
+
+
+def test_nothing_lies_out_where_the_spread_cannot_be_told():
+    assert outlying([1, 1, 1, 1, 1, 9]) == [False] * 6
+    assert outlying([1, 2, 90]) == [False] * 3
