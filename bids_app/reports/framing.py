@@ -58,8 +58,7 @@ def frame_head(data: Floats, size: NDArray[np.float64]) -> Frame:
     threshold = coarse.min() + 0.15 * (np.percentile(coarse, 98) - coarse.min())
     low, high = np.percentile(np.stack(np.nonzero(coarse >= threshold)), (1, 99), axis=1) * step
     centre = (low + high) / 2
-    half = SIDE_MM / 2 / size[2]
-    centre[2] = max(high[2] - VERTEX_TO_PONS_MM / size[2], min(low[2] + half, centre[2]))
+    centre[2] = np.clip(high[2] - VERTEX_TO_PONS_MM / size[2], low[2], centre[2])
     return Frame(centre, SIDE_MM, _slices(centre, np.full(3, 40.0), data.shape, size))
 
 

@@ -136,14 +136,14 @@ def test_a_map_larger_than_the_frame_is_shown_whole():
     assert line.any()
 
 
-def test_an_empty_map_shows_the_lower_middle_of_the_head_and_says_so():
-    data, labels = head()
-    data[:, :, 120:] = 0  # air above the vertex
-    data[54:74, 54:74, 45:61] = 900
-    png = mosaic(data, np.zeros_like(labels), (1, 1, 1), REGIONS)
-    middle = tile(png, SAGITTAL)[TILE // 2 - 8 : TILE // 2 + 8, TILE // 2 - 8 : TILE // 2 + 8]
+def test_an_empty_map_shows_the_place_well_below_the_vertex_and_says_so():
+    data, labels = head(size=(2, 2, 2), extent=180)
+    data[:, :, 80:] = 0  # air above the vertex, at 160 mm
+    data[42:48, 42:48, 22:28] = 900
+    png = mosaic(data, np.zeros_like(labels), (2, 2, 2), REGIONS)
+    middle = tile(png, SAGITTAL)[TILE // 2 - 4 : TILE // 2 + 4, TILE // 2 - 4 : TILE // 2 + 4]
     assert middle.min() > 200
-    with_map = pixels(mosaic(data, labels, (1, 1, 1), REGIONS))[-FOOTER:]
+    with_map = pixels(mosaic(data, labels, (2, 2, 2), REGIONS))[-FOOTER:]
     assert (pixels(png)[-FOOTER:] > 200).sum() > (with_map > 200).sum() + 500
 
 
