@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MIDBRAIN, PONS, MEDULLA, CORD, IGNORE = 1, 2, 3, 4, 255
+REGIONS = (MIDBRAIN, PONS, MEDULLA)
 NEAR_SIZE, NEAR_MM = 144, 1.0
 FAR_SIZE, FAR_MM = 128, 2.0
 
@@ -39,7 +40,6 @@ T1_CLASSES = (
     2, 3, 1, 1, 4, 5, 6, 3, 7, 8, 3, 3, 10, 3, 9, 11, 12, 12,
 )  # fmt: skip
 CORD_ANATOMY = len(CODES)
-HEAD_CORD = 7  # code of the cord in labels made by registration; 4 to 6 are peduncles there
 BRAINSTEM_CODE, CORD_TISSUE_CODE, CSF_CODE = 16, 512, 24
 OUTSIDE_BRAIN_FROM = 500
 
@@ -154,7 +154,7 @@ def looks(
     -------
     dict of str to ndarray of uint8, shape (z, y, x)
     """
-    inside = np.argwhere((labels >= MIDBRAIN) & (labels <= MEDULLA)).mean(0)
+    inside = np.argwhere(np.isin(labels, REGIONS)).mean(0)
     head = np.argwhere(next(iter(data.values())) > 0)
     middle = (head.min(0) + head.max(0)) / 2
     found: dict[str, NDArray[np.uint8]] = {}
@@ -173,11 +173,11 @@ def looks(
 
 
 def track_cord(codes: NDArray[np.int_], labels: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Follow the cord of a SynthSeg map downwards from its label 16.
+    """Follow the cord of a SynthSeg map downwards from the medulla.
 
-    The maps have no code for the cord: it carries that of another tissue outside the brain. From
-    the lowest slice of the medulla on, the piece of that tissue that touches the slice above is
-    the cord, as long as its area stays between 20 and 250 mm2.
+    The maps have no code for the cord: where label 16 has ended, it carries that of another tissue
+    outside the brain. From the lowest slice of the medulla on, the piece of these two that touches
+    the slice above is the cord, as long as its area stays between 20 and 250 mm2.
 
     Parameters
     ----------
@@ -193,85 +193,75 @@ def track_cord(codes: NDArray[np.int_], labels: NDArray[np.uint8]) -> NDArray[np
     lowest = int(np.argmax(area >= 20))
     above = ndimage.binary_dilation(labels[:, :, lowest] == MEDULLA, iterations=1)
     for z in range(lowest - 1, -1, -1):
-        pieces, count = ndimage.label((codes[:, :, z] == CORD_TISSUE_CODE) & above)
+        tissue = np.isin(codes[:, :, z], (CORD_TISSUE_CODE, BRAINSTEM_CODE))
+        pieces, count = ndimage.label(tissue & above)
         if not count:
             break
         sizes = ndimage.sum_labels(np.ones_like(pieces), pieces, np.arange(1, count + 1))
         piece = pieces == 1 + int(np.argmax(sizes))
         if not 20 <= piece.sum() <= 250:
             break
-        cord[:, :, z] = piece & (labels[:, :, z] == 0)
+        cord[:, :, z] = piece & (labels[:, :, z] != MEDULLA)
         above = ndimage.binary_dilation(piece, iterations=1)
     return cord
 
 
-def within(mask: NDArray[np.bool_], reach: float, voxel: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Return the voxels at most `reach` mm from a mask, the mask itself among them."""
+def know_fluid(labels: NDArray[np.uint8], image: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Call background what is set aside but as dark as fluid on a T1w image.
+
+    The limit is the middle between the median of the brainstem and the 10th percentile of the
+    3 voxels around it.
+    """
     from scipy import ndimage
 
-    out = np.zeros_like(mask)
-    if not mask.any():
-        return out
-    voxels = np.argwhere(mask)
-    margin = np.ceil(reach / voxel).astype(int) + 1
-    low, high = np.maximum(voxels.min(0) - margin, 0), voxels.max(0) + margin + 1
-    box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-    out[box] = ndimage.distance_transform_edt(~mask[box], sampling=voxel) <= reach
-    return out
-
-
-def loosen(labels: NDArray[np.uint8], voxel: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """Set the lower limit of the medulla aside: no loss within 3 mm of it.
-
-    Where nothing is labelled cord, all within 20 mm of the axis below the limit is set aside too.
-    """
+    stem = np.isin(labels, REGIONS)
+    around = (labels == 0) & ndimage.binary_dilation(stem, iterations=3) & (image > 0)
+    dark = image < (np.median(image[stem]) + np.percentile(image[around], 10)) / 2
     out = labels.copy()
-    lowest = int(np.argwhere(labels == MEDULLA)[:, 2].min())
-    top = lowest + int(np.ceil(4 / voxel[2]))
-    axis = np.argwhere(labels[:, :, lowest:top] == MEDULLA).mean(0)[:2]
-    x, y = np.ogrid[: labels.shape[0], : labels.shape[1]]
-    column = np.hypot((x - axis[0]) * voxel[0], (y - axis[1]) * voxel[1])[:, :, None] < 20
-    cord = labels == CORD
-    if cord.any():
-        stem = np.isin(labels, (MIDBRAIN, PONS, MEDULLA))
-        out[(within(cord, 3, voxel) & stem) | (cord & within(stem, 3, voxel))] = IGNORE
-        bottom = int(np.argwhere(cord)[:, 2].min())
-    else:
-        bottom = lowest + int(np.ceil(3 / voxel[2]))
-    below = out[:, :, :bottom]
-    below[column & np.isin(below, (0, MEDULLA))] = IGNORE
+    out[(labels == IGNORE) & dark] = 0
     return out
 
 
-def loosen_head(
-    labels: NDArray[np.uint8], image: NDArray[np.float32], voxel: NDArray[np.float64]
-) -> NDArray[np.uint8]:
-    """Set aside what is in doubt in a head labelled by registration, and mend what is not.
-
-    In doubt are the peduncles of the cerebellum (codes 4 to 6), the pons within 4 mm of the middle
-    one, and 1 mm to both sides of the outer border. Voxels of that rim that are as dark as fluid
-    are known all the same: they are no brainstem.
+def read_brainstem(
+    path: Path, shape: tuple[int, ...], affine: NDArray[np.float64]
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """Read the labels of a head that `bids_app.training.labels` made, onto the head's grid.
 
     Parameters
     ----------
-    labels : ndarray of uint8, shape (X, Y, Z)
-    image : ndarray of float32, shape (X, Y, Z)
-        The T1w image.
-    voxel : ndarray of float64, shape (3,)
-        Edges in mm.
+    path : Path
+        ``NAME_probseg.nii.gz``.
+    shape, affine : tuple of int, ndarray of float64, shape (4, 4)
+        The head's grid in RAS voxel order.
+
+    Returns
+    -------
+    labels : ndarray of uint8, shape `shape`
+        1 midbrain, 2 pons, 3 medulla, 4 cord; peduncles of the cerebellum are background.
+    aside : ndarray of bool, shape `shape`
+        What is to be left out of the loss. Below the labels it goes on down to the lowest slice.
     """
-    stem = np.isin(labels, (MIDBRAIN, PONS, MEDULLA))
-    known = np.where(stem, labels, 0).astype(np.uint8)
-    known[labels == HEAD_CORD] = CORD
-    out = loosen(known, voxel)
-    doubt = np.isin(labels, (4, 5, 6)) | (stem & within(labels == 5, 4, voxel))
-    outside = (known == 0) & within(stem, 3, voxel)
-    border = (stem & within(outside, 1, voxel)) | (outside & within(stem, 1, voxel))
-    fluid = np.percentile(image[outside & (image > 0)], 10)
-    dark = image < (np.median(image[stem]) + fluid) / 2
-    out[doubt | border] = IGNORE
-    out[border & dark] = 0
-    return out
+    import nibabel
+
+    from bids_app.training.atlas import NAMES
+    from bids_app.training.carry import harden
+    from bids_app.training.labels import read_labels
+
+    shares, ignore, origin = read_labels(path)
+    regions = np.zeros(len(NAMES) + 1, np.uint8)
+    regions[[NAMES.index(name) + 1 for name in ("midbrain", "pons", "medulla", "cord")]] = (
+        *REGIONS,
+        CORD,
+    )
+    both = np.stack([regions[harden(shares)], ignore], axis=-1).astype(np.uint8)
+    crop = nibabel.as_closest_canonical(nibabel.Nifti1Image(both, origin))
+    first = np.round(np.linalg.solve(affine, crop.affine)[:3, 3]).astype(int)
+    x, y, z = (slice(a, a + n) for a, n in zip(first, crop.shape[:3], strict=True))
+    labels, aside = np.zeros(shape, np.uint8), np.zeros(shape, bool)
+    labels[x, y, z] = np.asarray(crop.dataobj)[..., 0]
+    aside[x, y, z] = np.asarray(crop.dataobj)[..., 1] > 0
+    aside[:, :, : z.start] = aside[:, :, z.start, None]
+    return labels, aside
 
 
 def brain_of(codes: NDArray[np.int_], labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -294,41 +284,43 @@ def read_ras(path: Path) -> tuple[NDArray[Any], NDArray[np.float64]]:
     return np.asarray(image.dataobj), image.affine
 
 
-def read_map(map_path: Path, labels_path: Path) -> tuple[NDArray[np.uint8], ...]:
-    """Read a SynthSeg map and its labels of the brainstem.
+def read_map(path: Path, labels: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], ...]:
+    """Read a SynthSeg map.
+
+    Parameters
+    ----------
+    path : Path
+        The map, whose voxels are of 1 mm.
+    labels : ndarray of uint8, shape (X, Y, Z)
+        Its labels of the brainstem and the cord.
 
     Returns
     -------
-    anatomy, brain, labels : ndarray of uint8, shape (X, Y, Z)
-        Positions in `CODES`, what lies inside the skull (`brain_of`), and the labels with the cord.
+    anatomy, brain, cord : ndarray of uint8, shape (X, Y, Z)
+        Positions in `CODES`, what lies inside the skull (`brain_of`), and the cord (`track_cord`).
     """
-    codes = np.round(read_ras(map_path)[0]).astype(int)
-    labels = np.asarray(read_ras(labels_path)[0]).astype(np.uint8)
-    labels[labels > CORD] = 0
-    cord = track_cord(codes, labels)
+    codes = np.round(read_ras(path)[0]).astype(int)
     positions = np.zeros(max(CODES) + 1, dtype=np.uint8)
     positions[list(CODES)] = np.arange(len(CODES))
     anatomy = positions[codes]
-    anatomy[cord] = CORD_ANATOMY
-    brain = brain_of(codes, labels)
-    labels[cord] = CORD
-    return anatomy, brain, labels
+    cord = track_cord(codes, labels)
+    anatomy[cord | (labels == CORD)] = CORD_ANATOMY
+    return anatomy, brain_of(codes, labels), cord.astype(np.uint8)
 
 
-def map_case(name: str, map_path: Path, labels_path: Path) -> Case:
-    """Prepare a SynthSeg map, whose voxels are of 1 mm, with its labels of the brainstem."""
-    anatomy, brain, labels = read_map(map_path, labels_path)
-    data = {"anatomy": anatomy, "brain": brain}
-    return Case(name, False, looks(data, np.eye(4), loosen(labels, np.ones(3))))
-
-
-def head_case(name: str, image_path: Path, labels_path: Path) -> Case:
-    """Prepare a head with labels by registration on its own grid."""
+def make_case(name: str, image_path: Path, labels_path: Path) -> Case:
+    """Prepare a head or a map with its labels."""
     image, affine = read_ras(image_path)
-    labels = np.asarray(read_ras(labels_path)[0]).astype(np.uint8)
-    voxel = np.sqrt((affine[:3, :3] ** 2).sum(0))
+    labels, aside = read_brainstem(labels_path, image.shape[:3], affine)
+    learned = np.where(aside, np.uint8(IGNORE), labels)
+    if name.startswith("synthseg"):
+        anatomy, brain, cord = read_map(image_path, labels)
+        # Below the labels the cord of a map is known as far as it can be followed.
+        slices = cord.any((0, 1)) & ~np.logical_or.accumulate(labels.any((0, 1)))
+        learned[:, :, slices] = CORD * cord[:, :, slices]
+        return Case(name, False, looks({"anatomy": anatomy, "brain": brain}, affine, learned))
     image = np.nan_to_num(np.squeeze(image).astype(np.float32))
-    return Case(name, True, looks({"image": image}, affine, loosen_head(labels, image, voxel)))
+    return Case(name, True, looks({"image": image}, affine, know_fluid(learned, image)))
 
 
 def find_paths(name: str, data: Path, labels: Path) -> tuple[Path, Path]:
@@ -341,15 +333,13 @@ def find_paths(name: str, data: Path, labels: Path) -> tuple[Path, Path]:
     data : Path
         Folder with ``ds011/``, ``ds002748/`` and ``synthseg_labels/``.
     labels : Path
-        Folder with ``<source>/<subject>_desc-allen_dseg.nii.gz`` and
-        ``synthseg_labels/training_seg_<map>_brainstem.nii.gz``.
+        Folder that `bids_app.training.labels` filled.
     """
     source, subject = name.split("_")
+    drawn = labels / f"{name}_probseg.nii.gz"
     if source == "synthseg":
-        stem = f"synthseg_labels/training_seg_{subject}"
-        return data / f"{stem}.nii.gz", labels / f"{stem}_brainstem.nii.gz"
-    image = data / source / subject / "anat" / f"{subject}_T1w.nii.gz"
-    return image, labels / source / f"{subject}_desc-allen_dseg.nii.gz"
+        return data / "synthseg_labels" / f"training_seg_{subject}.nii.gz", drawn
+    return data / source / subject / "anat" / f"{subject}_T1w.nii.gz", drawn
 
 
 def prepare(data: Path, labels: Path) -> Iterator[Case]:
@@ -361,8 +351,7 @@ def prepare(data: Path, labels: Path) -> Iterator[Case]:
     for name in parts["train"] + parts["validation"]:
         image, drawn = find_paths(name, data, labels)
         if drawn.exists():
-            make = map_case if name.startswith("synthseg") else head_case
-            yield make(name, image, drawn)
+            yield make_case(name, image, drawn)
 
 
 def main() -> None:

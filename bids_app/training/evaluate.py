@@ -21,8 +21,7 @@ from bids_app.training.data import (
     IGNORE,
     MEDULLA,
     find_paths,
-    loosen,
-    loosen_head,
+    read_brainstem,
     read_map,
     read_ras,
     read_split,
@@ -56,18 +55,17 @@ def read_case(
     image_path, labels_path = find_paths(name, data, labels)
     if not labels_path.exists():
         return None
-    if name.startswith("synthseg"):
-        anatomy, _, truth = read_map(image_path, labels_path)
-        torch.manual_seed(0)
-        drawn = torch.from_numpy(anatomy.astype(np.int64))[None, None]
-        sharp = draw_image(drawn, np.random.default_rng(0), t1_like=True)
-        drawn_image: NDArray[np.float32] = blur(sharp, (0.5, 0.5, 0.5))[0, 0].numpy()
-        return drawn_image, truth, loosen(truth, np.ones(3)), np.ones(3)
     found, affine = read_ras(image_path)
-    truth = np.asarray(read_ras(labels_path)[0]).astype(np.uint8)
+    truth, aside = read_brainstem(labels_path, found.shape[:3], affine)
+    loose = np.where(aside, np.uint8(IGNORE), truth)
     voxel = np.sqrt((affine[:3, :3] ** 2).sum(0))
-    image = np.nan_to_num(np.squeeze(found).astype(np.float32))
-    return image, truth, loosen_head(truth, image, voxel), voxel
+    image: NDArray[np.float32] = np.nan_to_num(np.squeeze(found).astype(np.float32))
+    if name.startswith("synthseg"):
+        torch.manual_seed(0)
+        anatomy = torch.from_numpy(read_map(image_path, truth)[0].astype(np.int64))[None, None]
+        sharp = draw_image(anatomy, np.random.default_rng(0), t1_like=True)
+        image = blur(sharp, (0.5, 0.5, 0.5))[0, 0].numpy()
+    return image, truth, loose, voxel
 
 
 def score(

@@ -92,12 +92,13 @@ def loss_of(logits: torch.Tensor, target: torch.Tensor, look: Look) -> torch.Ten
         a, b = a * where, b * where
         return (2 * (a * b).sum() + 50) / (a.sum() + b.sum() + 50)
 
-    last = len(look.classes)
     scores = []
-    for index in range(1, last):
+    for index in range(1, len(look.classes)):
         truth = (target == index).float()
-        scores.append(dice(p[:, index], truth, sure if index > 1 else known))
-    loss = loss + 1 - torch.stack(scores).mean()
+        if truth.any():  # else the cord, out of view in most patches, would never be learned
+            scores.append(dice(p[:, index], truth, sure if index > 1 else known))
+    if scores:
+        loss = loss + 1 - torch.stack(scores).mean()
     if look.name == "segmenter":
         stem = ((target >= 1) & (target <= 3)).float()
         loss = loss + 1 - dice(p[:, 1:4].sum(1), stem, known)

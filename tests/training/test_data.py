@@ -1,26 +1,23 @@
 """What the prepared file promises."""
 
+import nibabel as nib
 import numpy as np
 import pytest
 
 from bids_app.training.data import (
-    CORD,
     IGNORE,
     MEDULLA,
     NEAR_SIZE,
     Case,
     cut,
+    know_fluid,
     load_cases,
-    loosen,
-    loosen_head,
+    read_brainstem,
     read_split,
     save_cases,
     to_bytes,
     track_cord,
-    within,
 )
-
-ONE_MM = np.ones(3)
 
 
 def column(low: int = 20, high: int = 40) -> np.ndarray:
@@ -70,67 +67,48 @@ def test_in_bytes_only_empty_voxels_are_zero():
     np.testing.assert_array_equal(to_bytes(image) == 0, image == 0)
 
 
-def test_no_loss_within_3_mm_of_the_lower_limit_of_the_medulla():
-    loose = loosen(column(), ONE_MM)
-    assert (loose[20, 20, 17:23] == IGNORE).all()
-    assert (loose[20, 20, 24:40] == MEDULLA).all()
-
-
-def test_below_a_medulla_without_a_cord_nothing_is_learned_near_the_axis():
-    loose = loosen(column(), ONE_MM)
-    assert (loose[20, 20, :20] == IGNORE).all()
-    assert loose[0, 0, 0] == 0
-
-
-def test_a_known_cord_is_learned_below_the_limit():
+def test_what_is_set_aside_and_dark_as_fluid_is_background():
     labels = column()
-    labels[15:25, 15:25, 5:20] = CORD
-    loose = loosen(labels, ONE_MM)
-    assert (loose[20, 20, 8:16] == CORD).all()
-    assert (loose[20, 20, 18:22] == IGNORE).all()
-    assert (loose[20, 20, :5] == IGNORE).all()
-
-
-def test_peduncles_and_the_outer_border_of_a_head_are_set_aside():
-    labels = column()
-    labels[25:30, 15:25, 40:50] = 5  # the middle peduncle beside the pons
-    loose = loosen_head(labels, np.full(labels.shape, 100, np.float32), ONE_MM)
-    assert (loose[25:30, 18:22, 42:48] == IGNORE).all()
-    assert (loose[22:25, 18:22, 42:48] == IGNORE).all()
-    assert loose[15, 20, 35] == IGNORE
-    assert loose[14, 20, 35] == IGNORE
-    assert loose[18, 20, 35] == MEDULLA
-    assert loose[11, 20, 35] == 0
-
-
-def test_fluid_in_the_rim_of_a_head_is_known_to_be_no_brainstem():
-    labels = column()
+    labels[14:16, 15:25, 30:38] = IGNORE
+    labels[24:26, 15:25, 30:38] = IGNORE
     image = np.full(labels.shape, 100, np.float32)
     image[:16] = 20
-    loose = loosen_head(labels, image, ONE_MM)
-    assert (loose[14:16, 20, 30:38] == 0).all()
-    assert (loose[24:26, 20, 30:38] == IGNORE).all()
+    known = know_fluid(labels, image)
+    assert (known[14:16, 20, 30:38] == 0).all()
+    assert (known[24:26, 20, 30:38] == IGNORE).all()
+
+
+@pytest.mark.parametrize("flipped", [False, True], ids=["RAS", "LPI"])
+def test_labels_come_back_on_the_grid_of_their_head(tmp_path, flipped):
+    affine = np.array([[2.0, 0, 0, -30], [0, 2, 0, -40], [0, 0, 2, -50], [0, 0, 0, 1]])
+    volumes = np.zeros((4, 5, 6, 8), np.uint8)
+    for z, region in enumerate((6, 2, 1, 0, 4)):  # cord, medulla, pons, midbrain, peduncle
+        volumes[1, 1, z, region] = 10
+    volumes[2, 2, 0, 7] = 1
+    origin = affine.copy()
+    origin[:3, 3] += 2 * np.array([3, 4, 7])
+    if flipped:
+        volumes = volumes[::-1, ::-1, ::-1]
+        origin[:3, 3] += 2 * np.array([3, 4, 5])
+        origin[:3, :3] *= -1
+    nib.save(nib.Nifti1Image(volumes, origin), tmp_path / "head_probseg.nii.gz")
+    labels, aside = read_brainstem(tmp_path / "head_probseg.nii.gz", (20, 20, 20), affine)
+    np.testing.assert_array_equal(labels[4, 5, 7:12], [4, 3, 2, 1, 0])
+    assert (labels > 0).sum() == 4
+    assert aside[5, 6, :8].all()
+    assert aside.sum() == 8
 
 
 def test_the_cord_of_a_map_is_followed_down_from_the_medulla():
     labels = column()
     codes = np.where(labels > 0, 16, 0)
-    codes[16:24, 16:24, 4:20] = 512
+    codes[16:24, 16:24, 4:15] = 512
+    codes[16:24, 16:24, 15:20] = 16
     codes[30:40, 30:40, :] = 512  # the same tissue elsewhere
     cord = track_cord(codes, labels)
     assert cord[20, 20, 4:20].all()
     assert not cord[35, 35].any()
     assert not cord[:, :, 20:].any()
-
-
-def test_the_neighbourhood_of_a_mask_is_measured_in_mm():
-    mask = np.zeros((9, 9, 9), bool)
-    mask[4, 4, 4] = True
-    near = within(mask, 2, np.array([1.0, 2.0, 4.0]))
-    assert near.sum() == 5 + 2
-    assert near[4, 5, 4]
-    assert not near[4, 4, 5]
-    assert not within(~mask & mask, 2, ONE_MM).any()
 
 
 def test_the_near_look_holds_a_turned_patch():
