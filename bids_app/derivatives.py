@@ -146,6 +146,7 @@ def model_entry(model: Model) -> dict[str, str]:
     return {
         "Name": model.name,
         "Version": model.version,
+        "Engine": model.engine,
         "SHA256": model.sha256,
         "License": model.licence,
         "Citation": model.reference,
@@ -209,7 +210,7 @@ class Result:
 
     def volumes(self) -> list[dict[str, str]]:
         """Rows of the table of volumes, the whole brainstem last."""
-        lines = self.outputs.volumes.read_text(encoding="utf-8").splitlines()
+        lines = self.outputs.volumes.read_text(encoding="utf-8").rstrip("\n").split("\n")
         header = lines[0].split("\t")
         return [dict(zip(header, line.split("\t"), strict=True)) for line in lines[1:]]
 

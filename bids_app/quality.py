@@ -40,16 +40,16 @@ def flags(segmentation: Segmentation, measures: Sequence[RegionMeasure]) -> tupl
         Keys of `FLAGS`, in its order.
     """
     *regions, whole = measures
-    labels = segmentation.labels
+    faces = (segmentation.labels.take(end, axis) for axis in range(3) for end in (0, -1))
     found = set()
     if whole.voxels == 0:
         found.add("no_brainstem")
     elif any(region.voxels == 0 for region in regions):
         found.add("region_missing")
-    if any(labels.take(end, axis).any() for axis in range(3) for end in (0, -1)):
+    if segmentation.out_of_view or any(face.any() for face in faces):
         found.add("out_of_view")
     if any(r.voxels and r.largest_share < MIN_LARGEST_SHARE for r in regions):
         found.add("scattered")
-    if segmentation.intracranial_mm3 is None:
+    if segmentation.confidence is not None and segmentation.intracranial_mm3 is None:
         found.add("no_etiv")
     return tuple(flag for flag in FLAGS if flag in found)

@@ -8,7 +8,7 @@ merges the classes that a model has beside its regions into the background.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -49,6 +49,8 @@ class Segmentation:
         Estimated volume of the inside of the skull, where the model tells it.
     confidence : float or None
         Mean probability with which the brainstem was located, where the model locates it.
+    out_of_view : bool
+        Where it was located, the brainstem reaches the border of the image.
     """
 
     labels: NDArray[np.uint8]
@@ -57,6 +59,7 @@ class Segmentation:
     device: str
     intracranial_mm3: float | None = None
     confidence: float | None = None
+    out_of_view: bool = False
 
     def whole_probabilities(self) -> NDArray[np.float32]:
         """Probabilities on the volume's whole grid, shape (K, X, Y, Z)."""
@@ -161,14 +164,14 @@ class _CascadeSegmenter:
     def __call__(self, volume: Volume) -> Segmentation:
         output = self._cascade.predict(*_engine_order(volume))
         z, y, x = output.region
-        return _segmentation(
-            output.probabilities,
-            (x, y, z),
-            volume,
-            self._values,
-            self.device,
+        segmentation = _segmentation(
+            output.probabilities, (x, y, z), volume, self._values, self.device
+        )
+        return replace(
+            segmentation,
             intracranial_mm3=output.intracranial_mm3,
             confidence=output.confidence,
+            out_of_view=output.touches_border,
         )
 
 
@@ -238,9 +241,6 @@ def _segmentation(
     volume: Volume,
     values: Sequence[int],
     device: str,
-    *,
-    intracranial_mm3: float | None = None,
-    confidence: float | None = None,
 ) -> Segmentation:
     """Make a segmentation of class probabilities, shape (C, z, y, x), background first.
 
@@ -261,6 +261,4 @@ def _segmentation(
         probabilities=classes[list(values)].transpose(0, 3, 2, 1),
         box=box,
         device=device,
-        intracranial_mm3=intracranial_mm3,
-        confidence=confidence,
     )

@@ -18,12 +18,18 @@ def cascade(tmp_path_factory):
     return Cascade(write_cascade(tmp_path_factory.mktemp("cascade")), device=CPU, mirror=False)
 
 
-def phantom(spacing, *, middle=(100, 110, 90), size=(200, 220, 180), air=0):
-    """A ball of intensity 1 around a column of the four classes, all in mm along z, y, x."""
+def phantom(spacing, *, middle=(100, 110, 90), size=(200, 220, 180), air=0, scalp=False):
+    """A ball of intensity 1 around a column of the four classes, all in mm along z, y, x.
+
+    A scalp is a darker shell around the ball.
+    """
     grids = [np.arange(round(n / mm)) for n, mm in zip(size, spacing, strict=True)]
     z, y, x = np.meshgrid(*grids, indexing="ij", sparse=True)
     z, y, x = ((g + 0.5) * mm - m for g, mm, m in zip((z, y, x), spacing, middle, strict=True))
-    image = np.where(z**2 + y**2 + x**2 < 80**2, 1, 0).astype(np.float32)
+    radius = np.sqrt(z**2 + y**2 + x**2)
+    image = np.where(radius < 80, 1, 0).astype(np.float32)
+    if scalp:
+        image[(radius > 83) & (radius < 93)] = 0.4
     column = (abs(y) < 12) & (abs(x) < 16)
     for intensity, low in ((CORD, -32), (MEDULLA, -24), (PONS, -8), (MIDBRAIN, 8)):
         image[column & (z >= low) & (z < 24)] = intensity
@@ -116,8 +122,12 @@ def test_the_box_of_an_image_without_brainstem_is_all_of_it(cascade):
 
 
 def test_the_inside_of_the_skull_is_measured(cascade):
-    output = cascade.predict(phantom((1.5, 1.2, 1.2)), (1.5, 1.2, 1.2))
-    assert output.intracranial_mm3 == pytest.approx(4 / 3 * np.pi * 80**3, rel=0.03)
+    located = cascade.locate(phantom((1.5, 1.2, 1.2), scalp=True), (1.5, 1.2, 1.2))
+    assert located.intracranial_mm3 == pytest.approx(4 / 3 * np.pi * 80**3, rel=0.03)
+
+
+def test_without_a_scalp_the_inside_of_the_skull_cannot_be_told(cascade):
+    assert cascade.locate(phantom((2, 2, 2)), (2, 2, 2)).intracranial_mm3 is None
 
 
 def test_confidence_is_high_where_the_answer_is_clear(cascade):
