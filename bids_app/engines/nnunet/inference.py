@@ -15,8 +15,9 @@ import torch
 
 from bids_app.engines.nnunet import preprocessing
 from bids_app.engines.nnunet.plans import read_plans
+from bids_app.engines.nnunet.postprocessing import postprocess, read_steps
 from bids_app.engines.nnunet.sliding import predict_tiles, tile_weights
-from bids_app.engines.nnunet.weights import fill, read_checkpoint
+from bids_app.engines.nnunet.weights import CHECKPOINT, fill, read_checkpoint
 from bids_app.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from bids_app.engines.nnunet.preprocessing import Prepared
 
 LOG = logging.getLogger(__name__)
-CHECKPOINT = "checkpoint_final.pth"
 
 
 class NnUNet:
@@ -89,6 +89,7 @@ class NnUNet:
         self._mirror_axes = checkpoints[0].mirror_axes if mirror else ()
         self._softmax = averaging == "softmax"
         self._mode = mode
+        self._steps = read_steps(folder) if mode == "v1" else ()
         self.labels = self._plans.labels
         extent = [n * mm for n, mm in zip(self._plans.patch_size, self._plans.spacing, strict=True)]
         z, y, x = (extent[axis] for axis in self._plans.transpose_backward)
@@ -170,6 +171,18 @@ class NnUNet:
         return preprocessing.restore(
             output, prepared, self._plans, self._mode, logits=not self._softmax
         )
+
+    def postprocess(self, labels: NDArray[np.uint8], spacing: Sequence[float]) -> NDArray[np.uint8]:
+        """Remove from a label map what the model says is to be removed, as nnU-Net v1 does.
+
+        Parameters
+        ----------
+        labels : ndarray of uint8, shape (z, y, x)
+            Class of the highest probability; it is not changed.
+        spacing : sequence of three floats
+            Voxel size in mm along z, y, x.
+        """
+        return postprocess(labels, spacing, self._steps)
 
     def predict(self, image: NDArray[np.float32], spacing: Sequence[float]) -> NDArray[np.float32]:
         """Segment an image: `prepare`, `infer` and `restore` in a row.

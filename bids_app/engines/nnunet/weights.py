@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import zipfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
+CHECKPOINT = "checkpoint_final.pth"
 # Beside tensors, nnU-Net checkpoints hold the training's losses, which are numpy scalars; numpy 1
 # wrote them under another module name.
 _SCALAR = np._core.multiarray.scalar  # type: ignore[attr-defined]
@@ -65,7 +65,7 @@ def load(path: Path) -> Any:
             return torch.load(
                 path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
             )
-    except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError) as error:
+    except Exception as error:  # a damaged file raises almost anything
         reason = str(error).partition("\n")[0]
         raise ModelError(
             f"{path}: cannot be loaded as network weights ({reason}). Install the model again."
@@ -104,19 +104,33 @@ def fill(network: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
     ModelError
         Names or shapes are not the network's.
     """
-    copies: dict[tuple[Any, ...], Tensor] = {}
-    owned = {}
-    try:
-        for name, tensor in weights.items():
-            key = (tensor.data_ptr(), tensor.shape, tensor.stride())
-            if key not in copies:
-                # A copy, so that no later change of the file can reach the weights.
-                copies[key] = tensor.to(torch.float32, copy=True)
-            owned[name] = copies[key]
-        network.load_state_dict(owned, assign=True)
-    except (RuntimeError, AttributeError) as error:
+    if not _fit(weights, network.state_dict()):
         raise ModelError(
             "A checkpoint's weights are not those of the network in plans.json. "
             "Install the model again."
-        ) from error
+        )
+    copies: dict[tuple[Any, ...], Tensor] = {}
+    owned = {}
+    for name, tensor in weights.items():
+        key = (tensor.data_ptr(), tensor.shape, tensor.stride())
+        if key not in copies:
+            # A copy, so that no later change of the file can reach the weights.
+            copies[key] = tensor.to(torch.float32, copy=True)
+        owned[name] = copies[key]
+    network.load_state_dict(owned, assign=True)
     return network.eval()
+
+
+def _fit(weights: Any, expected: Mapping[str, Tensor]) -> bool:
+    """Tell whether the content of a checkpoint is what a network expects, before it is touched."""
+    return (
+        isinstance(weights, dict)
+        and weights.keys() == expected.keys()
+        and all(
+            isinstance(tensor, torch.Tensor)
+            and tensor.is_floating_point()
+            and tensor.shape == expected[name].shape
+            and (tensor.layout, tensor.device.type) == (torch.strided, "cpu")
+            for name, tensor in weights.items()
+        )
+    )

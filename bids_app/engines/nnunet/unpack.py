@@ -1,0 +1,66 @@
+"""Unpacking of archives that come from elsewhere."""
+
+from __future__ import annotations
+
+import shutil
+import tarfile
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+from bids_app.errors import ModelError
+
+if TYPE_CHECKING:
+    import re
+    from pathlib import Path
+
+LARGEST = 4 * 2**30  # bytes; checkpoints of the published size have less than one tenth
+
+
+def unpack(archive: Path, folder: Path, wanted: re.Pattern[str]) -> None:
+    """Unpack the wanted files of a tar archive, compressed or not.
+
+    Every member is looked at, wanted or not: one that would leave the folder, or is anything but
+    a plain file or a folder, condemns the archive.
+
+    Parameters
+    ----------
+    archive : Path
+    folder : Path
+        Where the files go. What is there already after an error, the caller removes.
+    wanted : re.Pattern
+        Of whole member names.
+
+    Raises
+    ------
+    ModelError
+        The archive is damaged, or has a suspicious member.
+    OSError
+        A file cannot be read or written.
+    """
+    try:
+        with tarfile.open(archive) as tar:
+            for member in tar:
+                path = _checked(archive, member)
+                content = tar.extractfile(member) if wanted.fullmatch(str(path)) else None
+                if content is not None:
+                    place = folder / path
+                    place.parent.mkdir(parents=True, exist_ok=True)
+                    with place.open("xb") as stream:
+                        shutil.copyfileobj(content, stream)
+    except ModelError:
+        raise
+    except Exception as error:  # a damaged archive raises almost anything
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise ModelError(f"{archive.name}: damaged, or no tar archive ({error}).") from error
+
+
+def _checked(archive: Path, member: tarfile.TarInfo) -> PurePosixPath:
+    path = PurePosixPath(member.name)
+    if path.is_absolute() or ".." in path.parts or "\\" in member.name or "\0" in member.name:
+        raise ModelError(f"{archive.name}: refused, its member {member.name!r} leads out of it.")
+    if not (member.isreg() or member.isdir()):
+        raise ModelError(f"{archive.name}: refused, its member {member.name!r} is no plain file.")
+    if member.size > LARGEST:
+        raise ModelError(f"{archive.name}: refused, its member {member.name!r} is too large.")
+    return path
