@@ -107,6 +107,11 @@ class Outputs:
         return (*files, self.probseg, self.probseg_sidecar) if probabilities else files
 
 
+def report_name(participant: str) -> str:
+    """Name of a participant's report at the top of the dataset."""
+    return f"{participant}.html"
+
+
 def is_complete(
     outputs: Outputs, input_sha256: str, model: Model, settings: dict[str, Any], *,
     probabilities: bool,

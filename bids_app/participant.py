@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from bids_app import __version__
 from bids_app.citations import write_citations
 from bids_app.dataset import check_owner, claim, write_dataset_files
-from bids_app.derivatives import Outputs, read_results
+from bids_app.derivatives import Outputs, read_results, report_name
 from bids_app.errors import BrainstemError, DatasetError, NoScanError, UsageError
 from bids_app.files import clean, write_atomic
 from bids_app.interrupt import stoppable
@@ -207,7 +207,7 @@ def _write_reports(settings: Settings, outcome: Outcome) -> None:
     missing = {
         scan.participant
         for scan in outcome.complete
-        if not (settings.output_dir / f"{scan.participant}.html").is_file()
+        if not (settings.output_dir / report_name(scan.participant)).is_file()
     }
     for participant in sorted(changed | missing):
         write_report(settings.output_dir, participant)

@@ -11,6 +11,7 @@ from bids_app.derivatives import (
     GROUP_REPORT,
     GROUP_TABLE,
     NOT_AVAILABLE,
+    report_name,
 )
 from bids_app.errors import NoScanError
 from bids_app.files import write_atomic
@@ -68,7 +69,7 @@ def write_group_report(output_dir: Path) -> Path:
     """
     rows = _read(output_dir / GROUP_TABLE)
     reported = {row["participant_id"] for row in rows}
-    reported = {name for name in reported if (output_dir / f"{name}.html").is_file()}
+    reported = {name for name in reported if (output_dir / report_name(name)).is_file()}
     flagged = sum(bool(_flags(row)) for row in rows)
     sections = {
         "Flags": _flag_counts(rows) if flagged else None,
@@ -281,4 +282,4 @@ def _address(row: Row, reported: set[str]) -> str:
     if row["participant_id"] not in reported:
         return ""
     place = anchor(row["source"], row["model"], row["model_version"])
-    return f"{row['participant_id']}.html#{place}"
+    return f"{report_name(row['participant_id'])}#{place}"

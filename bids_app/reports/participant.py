@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from bids_app.citations import boilerplate
 from bids_app.derivatives import NOT_AVAILABLE, read_results
 from bids_app.files import write_atomic
-from bids_app.models.store import region, registry
+from bids_app.models.store import region
 from bids_app.quality import FLAGS
 from bids_app.reports.markup import element, foreign, join, with_links
 from bids_app.reports.page import (
@@ -62,7 +62,7 @@ def write_report(output_dir: Path, participant: str) -> Path:
         main.append(_overview(results))
     main += [_section(result) for result in results]
     main.append(_methods(results) if results else element("p", "No image is complete yet."))
-    path = output_dir / f"{participant}.html"
+    path = output_dir / report_name(participant)
     write_atomic(path, page(f"{participant}: brainstem", main))
     return path
 
@@ -243,9 +243,8 @@ def _methods(results: Iterable[Result]) -> Markup:
         name, version, licence, reference = (
             str(model.get(key, "")) for key in ("Name", "Version", "License", "Citation")
         )
-        engine = model.get("Engine") or registry().get(name, {}).get("engine")
-        if engine:
-            texts[boilerplate(engine, name, version, licence, reference)] = None
+        if engine := model.get("Engine"):
+            texts[boilerplate(str(engine), name, version, licence, reference)] = None
         references[reference] = None
     return element(
         "section",
