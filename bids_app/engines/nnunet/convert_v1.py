@@ -52,8 +52,8 @@ def convert_plans(v1: Mapping[str, Any], stage: int) -> dict[str, Any]:
     ------
     ModelError
         The plans ask for what v2's network or our engine would do otherwise.
-    KeyError, TypeError, ValueError, IndexError, AttributeError
-        They are damaged.
+    Exception
+        They are damaged: of whatever kind the operation on a wrong value raises.
     """
     settings = v1["plans_per_stage"][stage]
     patch = [int(n) for n in settings["patch_size"]]
@@ -187,8 +187,8 @@ def convert_postprocessing(v1: Mapping[str, Any]) -> list[LargestComponent]:
 
     Raises
     ------
-    KeyError, TypeError, ValueError, SyntaxError
-        It is damaged.
+    Exception
+        It is damaged: of whatever kind the operation on a wrong value raises.
     """
     spared = ast.literal_eval(str(v1.get("min_valid_object_sizes"))) or {}
     steps = []

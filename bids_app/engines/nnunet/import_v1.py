@@ -140,7 +140,9 @@ def convert(source: Path, folder: Path, labels: Sequence[str] = LABELS) -> None:
     """
     try:
         _convert(source, folder, labels)
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError, SyntaxError) as error:
+    except (ModelError, OSError):
+        raise
+    except Exception as error:  # whole pickles of wrong content raise almost anything
         raise ModelError(
             f"{source.name}: damaged, or no nnU-Net v1 model ({error!r}). Get the files again."
         ) from error

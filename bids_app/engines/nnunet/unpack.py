@@ -52,7 +52,8 @@ def unpack(archive: Path, folder: Path, wanted: re.Pattern[str]) -> None:
     except Exception as error:  # a damaged archive raises almost anything
         if isinstance(error, OSError) and error.errno is not None:
             raise
-        raise ModelError(f"{archive.name}: damaged, or no tar archive ({error}).") from error
+        reason = str(error).partition("\n")[0]
+        raise ModelError(f"{archive.name}: damaged, or no tar archive ({reason}).") from error
 
 
 def _checked(archive: Path, member: tarfile.TarInfo) -> PurePosixPath:
