@@ -6,7 +6,7 @@ import base64
 from typing import TYPE_CHECKING, Any
 
 from bids_app.citations import boilerplate
-from bids_app.derivatives import NOT_AVAILABLE, read_results
+from bids_app.derivatives import NOT_AVAILABLE, read_results, report_name
 from bids_app.files import write_atomic
 from bids_app.models.store import region
 from bids_app.quality import FLAGS
