@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from bids_app.training.data import IGNORE, MEDULLA, MIDBRAIN
+from bids_app.training.data import IGNORE, MEDULLA, MIDBRAIN, NOT_STEM
 from bids_app.training.synthesis import draw_image, widen_fluid
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from bids_app.training.networks import Look
 
 NOTHING_SHARE = 0.03  # of the locator's patches
-NOT_STEM = 254  # of the locator: background or inside of the skull, which of the two is not known
 
 
 def draw_pose(rng: np.random.Generator, largest_turn: float = 25.0) -> NDArray[np.float64]:
@@ -197,7 +196,8 @@ def to_classes(labels: torch.Tensor, brain: torch.Tensor | None, look: Look) -> 
     """Turn labels into what the network at hand learns; `labels` unchanged for the segmenter.
 
     For the locator: 1 the brainstem, 2 the rest inside the skull where `brain` says so, else
-    `NOT_STEM`.
+    `NOT_STEM`. What is set aside is so only beside the brainstem: the cord below it, where its
+    labels end, is surely no brainstem at 4 mm.
     """
     if look.name == "segmenter":
         return labels
@@ -205,7 +205,8 @@ def to_classes(labels: torch.Tensor, brain: torch.Tensor | None, look: Look) -> 
     rest = torch.full_like(labels, NOT_STEM)
     if brain is not None:
         rest = (brain > 0).long() * 2
-    rest = torch.where((labels == IGNORE) & (rest != 0), labels, rest)
+    near = functional.max_pool3d(stem.float(), 3, stride=1, padding=1) > 0
+    rest = torch.where((labels == IGNORE) & near, labels, rest)
     return torch.where(stem, torch.ones_like(labels), rest)
 
 
@@ -260,7 +261,7 @@ def draw_patch(
     -------
     image : Tensor of float32, shape (size, size, size)
     target : Tensor of int64, shape (size, size, size)
-        Classes, `IGNORE` and, for the locator, `NOT_STEM`.
+        Classes, `IGNORE` and `NOT_STEM`.
     """
     if rng is not None and look.name == "locator" and rng.random() < NOTHING_SHARE:
         return draw_nothing(look, rng, device)

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-MIDBRAIN, PONS, MEDULLA, CORD, IGNORE = 1, 2, 3, 4, 255
+MIDBRAIN, PONS, MEDULLA, CORD = 1, 2, 3, 4
+IGNORE = 255
+NOT_STEM = 254  # not midbrain, pons or medulla, but which class else is not known
 REGIONS = (MIDBRAIN, PONS, MEDULLA)
 NEAR_SIZE, NEAR_MM = 144, 1.0
 FAR_SIZE, FAR_MM = 128, 2.0
@@ -40,6 +42,7 @@ T1_CLASSES = (
     2, 3, 1, 1, 4, 5, 6, 3, 7, 8, 3, 3, 10, 3, 9, 11, 12, 12,
 )  # fmt: skip
 CORD_ANATOMY = len(CODES)
+PLANE_MM = 3.0  # so much below the labels is in doubt, as they are 3 mm above their lower limit
 BRAINSTEM_CODE, CORD_TISSUE_CODE, CSF_CODE = 16, 512, 24
 OUTSIDE_BRAIN_FROM = 500
 
@@ -218,7 +221,7 @@ def know_fluid(labels: NDArray[np.uint8], image: NDArray[np.float32]) -> NDArray
     around = (labels == 0) & ndimage.binary_dilation(stem, iterations=3) & (image > 0)
     dark = image < (np.median(image[stem]) + np.percentile(image[around], 10)) / 2
     out = labels.copy()
-    out[(labels == IGNORE) & dark] = 0
+    out[(labels >= NOT_STEM) & dark] = 0
     return out
 
 
@@ -313,6 +316,8 @@ def make_case(name: str, image_path: Path, labels_path: Path) -> Case:
     image, affine = read_ras(image_path)
     labels, aside = read_brainstem(labels_path, image.shape[:3], affine)
     learned = np.where(aside, np.uint8(IGNORE), labels)
+    floor = int(np.argmax(labels.any((0, 1)))) - round(PLANE_MM / np.linalg.norm(affine[:3, 2]))
+    learned[:, :, : max(floor, 0)][learned[:, :, : max(floor, 0)] == IGNORE] = NOT_STEM
     if name.startswith("synthseg"):
         anatomy, brain, cord = read_map(image_path, labels)
         # Below the labels the cord of a map is known as far as it can be followed.

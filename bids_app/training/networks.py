@@ -40,6 +40,8 @@ class Look:
         Largest part of an axis that is cut off at one side when the field of view is narrowed.
     classes : tuple of str
         Names of the classes, background first.
+    stem : tuple of int
+        The classes that make up the brainstem.
     features : tuple of int
         Channels of each stage.
     """
@@ -52,6 +54,7 @@ class Look:
     jitter: float
     depth_cut: float
     classes: tuple[str, ...]
+    stem: tuple[int, ...]
     features: tuple[int, ...]
 
 
@@ -65,6 +68,7 @@ LOOKS = {
         jitter=24.0,
         depth_cut=0.45,
         classes=("background", "brainstem", "intracranial"),
+        stem=(1,),
         features=(8, 16, 32, 64),
     ),
     "segmenter": Look(
@@ -76,6 +80,7 @@ LOOKS = {
         jitter=8.0,
         depth_cut=0.3,
         classes=("background", *REGIONS, "cord"),
+        stem=(1, 2, 3),
         features=(8, 16, 32, 64, 128),
     ),
 }

@@ -20,8 +20,8 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from bids_app.training.augment import NOT_STEM, draw_patch
-from bids_app.training.data import IGNORE, load_cases, read_split
+from bids_app.training.augment import draw_patch
+from bids_app.training.data import IGNORE, NOT_STEM, load_cases, read_split
 from bids_app.training.networks import LOOKS, build_network
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def loss_of(logits: torch.Tensor, target: torch.Tensor, look: Look) -> torch.Ten
     logits : Tensor, shape (batch, classes, z, y, x)
     target : Tensor of int64, shape (batch, z, y, x)
         `IGNORE` has no part in any term; where it is `NOT_STEM`, only the sum of the
-        probabilities of all classes but the brainstem counts.
+        probabilities of all classes but those of the brainstem counts.
     look : Look
         The network at hand.
     """
@@ -85,7 +85,8 @@ def loss_of(logits: torch.Tensor, target: torch.Tensor, look: Look) -> torch.Ten
     entropy = -log_p.gather(1, chosen[:, None])[:, 0] * sure
     p = log_p.exp()
     if partial.any():
-        entropy = entropy - torch.log((1 - p[:, 1]).clamp(min=1e-6)) * partial
+        rest = 1 - p[:, look.stem].sum(1)
+        entropy = entropy - torch.log(rest.clamp(min=1e-6)) * partial
     loss = entropy.sum() / known.sum().clamp(min=1)
 
     def dice(a: torch.Tensor, b: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
@@ -96,12 +97,12 @@ def loss_of(logits: torch.Tensor, target: torch.Tensor, look: Look) -> torch.Ten
     for index in range(1, len(look.classes)):
         truth = (target == index).float()
         if truth.any():  # else the cord, out of view in most patches, would never be learned
-            scores.append(dice(p[:, index], truth, sure if index > 1 else known))
+            scores.append(dice(p[:, index], truth, known if index in look.stem else sure))
     if scores:
         loss = loss + 1 - torch.stack(scores).mean()
-    if look.name == "segmenter":
-        stem = ((target >= 1) & (target <= 3)).float()
-        loss = loss + 1 - dice(p[:, 1:4].sum(1), stem, known)
+    if len(look.stem) > 1:
+        stem = (target >= look.stem[0]) & (target <= look.stem[-1])
+        loss = loss + 1 - dice(p[:, look.stem].sum(1), stem.float(), known)
     return loss
 
 
@@ -143,7 +144,7 @@ def validate(
         scores[case.name] = []
         for index in range(1, len(look.classes)):
             known = target != IGNORE
-            if index > 1:
+            if index not in look.stem:
                 known &= target != NOT_STEM
             a, b = (found == index) & known, (target == index) & known
             both = int(a.sum() + b.sum())

@@ -5,7 +5,6 @@ import pytest
 import torch
 
 from bids_app.training.augment import (
-    NOT_STEM,
     blur,
     draw_patch,
     draw_pose,
@@ -13,7 +12,7 @@ from bids_app.training.augment import (
     sampling_grid,
     to_classes,
 )
-from bids_app.training.data import CODES, IGNORE, Case
+from bids_app.training.data import CODES, IGNORE, NOT_STEM, Case
 from bids_app.training.networks import LOOKS
 from bids_app.training.synthesis import BRAINSTEM, CSF, NEIGHBOURS, draw_classes, widen_fluid
 
@@ -118,10 +117,11 @@ def test_an_unmoved_grid_samples_every_voxel_in_place():
 
 
 def test_the_locator_learns_no_inside_of_the_skull_from_heads_without_one():
-    labels = torch.tensor([0, 1, 2, 3, 4, IGNORE]).view(1, 1, 1, 1, 6)
-    brain = torch.tensor([1, 1, 1, 1, 0, 1]).view(1, 1, 1, 1, 6)
-    assert to_classes(labels, None, LOCATOR).flatten().tolist() == [254, 1, 1, 1, 254, IGNORE]
-    assert to_classes(labels, brain, LOCATOR).flatten().tolist() == [2, 1, 1, 1, 0, IGNORE]
+    labels = torch.tensor([0, 1, 2, 3, IGNORE, 4, IGNORE]).view(1, 1, 1, 1, 7)
+    brain = torch.tensor([1, 1, 1, 1, 1, 0, 0]).view(1, 1, 1, 1, 7)
+    alone = to_classes(labels, None, LOCATOR).flatten().tolist()
+    assert alone == [NOT_STEM, 1, 1, 1, IGNORE, NOT_STEM, NOT_STEM]
+    assert to_classes(labels, brain, LOCATOR).flatten().tolist() == [2, 1, 1, 1, IGNORE, 0, 0]
 
 
 def test_blurring_keeps_the_sum():

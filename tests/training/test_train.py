@@ -10,8 +10,7 @@ import pytest
 import torch
 
 from bids_app.models.store import read_manifest, verify
-from bids_app.training.augment import NOT_STEM
-from bids_app.training.data import IGNORE, Case
+from bids_app.training.data import IGNORE, NOT_STEM, Case
 from bids_app.training.export import export_network, write_manifest
 from bids_app.training.networks import LOOKS, build_network
 from bids_app.training.train import Plan, choose_case, cut_box, loss_of, train, validate
@@ -74,6 +73,16 @@ def test_a_locator_may_call_the_unknown_background_or_inside_but_not_brainstem()
     ]
     assert free[0] == pytest.approx(free[2], abs=1e-3)
     assert free[1] > free[0] + 5
+
+
+def test_below_the_labels_a_segmenter_may_say_background_or_cord_but_no_region():
+    target = torch.full((1, 8, 8, 8), NOT_STEM)
+    free = [
+        loss_of(logits_for(torch.full_like(target, index), 5), target, SEGMENTER).item()
+        for index in range(5)
+    ]
+    assert free[0] == pytest.approx(free[4], abs=1e-3)
+    assert min(free[1:4]) > free[0] + 5
 
 
 def test_heads_of_a_small_dataset_are_seen_as_often_as_those_of_a_large_one():
