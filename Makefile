@@ -38,11 +38,6 @@ demo: $(VENV)/.stamp-app
 	$(BIN)/bids_app '$(DEMO)/bids' '$(DEMO)/derivatives' participant
 	$(BIN)/bids_app '$(DEMO)/bids' '$(DEMO)/derivatives' group
 	@echo
-	@$(BIN)/python -c 'import sys, pandas; \
-	    table = pandas.read_csv(sys.argv[1], sep="\t", keep_default_na=False); \
-	    print(table.filter(regex="_id$$|^(midbrain|pons|medulla|brainstem)_mm3|flags").to_string(index=False))' \
-	    '$(DEMO)/derivatives/group_volumes.tsv'
-	@echo
 	@echo 'Results: $(DEMO)/derivatives'
 	@for page in '$(DEMO)'/derivatives/*.html; do \
 	    if [ -e "$$page" ]; then echo "Report:  $$page"; fi; \

@@ -38,7 +38,8 @@ class Dataset:
         source = "/".join(part for part in (entities[0], session, "anat", f"{image}_T1w.nii.gz"))
         content = {
             "Sources": [f"bids:raw:{source.replace('//', '/')}"],
-            "Model": {"Name": model, "Version": "1.0.0", "Engine": "cascade", "SHA256": "ab" * 32, "License": "CC0",
+            "Model": {"Name": model, "Version": "1.0.0", "Engine": "cascade",
+                      "SHA256": "ab" * 32, "License": "CC0",
                       "Citation": "Someone, 2026. A model. https://doi.org/10.1000/xyz"},
             "InputSHA256": "cd" * 32,
             "Settings": {"Folds": "all", "Mirroring": True, "Region": False},
