@@ -5,13 +5,16 @@ import numpy as np
 import pytest
 
 from bids_app.training.data import (
+    CORD,
     IGNORE,
     MEDULLA,
     NEAR_SIZE,
+    NOT_STEM,
     Case,
     cut,
     know_fluid,
     load_cases,
+    prepare,
     read_brainstem,
     read_split,
     save_cases,
@@ -114,3 +117,44 @@ def test_the_cord_of_a_map_is_followed_down_from_the_medulla():
 def test_the_near_look_holds_a_turned_patch():
     reach = 48 * (np.cos(np.deg2rad(25)) + np.sin(np.deg2rad(25))) + 8
     assert reach <= NEAR_SIZE / 2
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """A head and a map of the same column, with labels that end 7 mm into the cord."""
+    codes = np.zeros((60, 60, 60), np.int16)
+    codes[25:35, 25:35, 30:50] = 16
+    codes[25:35, 25:35, 2:30] = 512
+    shares = np.zeros((60, 60, 60, 8), np.uint8)
+    for region, low, high in ((6, 23, 30), (2, 30, 38), (1, 38, 44), (0, 44, 50)):
+        shares[25:35, 25:35, low:high, region] = 15
+    shares[10:50, 10:50, :23, 7] = 1
+    image = np.where(codes > 0, 100, 10).astype(np.float32)
+    for name, data in (
+        ("synthseg_labels/training_seg_02.nii.gz", codes),
+        ("ds011/sub-01/anat/sub-01_T1w.nii.gz", image),
+        ("labels/synthseg_02_probseg.nii.gz", shares),
+        ("labels/ds011_sub-01_probseg.nii.gz", shares),
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        nib.save(nib.Nifti1Image(data, np.eye(4)), tmp_path / name)
+    return tmp_path
+
+
+def test_heads_and_maps_with_labels_are_prepared_and_others_passed_over(folders):
+    cases = {case.name: case for case in prepare(folders, folders / "labels")}
+    assert set(cases) == {"synthseg_02", "ds011_sub-01"}
+    assert cases["ds011_sub-01"].real
+    assert set(cases["ds011_sub-01"].arrays) == {
+        f"{look}/{array}" for look in ("near", "far") for array in ("image", "labels")
+    }
+
+
+def test_below_the_labels_a_map_still_tells_its_cord_and_a_head_only_what_it_is_not(folders):
+    axis = {
+        case.name: case.arrays["near/labels"][:, 72, 72]
+        for case in prepare(folders, folders / "labels")
+    }
+    counts = {name: [int((a == v).sum()) for v in (3, CORD, NOT_STEM)] for name, a in axis.items()}
+    assert counts["synthseg_02"] == [8, 28, 2]
+    assert counts["ds011_sub-01"] == [8, 7, 20]
