@@ -130,7 +130,7 @@ def test_wheel_holds_the_package_and_the_open_model_but_no_training_or_test_data
         names = {name for name in archive.namelist() if not name.endswith("/")}
         [metadata] = [n for n in names if n.endswith(".dist-info/METADATA")]
         text = archive.read(metadata).decode()
-    assert "License-Expression: Apache-2.0\n" in text
+    assert "License-Expression: Apache-2.0 AND CC-BY-4.0\n" in text
     assert text.count("License-File: ") == 2
 
     in_tree = {
