@@ -157,4 +157,4 @@ def test_below_the_labels_a_map_still_tells_its_cord_and_a_head_only_what_it_is_
     }
     counts = {name: [int((a == v).sum()) for v in (3, CORD, NOT_STEM)] for name, a in axis.items()}
     assert counts["synthseg_02"] == [8, 28, 2]
-    assert counts["ds011_sub-01"] == [8, 7, 20]
+    assert counts["ds011_sub-01"] == [8, 7, 18]  # two more are as dark as fluid
