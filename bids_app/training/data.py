@@ -306,6 +306,9 @@ def read_map(path: Path, labels: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], 
     positions = np.zeros(max(CODES) + 1, dtype=np.uint8)
     positions[list(CODES)] = np.arange(len(CODES))
     anatomy = positions[codes]
+    # Where a map's own brainstem ends early its labels do not: such an image must show brainstem.
+    outside = (codes == 0) | (codes == CSF_CODE) | (codes >= OUTSIDE_BRAIN_FROM)
+    anatomy[np.isin(labels, REGIONS) & outside] = CODES.index(BRAINSTEM_CODE)
     cord = track_cord(codes, labels)
     anatomy[cord | (labels == CORD)] = CORD_ANATOMY
     return anatomy, brain_of(codes, labels), cord.astype(np.uint8)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from bids_app.training.data import (
+    CODES,
     CORD,
     IGNORE,
     MEDULLA,
@@ -16,6 +17,7 @@ from bids_app.training.data import (
     load_cases,
     prepare,
     read_brainstem,
+    read_map,
     read_split,
     save_cases,
     to_bytes,
@@ -148,6 +150,15 @@ def test_heads_and_maps_with_labels_are_prepared_and_others_passed_over(folders)
     assert set(cases["ds011_sub-01"].arrays) == {
         f"{look}/{array}" for look in ("near", "far") for array in ("image", "labels")
     }
+
+
+def test_a_map_shows_brainstem_wherever_its_labels_do(folders):
+    path = folders / "synthseg_labels" / "training_seg_02.nii.gz"
+    labels = np.zeros((60, 60, 60), np.uint8)
+    labels[25:35, 25:35, 24:50] = MEDULLA  # 6 mm farther down than the map's own brainstem
+    anatomy, _, cord = read_map(path, labels)
+    assert set(np.unique(anatomy[labels == MEDULLA])) == {CODES.index(16)}
+    assert cord[30, 30, 2:24].all()
 
 
 def test_below_the_labels_a_map_still_tells_its_cord_and_a_head_only_what_it_is_not(folders):
