@@ -199,7 +199,9 @@ class _NnUNetSegmenter:
         if self._locator is not None:
             z, y, x = self._locator.locate(image, spacing).box(self._network.patch_mm)
         probabilities = self._network.predict(image[z, y, x], spacing)
-        return _segmentation(probabilities, (x, y, z), volume, self._values, self.device)
+        segmentation = _segmentation(probabilities, (x, y, z), volume, self._values, self.device)
+        labels = self._network.postprocess(segmentation.labels.transpose(2, 1, 0), spacing)
+        return replace(segmentation, labels=labels.transpose(2, 1, 0))
 
 
 class _WithFallback:

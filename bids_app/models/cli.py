@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
+_IMPORTED = ("nnunet",)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command.
 
@@ -42,7 +45,13 @@ def make_parser() -> argparse.ArgumentParser:
     check.set_defaults(work=_verify)
     add = commands.add_parser("import", help="install a model from files")
     add.add_argument("model", metavar="NAME", help="name of the model")
-    add.add_argument("path", type=Path, metavar="PATH", help="a model folder, or one of nnU-Net v2")
+    add.add_argument(
+        "path",
+        type=Path,
+        metavar="PATH",
+        help="a model folder, a folder that nnU-Net v2 trained, or an nnU-Net v1 model as a folder "
+        "or archive",
+    )
     add.add_argument("--name", help="install under this name and label instead")
     add.add_argument(
         "--accept-licence", action="store_true", help="accept the licence of a published model"
@@ -98,16 +107,22 @@ def _verify(arguments: argparse.Namespace) -> int:
 
 def _import(arguments: argparse.Namespace) -> int:
     entry = store.registry().get(arguments.model)
-    if entry is not None and not (arguments.path / store.MANIFEST).is_file():
-        raise UsageError(
-            f"{arguments.model}: its published files cannot be read by this version. Give another "
-            "NAME for a model of your own."
-        )
-    if entry is not None and not arguments.accept_licence:
-        raise UsageError(
-            f"{arguments.model} is licensed {entry['licence']}. Accept it with --accept-licence."
-        )
+    credits_ = install.Credits()
+    if entry is not None:
+        if entry["engine"] not in _IMPORTED:
+            raise UsageError(f"{arguments.model}: this version cannot read its published files.")
+        if not arguments.accept_licence:
+            raise UsageError(
+                f"{arguments.model} is licensed {entry['licence']}. Accept that with "
+                "--accept-licence."
+            )
+        credits_ = install.Credits(entry["licence"], entry["citation"], entry["doi"])
     name = arguments.name or arguments.model
-    model = install.import_model(arguments.path, name, arguments.models_dir)
+    model = install.import_model(arguments.path, name, arguments.models_dir, credits_)
     print(f"{model.name} (seg-{model.label}, licence {model.licence}) is in {model.folder}")
+    if entry is not None:
+        print(
+            "The publisher's digest of the files is not known: that of these files was recorded, "
+            "and is checked from now on."
+        )
     return 0

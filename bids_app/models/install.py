@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from bids_app.errors import ModelError, UsageError
@@ -29,18 +29,32 @@ if TYPE_CHECKING:
 _NETWORK_FILES = ("plans.json", "dataset.json", "fold_*/checkpoint_final.pth")
 
 
-def import_model(source: Path, name: str, directory: Path | None) -> Model:
-    """Install a model from a folder.
+@dataclass(frozen=True)
+class Credits:
+    """Whose a model is, for the manifest of one that has none yet."""
+
+    licence: str = "not stated"
+    citation: str = "a model of the user's own"
+    doi: str = ""
+
+
+def import_model(
+    source: Path, name: str, directory: Path | None, credits_: Credits = Credits()
+) -> Model:
+    """Install a model from files.
 
     Parameters
     ----------
     source : Path
-        A model folder with a manifest, or a folder that nnU-Net v2 trained (``plans.json``,
-        ``dataset.json``, ``fold_*/checkpoint_final.pth``), for which a manifest is made.
+        A model folder with a manifest; or, for which a manifest is made, a folder that nnU-Net v2
+        trained (``plans.json``, ``dataset.json``, ``fold_*/checkpoint_final.pth``), or an nnU-Net
+        v1 model as a folder or archive.
     name : str
         Name to install it under.
     directory : Path or None
         Folder of models; see `models_dir`.
+    credits_ : Credits
+        For a manifest that is made.
 
     Returns
     -------
@@ -55,9 +69,14 @@ def import_model(source: Path, name: str, directory: Path | None) -> Model:
         No folder of models is named, or the name cannot be used.
     """
     target = _target(name, directory)
-    if not source.is_dir():
-        raise ModelError(f"{source} is not a folder. Name the folder of a model.")
-    described = _described(source, name)
+    if not source.exists():
+        raise ModelError(f"{source}: no such file or folder. Name a model's folder or archive.")
+    if not (source / MANIFEST).is_file():
+        from bids_app.engines.nnunet.import_v1 import import_v1, is_v1  # brings torch
+
+        if is_v1(source):
+            return import_v1(source, target, name=name, label=_label(name), **asdict(credits_))
+    described = _described(source, name, credits_)
     if target.exists():
         there = read_manifest(target)
         if there.sha256 != described.sha256:
@@ -96,7 +115,7 @@ def _install(model: Model, source: Path, target: Path) -> Model:
     return read_manifest(target)
 
 
-def _described(source: Path, name: str) -> Model:
+def _described(source: Path, name: str, credits_: Credits) -> Model:
     """Describe the model in a folder, under its new name and label."""
     if (source / MANIFEST).is_file():
         model = read_manifest(source)
@@ -104,8 +123,8 @@ def _described(source: Path, name: str) -> Model:
         return model if name == model.name else replace(model, name=name, label=_label(name))
     if not all(list(source.glob(pattern)) for pattern in _NETWORK_FILES):
         raise ModelError(
-            f"{source}: neither a {MANIFEST} nor the files of an nnU-Net v2 model are here "
-            f"({', '.join(_NETWORK_FILES)})."
+            f"{source}: here is neither a {MANIFEST}, nor the files of an nnU-Net v2 model "
+            f"({', '.join(_NETWORK_FILES)}), nor an nnU-Net v1 model (plans.pkl)."
         )
     files = [f for pattern in _NETWORK_FILES for f in list_files(source, pattern)]
     return Model(
@@ -116,9 +135,7 @@ def _described(source: Path, name: str) -> Model:
         engine="nnunet",
         averaging="logits",
         mode="v2",
-        licence="not stated",
-        citation=f"{name}, a model of the user's own",
-        doi="",
+        **asdict(credits_),
         regions=tuple(region(value, text) for value, text in _labels(source)),
         files=tuple(files),
     )

@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 from make_fixture_model import write_random_model
+from make_v1_model import write_v1_model
 
 from bids_app.errors import ModelError, UsageError
 from bids_app.models import cli, install, store
@@ -86,3 +87,18 @@ def test_a_damaged_manifest_does_not_hide_the_other_models(trained, tmp_path, ca
     printed = capsys.readouterr().out
     assert "damaged:" in printed
     assert "seg-mine" in printed
+
+
+def test_a_version_1_model_is_imported_with_the_published_licence_once_it_is_accepted(
+    tmp_path, capsys
+):
+    source = write_v1_model(tmp_path / "v1")
+    words = ["import", "mars-nnunet", str(source), "--models-dir", str(tmp_path / "models")]
+    words += ["--name", "v1small"]
+    assert cli.main(words) == 2
+    assert "CC-BY-NC-ND-4.0" in capsys.readouterr().err
+    assert cli.main([*words, "--accept-licence"]) == 0
+    model = store.find("v1small", tmp_path / "models")
+    store.verify(model)
+    assert (model.label, model.mode, model.licence) == ("v1small", "v1", "CC-BY-NC-ND-4.0")
+    assert cli.main([*words, "--accept-licence"]) == 0
