@@ -16,7 +16,7 @@ from scipy import ndimage
 
 from bids_app.training.atlas import map_brainstem
 from bids_app.training.heads import BOX_AFFINE, BOX_SHAPE
-from bids_app.training.registration import draw, invert
+from bids_app.training.registration import draw
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -194,15 +194,20 @@ def _lower_end(
 def _plane(atlas: Atlas, fields: list[NDArray[np.float32]], to_box: NDArray[np.float64]) -> Plane:
     """Carry the axis of the medulla and its lower end to the head; average over registrations."""
     points = np.vstack([atlas.cut, atlas.axis])
-    found = []
-    for field in fields:
-        back = invert(field)
-        shift = [ndimage.map_coordinates(part, points.T, order=1) for part in back]
-        found.append(points + np.stack(shift, 1))
+    found = [_back(points, field) for field in fields]
     mm = apply_affine(np.linalg.inv(to_box), np.mean(found, axis=0))
     _, _, directions = np.linalg.svd(mm[1:] - mm[1:].mean(0))
     normal = directions[0] * np.sign((mm[1] - mm[-1]) @ directions[0])
     return Plane(point=mm[0], normal=normal)
+
+
+def _back(points: NDArray[np.float64], field: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Carry points of the template, shape (n, 3), to the head; `invert` at them alone."""
+    there = points
+    for _ in range(12):
+        shift = draw(field, there.T[:, :, None, None].astype(np.float32))
+        there = points - shift[:, :, 0, 0].T
+    return there
 
 
 def _draw(

@@ -112,6 +112,7 @@ def whole_head_affine(head: nib.Nifti1Image, template: nib.Nifti1Image) -> NDArr
     """
     import ants  # the extra `train`
 
+    ants.config.set_ants_deterministic(on=True, seed_value=1)
     with tempfile.TemporaryDirectory() as folder:
         fixed, moving = (
             ants.resample_image(ants.from_nibabel_nifti(image), (3, 3, 3), False, 0)
@@ -124,7 +125,6 @@ def whole_head_affine(head: nib.Nifti1Image, template: nib.Nifti1Image) -> NDArr
             outprefix=f"{folder}/",
             aff_metric="mattes",
             aff_iterations=(1000, 500, 200, 0),
-            random_seed=1,
         )
         itk = io.loadmat(result["fwdtransforms"][0])
     (parameters,) = (v.ravel() for k, v in itk.items() if k.startswith("AffineTransform"))

@@ -225,10 +225,14 @@ def write_table(out: Path) -> None:
         table = csv.DictWriter(file, rows[0], delimiter="\t", lineterminator="\n")
         table.writeheader()
         for row in rows:
-            lists = {
-                k: " ".join(map(str, v)) or "n/a" for k, v in row.items() if isinstance(v, list)
-            }
-            table.writerow(row | lists)
+            table.writerow({key: _cell(value) for key, value in row.items()})
+
+
+def _cell(value: Any) -> str:
+    """Write a value as BIDS tables have it: lists by spaces, what is missing as n/a."""
+    if isinstance(value, list):
+        value = " ".join(map(str, value))
+    return "n/a" if value in (None, "") else str(value)
 
 
 def _fields(
