@@ -97,7 +97,11 @@ def run(settings: Settings) -> int:
         The folder is another dataset's, holds no result, or cannot be written.
     """
     check_owner(settings.output_dir, settings.bids_dir)
-    start_log(settings.verbose)
+    if settings.dry_run or not settings.output_dir.is_dir():
+        start_log(settings.verbose)
+    else:
+        start_log(settings.verbose, settings.run_folder)
+        write_atomic(settings.run_folder / "config.toml", settings.toml().encode())
     try:
         return _run(settings)
     finally:
@@ -123,7 +127,7 @@ def _run(settings: Settings) -> int:
     LOG.info("%s", _overview(rows))
     for participant in _without_result(settings, rows):
         LOG.warning("%s has no result", participant)
-    LOG.info("\n%d rows in %s\nReport: %s", len(rows), output_dir / GROUP_TABLE, report)
+    LOG.info("\nRows: %d, in %s\nReport: %s", len(rows), output_dir / GROUP_TABLE, report)
     return 0
 
 

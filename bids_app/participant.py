@@ -24,7 +24,6 @@ from bids_app.validation import validate
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
 
     from bids_app.interrupt import Stop
     from bids_app.models.store import Model
@@ -55,12 +54,16 @@ def run(settings: Settings) -> int:
         return _make_reports_again(settings)
     model = store.find((settings.model or (store.DEFAULT,))[0], settings.models_dir)
     store.verify(model)
+    if settings.device not in ("auto", "cpu"):  # these are there; others need torch to tell
+        from bids_app.segment import choose_device
+
+        choose_device(settings.device)
     if settings.dry_run:
         check_owner(settings.output_dir, settings.bids_dir)
     else:
         claim(settings.output_dir, settings.bids_dir)
     with ExitStack() as stack:
-        folder = None if settings.dry_run else _run_folder(settings)
+        folder = None if settings.dry_run else settings.run_folder
         start_log(settings.verbose, folder)
         stack.callback(stop_log)
         if folder:
@@ -111,7 +114,7 @@ def _run(settings: Settings, model: Model, background: ThreadPoolExecutor) -> in
     todo = [task for task in tasks if settings.force or not done_before(task, context)]
     pending = {task.scan for task in todo}
     outcome = Outcome(complete=[task.scan for task in tasks if task.scan not in pending])
-    failures = Failures(_run_folder(settings) / "failures.tsv", model)
+    failures = Failures(settings.run_folder / "failures.tsv", model)
     LOG.info("Images: %d, of which %d are complete", len(tasks), len(outcome.complete))
     write_dataset_files(settings.output_dir, settings.bids_dir, model)
     write_citations(settings.output_dir / "logs", model)
@@ -132,10 +135,6 @@ def _announce(model: Model) -> None:
     LOG.info("Model: %s, version %s (seg-%s)", model.name, model.version, model.label)
     LOG.info("Licence of the model: %s", model.licence)
     LOG.info("Please cite: %s", model.reference)
-
-
-def _run_folder(settings: Settings) -> Path:
-    return settings.output_dir / "logs" / settings.run_id
 
 
 def _tasks(settings: Settings, model: Model) -> list[Task]:
@@ -229,6 +228,10 @@ def _summarise(
     if stop.signal:
         counts += "; ended early, the same command goes on from here"
     LOG.info("\n%s\nResults: %s", counts, settings.output_dir)
+    if outcome.done or outcome.complete:
+        LOG.info(
+            "Reports: %s/%s. Next: the group level.", settings.output_dir, report_name("sub-*")
+        )
 
 
 def _summary_table(model: Model, outcome: Outcome) -> str:

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from bids_app.segment import Segmentation
 
 FLAGS = {
-    "failed": "the image could not be processed; the participant's log tells why",
+    "failed": "the image could not be processed; logs/*/failures.tsv tells why",
     "no_brainstem": "no brainstem was found; the map is empty",
     "region_missing": "at least one region is absent from the map",
-    "out_of_view": "the map reaches the edge of the field of view; volumes are too small",
+    "out_of_view": "the brainstem reaches the edge of the field of view; the rest is not counted",
     "scattered": "a region's largest cluster holds less than 95 % of its voxels",
     "no_etiv": "the intracranial volume cannot be told, as on a skull-stripped image",
 }

@@ -54,6 +54,11 @@ class Settings:
         return f"{datetime.now(UTC):%Y%m%d-%H%M%S}_{run_token()}"
 
     @property
+    def run_folder(self) -> Path:
+        """Where the log and the settings of this run are kept."""
+        return self.output_dir / "logs" / self.run_id
+
+    @property
     def of_result(self) -> dict[str, Any]:
         """Settings that change a label map, as its sidecar names them."""
         return {

@@ -130,7 +130,8 @@ def _run(options: argparse.Namespace) -> int:
     if not paths:
         raise NoScanError(
             f"{directory}: no file is named {options.filename} and ends with .nii or .nii.gz"
-            f"{'' if options.depth == ANY_DEPTH else f' {options.depth} folders deep'}."
+            f"{'' if options.depth == ANY_DEPTH else f' {options.depth} folders deep'}. "
+            "Give another pattern with -f, such as -f '*_dseg.nii.gz'."
         )
     shown = tqdm(paths, unit="map", leave=False, disable=True if options.quiet else None)
     table, left_out = volumes_table(directory, shown, regions, connectivity=options.connectivity)

@@ -14,9 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-_IMPORTED = ("nnunet",)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command.
 
@@ -36,7 +33,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def make_parser() -> argparse.ArgumentParser:
     """Make the parser of the command line."""
-    parser = argparse.ArgumentParser(prog="brainstem-models", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="brainstem-models", description="Lists, checks and installs models."
+    )
     commands = parser.add_subparsers(required=True, metavar="{list,verify,import}")
     list_ = commands.add_parser("list", help="list the models known and installed")
     list_.set_defaults(work=_list)
@@ -97,7 +96,7 @@ def _verify(arguments: argparse.Namespace) -> int:
             store.verify(model)
         except ModelError as error:
             damaged.append(str(error))
-            print(f"{name}: DAMAGED")
+            print(f"{name}: not usable")
         else:
             print(f"{name}: {len(model.files)} files match, SHA-256 {model.sha256}")
     if damaged:
@@ -109,7 +108,7 @@ def _import(arguments: argparse.Namespace) -> int:
     entry = store.registry().get(arguments.model)
     credits_ = install.Credits()
     if entry is not None:
-        if entry["engine"] not in _IMPORTED:
+        if entry["engine"] not in store.IMPORTED:
             raise UsageError(f"{arguments.model}: this version cannot read its published files.")
         if not arguments.accept_licence:
             raise UsageError(

@@ -156,15 +156,15 @@ def _picture(result: Result) -> Markup:
 def _volumes_table(result: Result) -> Markup:
     rows = _volumes(result)
     whole = next((r["volume_mm3"] for r in rows if r["index"] == NOT_AVAILABLE), NOT_AVAILABLE)
-    names = ("Volume (ml)", "mm³", "Share (%)", "Expected (ml)", "Voxels", "Pieces")
+    names = ("Volume (ml)", "mm³", "Share (%)", "Soft volume (ml)", "Voxels", "Pieces")
     head = [*heads("Region"), *heads(*names, class_="number")]
     return join(
         [
             table("Volumes", head, [_volumes_row(row, whole) for row in rows]),
             element(
                 "p",
-                "Share: of the whole brainstem. Expected: sum of the probabilities of the region. "
-                "Pieces: connected parts of the region; a sound one has one.",
+                "Share: of the whole brainstem. Soft volume: sum of the region's probabilities. "
+                "Pieces: connected parts of the region; specks of a few voxels count too.",
                 class_="note",
             ),
         ]
