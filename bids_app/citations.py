@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from bids_app import __version__
 from bids_app.files import write_if_changed
 
 if TYPE_CHECKING:
@@ -87,9 +88,9 @@ def boilerplate(engine: str, name: str, version: str, licence: str, reference: s
     """
     return (
         "Midbrain, pons and medulla oblongata were segmented on the T1-weighted images with the "
-        f"model {name} (version {version}, licence {licence}; {reference}) by "
-        f"{_METHOD[engine]}, run by the brainstem BIDS App. Volumes are numbers of voxels times "
-        "the volume of a voxel."
+        f"model {name} (version {version}, licence {licence}; {reference.rstrip('.')}), by "
+        f"{_METHOD[engine]}, run by the brainstem BIDS App {__version__}. Volumes are numbers of "
+        "voxels times the volume of a voxel."
     )
 
 
