@@ -76,7 +76,7 @@ class Failures:
     Parameters
     ----------
     path : Path
-        The table; it is written with the first failure.
+        The table; without a row while nothing has failed.
     model : Model
         Model of this run.
     """
@@ -86,6 +86,7 @@ class Failures:
         self._model = (model.name, model.version, model.label)
         self._rows: list[list[str]] = []
         self.reasons: list[tuple[Scan, str]] = []
+        self._write()
 
     def add(self, scan: Scan, reason: str) -> None:
         """Note one image with one line that says why; paths become relative to the dataset."""
@@ -102,4 +103,7 @@ class Failures:
                 reason,
             ]
         )
+        self._write()
+
+    def _write(self) -> None:
         write_atomic(self._path, table([*_SCAN_COLUMNS, *_MODEL_COLUMNS], self._rows))

@@ -86,6 +86,8 @@ def validate(
     """
     wanted = {f"sub-{label.removeprefix('sub-')}" for label in participants}
     try:
+        if work_dir is not None:
+            work_dir.mkdir(parents=True, exist_ok=True)
         folder = tempfile.TemporaryDirectory(prefix="bids-validation-", dir=work_dir)
     except OSError as error:
         raise OutputError(

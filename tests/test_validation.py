@@ -175,8 +175,9 @@ def test_the_work_folder_may_be_relative_and_lie_in_the_dataset(
 
 
 def test_without_a_place_to_work_it_says_so(pair: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="--work-dir"):
-        validate(pair, work_dir=tmp_path / "nothing")
+        validate(pair, work_dir=tmp_path / "file" / "work")
 
 
 def test_a_folder_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
