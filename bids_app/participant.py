@@ -119,7 +119,7 @@ def _run(settings: Settings, model: Model, background: ThreadPoolExecutor) -> in
     write_dataset_files(settings.output_dir, settings.bids_dir, model)
     write_citations(settings.output_dir / "logs", model)
     with stoppable() as stop:
-        segmenter = _load(settings, model) if todo else None
+        segmenter = _load(settings, model, stop) if todo else None
         remarks = _remarks(validation)
         if segmenter:
             Pipeline(settings, context, failures, outcome, stop, remarks).run(todo, segmenter)
@@ -166,7 +166,7 @@ def _clean(settings: Settings, tasks: Iterable[Task]) -> None:
     clean([settings.output_dir, logs, *logs.glob("*/"), *folders])
 
 
-def _load(settings: Settings, model: Model) -> Segmenter:
+def _load(settings: Settings, model: Model, stop: Stop) -> Segmenter:
     # Not at the top: torch takes seconds to import, and there may be nothing left to do.
     from bids_app.segment import Choice, load_segmenter
 
@@ -177,7 +177,7 @@ def _load(settings: Settings, model: Model) -> Segmenter:
         region=settings.region,
         threads=settings.omp_nthreads,
     )
-    segmenter = load_segmenter(model, choice)
+    segmenter = load_segmenter(model, choice, stop.check)
     LOG.info("Device: %s, CPU threads: %d", segmenter.device, choice.threads)
     return segmenter
 

@@ -20,7 +20,7 @@ from bids_app.errors import ModelError, UsageError
 from bids_app.models import store
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -104,7 +104,9 @@ class Choice:
     threads: int = 1
 
 
-def load_segmenter(model: Model, choice: Choice) -> Segmenter:
+def load_segmenter(
+    model: Model, choice: Choice, check: Callable[[], object] | None = None
+) -> Segmenter:
     """Load a model's networks, once for all images.
 
     Parameters
@@ -113,6 +115,8 @@ def load_segmenter(model: Model, choice: Choice) -> Segmenter:
         Its files must have been verified.
     choice : Choice
         Device, folds and the like.
+    check : callable, optional
+        Called before each pass of a network over a tile; what it raises ends the segmentation.
 
     Raises
     ------
@@ -124,8 +128,8 @@ def load_segmenter(model: Model, choice: Choice) -> Segmenter:
     device = choose_device(choice.device)
     torch.set_num_threads(choice.threads)
     if device.type == "cuda":
-        return _WithFallback(model, choice, device)
-    return _load(model, choice, device)
+        return _WithFallback(model, choice, device, check)
+    return _load(model, choice, device, check)
 
 
 def choose_device(name: str) -> torch.device:
@@ -176,7 +180,13 @@ class _CascadeSegmenter:
 
 
 class _NnUNetSegmenter:
-    def __init__(self, model: Model, choice: Choice, device: torch.device) -> None:
+    def __init__(
+        self,
+        model: Model,
+        choice: Choice,
+        device: torch.device,
+        check: Callable[[], object] | None,
+    ) -> None:
         self.device = str(device)
         self._values = [region.index for region in model.regions]
         self._network = NnUNet(
@@ -187,6 +197,8 @@ class _NnUNetSegmenter:
             averaging="softmax" if model.averaging == "softmax" else "logits",
             mode="v1" if model.mode == "v1" else "v2",
         )
+        if check is not None:
+            self._network.before_each_pass(check)
         self._locator: Cascade | None = None
         if choice.region:
             locator = store.find(store.DEFAULT)
@@ -207,10 +219,17 @@ class _NnUNetSegmenter:
 class _WithFallback:
     """A segmenter on a GPU that goes on with the CPU for an image that the GPU cannot hold."""
 
-    def __init__(self, model: Model, choice: Choice, device: torch.device) -> None:
+    def __init__(
+        self,
+        model: Model,
+        choice: Choice,
+        device: torch.device,
+        check: Callable[[], object] | None,
+    ) -> None:
         self.device = str(device)
         self._arguments = (model, choice)
-        self._on_gpu = _load(model, choice, device)
+        self._check = check
+        self._on_gpu = _load(model, choice, device, check)
         self._on_cpu: Segmenter | None = None
 
     def __call__(self, volume: Volume) -> Segmentation:
@@ -220,15 +239,17 @@ class _WithFallback:
             LOG.warning("%s is out of memory; this image is segmented on the CPU", self.device)
         torch.cuda.empty_cache()
         if self._on_cpu is None:
-            self._on_cpu = _load(*self._arguments, torch.device("cpu"))
+            self._on_cpu = _load(*self._arguments, torch.device("cpu"), self._check)
         return self._on_cpu(volume)
 
 
-def _load(model: Model, choice: Choice, device: torch.device) -> Segmenter:
+def _load(
+    model: Model, choice: Choice, device: torch.device, check: Callable[[], object] | None
+) -> Segmenter:
     if model.engine == "cascade":
-        return _CascadeSegmenter(model, choice, device)
+        return _CascadeSegmenter(model, choice, device)  # seconds an image: no need to leave off
     if model.engine == "nnunet":
-        return _NnUNetSegmenter(model, choice, device)
+        return _NnUNetSegmenter(model, choice, device, check)
     raise ModelError(f"Model {model.name}: its engine {model.engine} is not in this version.")
 
 

@@ -120,6 +120,15 @@ def test_the_same_image_gives_the_same_bytes(folder, head):
     assert first == second
 
 
+def test_a_run_that_is_to_end_can_leave_off_before_any_pass(folder, head):
+    engine = NnUNet(folder, device=CPU, mirror=False)
+    left = iter([True, True])
+    engine.before_each_pass(lambda: next(left))
+    with pytest.raises(StopIteration):
+        engine.predict(cut(head, PIECE), (1, 1, 1))
+    assert not list(left)
+
+
 def test_background_is_certain_outside_the_nonzero_box(folder, head):
     image = np.pad(cut(head, PIECE), 3)
     found = NnUNet(folder, device=CPU, mirror=False).predict(image, (1.5, 1.5, 1.5))

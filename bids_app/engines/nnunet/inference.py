@@ -21,12 +21,12 @@ from bids_app.engines.nnunet.weights import CHECKPOINT, fill, read_checkpoint
 from bids_app.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from bids_app.engines.nnunet.preprocessing import Prepared
 
@@ -94,6 +94,18 @@ class NnUNet:
         extent = [n * mm for n, mm in zip(self._plans.patch_size, self._plans.spacing, strict=True)]
         z, y, x = (extent[axis] for axis in self._plans.transpose_backward)
         self.patch_mm = (z, y, x)
+
+    def before_each_pass(self, function: Callable[[], object]) -> None:
+        """Have a function called before each pass of a network; what it raises ends the inference.
+
+        An image can take hours on a CPU: this is where a run that was asked to end leaves off.
+        """
+
+        def hook(_network: nn.Module, _inputs: object) -> None:
+            function()
+
+        for network in self._networks:
+            network.register_forward_pre_hook(hook)
 
     def prepare(self, image: NDArray[np.float32], spacing: Sequence[float]) -> Prepared:
         """Crop to non-zero, normalise and resample an image.
