@@ -176,8 +176,9 @@ def _load(settings: Settings, model: Model, stop: Stop) -> Segmenter:
         mirror=not settings.no_tta,
         region=settings.region,
         threads=settings.omp_nthreads,
+        check=stop.check,
     )
-    segmenter = load_segmenter(model, choice, stop.check)
+    segmenter = load_segmenter(model, choice)
     LOG.info("Device: %s, CPU threads: %d", segmenter.device, choice.threads)
     return segmenter
 

@@ -95,6 +95,9 @@ class Choice:
         locator finds.
     threads : int
         CPU threads of the network.
+    check : callable or None
+        Called before each pass of a model of whole heads, which may take hours an image; what it
+        raises ends the segmentation.
     """
 
     device: str = "auto"
@@ -102,11 +105,10 @@ class Choice:
     mirror: bool = True
     region: bool = False
     threads: int = 1
+    check: Callable[[], object] | None = None
 
 
-def load_segmenter(
-    model: Model, choice: Choice, check: Callable[[], object] | None = None
-) -> Segmenter:
+def load_segmenter(model: Model, choice: Choice) -> Segmenter:
     """Load a model's networks, once for all images.
 
     Parameters
@@ -115,8 +117,6 @@ def load_segmenter(
         Its files must have been verified.
     choice : Choice
         Device, folds and the like.
-    check : callable, optional
-        Called before each pass of a network over a tile; what it raises ends the segmentation.
 
     Raises
     ------
@@ -128,8 +128,8 @@ def load_segmenter(
     device = choose_device(choice.device)
     torch.set_num_threads(choice.threads)
     if device.type == "cuda":
-        return _WithFallback(model, choice, device, check)
-    return _load(model, choice, device, check)
+        return _WithFallback(model, choice, device)
+    return _load(model, choice, device)
 
 
 def choose_device(name: str) -> torch.device:
@@ -180,13 +180,7 @@ class _CascadeSegmenter:
 
 
 class _NnUNetSegmenter:
-    def __init__(
-        self,
-        model: Model,
-        choice: Choice,
-        device: torch.device,
-        check: Callable[[], object] | None,
-    ) -> None:
+    def __init__(self, model: Model, choice: Choice, device: torch.device) -> None:
         self.device = str(device)
         self._values = [region.index for region in model.regions]
         self._network = NnUNet(
@@ -197,8 +191,8 @@ class _NnUNetSegmenter:
             averaging="softmax" if model.averaging == "softmax" else "logits",
             mode="v1" if model.mode == "v1" else "v2",
         )
-        if check is not None:
-            self._network.before_each_pass(check)
+        if choice.check is not None:
+            self._network.before_each_pass(choice.check)
         self._locator: Cascade | None = None
         if choice.region:
             locator = store.find(store.DEFAULT)
@@ -219,17 +213,10 @@ class _NnUNetSegmenter:
 class _WithFallback:
     """A segmenter on a GPU that goes on with the CPU for an image that the GPU cannot hold."""
 
-    def __init__(
-        self,
-        model: Model,
-        choice: Choice,
-        device: torch.device,
-        check: Callable[[], object] | None,
-    ) -> None:
+    def __init__(self, model: Model, choice: Choice, device: torch.device) -> None:
         self.device = str(device)
         self._arguments = (model, choice)
-        self._check = check
-        self._on_gpu = _load(model, choice, device, check)
+        self._on_gpu = _load(model, choice, device)
         self._on_cpu: Segmenter | None = None
 
     def __call__(self, volume: Volume) -> Segmentation:
@@ -239,17 +226,15 @@ class _WithFallback:
             LOG.warning("%s is out of memory; this image is segmented on the CPU", self.device)
         torch.cuda.empty_cache()
         if self._on_cpu is None:
-            self._on_cpu = _load(*self._arguments, torch.device("cpu"), self._check)
+            self._on_cpu = _load(*self._arguments, torch.device("cpu"))
         return self._on_cpu(volume)
 
 
-def _load(
-    model: Model, choice: Choice, device: torch.device, check: Callable[[], object] | None
-) -> Segmenter:
+def _load(model: Model, choice: Choice, device: torch.device) -> Segmenter:
     if model.engine == "cascade":
-        return _CascadeSegmenter(model, choice, device)  # seconds an image: no need to leave off
+        return _CascadeSegmenter(model, choice, device)
     if model.engine == "nnunet":
-        return _NnUNetSegmenter(model, choice, device, check)
+        return _NnUNetSegmenter(model, choice, device)
     raise ModelError(f"Model {model.name}: its engine {model.engine} is not in this version.")
 
 
