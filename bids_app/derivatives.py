@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from bids_app.scans import ENTITIES as SCAN_ENTITIES
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from bids_app.models.store import Model
     from bids_app.scans import Scan
 
-ENTITIES = ("task", "acq", "ce", "rec", "run", "echo", "part", "chunk")
+ENTITIES = SCAN_ENTITIES[2:]  # beside participant and session, which have columns of their own
 GROUP_TABLE = "group_volumes.tsv"
 GROUP_REPORT = "group.html"
 NOT_AVAILABLE = "n/a"

@@ -97,11 +97,7 @@ def run(settings: Settings) -> int:
         The folder is another dataset's, holds no result, or cannot be written.
     """
     check_owner(settings.output_dir, settings.bids_dir)
-    if settings.dry_run or not settings.output_dir.is_dir():
-        start_log(settings.verbose)
-    else:
-        start_log(settings.verbose, settings.run_folder)
-        write_atomic(settings.run_folder / "config.toml", settings.toml().encode())
+    start_log(settings, keep=settings.output_dir.is_dir() and not settings.dry_run)
     try:
         return _run(settings)
     finally:
@@ -224,8 +220,7 @@ def _without_result(settings: Settings, rows: Iterable[Row]) -> list[str]:
     """Participants of the input dataset, among those asked for, that have no complete image."""
     done = {row["participant_id"] for row in rows if row["flags"] != "failed"}
     there = {path.name for path in settings.bids_dir.glob("sub-*") if path.is_dir()}
-    wanted = {"sub-" + label.removeprefix("sub-") for label in settings.participant_label}
-    return sorted((there & wanted if wanted else there) - done)
+    return [name for name in settings.asked_for(there) if name not in done]
 
 
 def _overview(rows: Sequence[Row]) -> str:

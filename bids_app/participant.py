@@ -12,7 +12,7 @@ from bids_app.citations import write_citations
 from bids_app.dataset import check_owner, claim, write_dataset_files
 from bids_app.derivatives import Outputs, read_results, report_name
 from bids_app.errors import BrainstemError, DatasetError, NoScanError, UsageError
-from bids_app.files import clean, write_atomic
+from bids_app.files import clean
 from bids_app.interrupt import stoppable
 from bids_app.models import store
 from bids_app.pipeline import Outcome, Pipeline, Task, done_before
@@ -63,11 +63,8 @@ def run(settings: Settings) -> int:
     else:
         claim(settings.output_dir, settings.bids_dir)
     with ExitStack() as stack:
-        folder = None if settings.dry_run else settings.run_folder
-        start_log(settings.verbose, folder)
+        start_log(settings, keep=not settings.dry_run)
         stack.callback(stop_log)
-        if folder:
-            write_atomic(folder / "config.toml", settings.toml().encode())
         _announce(model)
         try:
             return _run(settings, model, stack.enter_context(ThreadPoolExecutor(1)))
@@ -79,11 +76,10 @@ def run(settings: Settings) -> int:
 def _make_reports_again(settings: Settings) -> int:
     check_owner(settings.output_dir, settings.bids_dir)
     there = {result.participant for result in read_results(settings.output_dir)}
-    wanted = {"sub-" + label.removeprefix("sub-") for label in settings.participant_label}
-    participants = sorted(there & wanted if wanted else there)
+    participants = settings.asked_for(there)
     if not participants:
         raise NoScanError(f"{settings.output_dir}: no result to report on.")
-    start_log(settings.verbose)
+    start_log(settings, keep=False)
     try:
         for participant in participants:
             LOG.info("%s", write_report(settings.output_dir, participant))

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from bids_app.models.store import Model
     from bids_app.scans import Scan
+    from bids_app.settings import Settings
 
 LOG = logging.getLogger("bids_app")
 _SCAN_COLUMNS = ("participant_id", "session_id", *ENTITIES, "source")
@@ -40,25 +41,25 @@ class _OneLine(logging.Formatter):
         return message if record.levelno <= logging.INFO else f"{record.levelname}: {message}"
 
 
-def start_log(verbose: int, folder: Path | None = None) -> None:
-    """Send log lines to the screen, and to ``run.log`` in a folder if one is given.
+def start_log(settings: Settings, *, keep: bool) -> None:
+    """Send log lines to the screen, and to ``run.log`` beside the run's settings if kept.
 
     Parameters
     ----------
-    verbose : int
-        0 for progress, warnings and errors, 1 and more for details too.
-    folder : Path, optional
-        The run's folder; made if need be.
+    settings : Settings
+        Of the run; `verbose` says whether the screen tells details too.
+    keep : bool
+        Write log and settings to the run's folder.
     """
     LOG.setLevel(logging.DEBUG)
     LOG.propagate = False
     stop_log()
-    screen = _Screen(logging.DEBUG if verbose else logging.INFO)
+    screen = _Screen(logging.DEBUG if settings.verbose else logging.INFO)
     screen.setFormatter(_OneLine())
     LOG.addHandler(screen)
-    if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = logging.FileHandler(folder / "run.log", encoding="utf-8")
+    if keep:
+        write_atomic(settings.run_folder / "config.toml", settings.toml().encode())
+        file = logging.FileHandler(settings.run_folder / "run.log", encoding="utf-8")
         file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         LOG.addHandler(file)
 

@@ -58,6 +58,11 @@ class Settings:
         """Where the log and the settings of this run are kept."""
         return self.output_dir / "logs" / self.run_id
 
+    def asked_for(self, participants: set[str]) -> list[str]:
+        """Those of some participants, as ``sub-01``, that the user asked for, sorted."""
+        wanted = {"sub-" + label.removeprefix("sub-") for label in self.participant_label}
+        return sorted(participants & wanted if wanted else participants)
+
     @property
     def of_result(self) -> dict[str, Any]:
         """Settings that change a label map, as its sidecar names them."""
