@@ -1,17 +1,19 @@
-"""``brainstem-models``: list, check and install models."""
+"""``brainstem-models``: list, check, download and install models."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bids_app.command import guarded
 from bids_app.errors import ModelError, UsageError
 from bids_app.models import install, store
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+
+    from bids_app.models.store import Model
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,14 +36,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 def make_parser() -> argparse.ArgumentParser:
     """Make the parser of the command line."""
     parser = argparse.ArgumentParser(
-        prog="brainstem-models", description="Lists, checks and installs models."
+        prog="brainstem-models", description="Lists, checks, downloads and installs models."
     )
-    commands = parser.add_subparsers(required=True, metavar="{list,verify,import}")
+    commands = parser.add_subparsers(required=True, metavar="{list,verify,fetch,import}")
     list_ = commands.add_parser("list", help="list the models known and installed")
     list_.set_defaults(work=_list)
     check = commands.add_parser("verify", help="check the files of models against their manifests")
     check.add_argument("names", nargs="*", metavar="NAME|FOLDER", help="default: all installed")
     check.set_defaults(work=_verify)
+    get = commands.add_parser("fetch", help="download a published model and install it")
+    get.add_argument("model", metavar="NAME", help="name of the model")
+    get.add_argument(
+        "--url", help="folder of the published files elsewhere, such as a mirror"
+    )
+    get.set_defaults(work=_fetch)
     add = commands.add_parser("import", help="install a model from files")
     add.add_argument("model", metavar="NAME", help="name of the model")
     add.add_argument(
@@ -52,11 +60,12 @@ def make_parser() -> argparse.ArgumentParser:
         "or archive",
     )
     add.add_argument("--name", help="install under this name and label instead")
-    add.add_argument(
-        "--accept-licence", action="store_true", help="accept the licence of a published model"
-    )
     add.set_defaults(work=_import)
-    for command in (list_, check, add):
+    for command in (get, add):
+        command.add_argument(
+            "--accept-licence", action="store_true", help="accept the licence of a published model"
+        )
+    for command in (list_, check, get, add):
         command.add_argument(
             "--models-dir",
             type=Path,
@@ -104,24 +113,47 @@ def _verify(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _fetch(arguments: argparse.Namespace) -> int:
+    entry = store.registry().get(arguments.model)
+    if entry is None or "files" not in entry:
+        known = [name for name, entry in store.registry().items() if "files" in entry]
+        raise UsageError(f"{arguments.model}: cannot be fetched. Known: {', '.join(known)}.")
+    _accept(arguments.model, entry, accepted=arguments.accept_licence)
+    from bids_app.models.fetch import fetch_model  # brings pooch and requests
+
+    model = fetch_model(arguments.model, arguments.models_dir, arguments.url)
+    _report(model, entry)
+    return 0
+
+
 def _import(arguments: argparse.Namespace) -> int:
     entry = store.registry().get(arguments.model)
     credits_ = install.Credits()
     if entry is not None:
-        if entry["engine"] not in store.IMPORTED:
-            raise UsageError(f"{arguments.model}: this version cannot read its published files.")
-        if not arguments.accept_licence:
-            raise UsageError(
-                f"{arguments.model} is licensed {entry['licence']}. Accept that with "
-                "--accept-licence."
-            )
+        _accept(arguments.model, entry, accepted=arguments.accept_licence)
         credits_ = install.Credits(entry["licence"], entry["citation"], entry["doi"])
     name = arguments.name or arguments.model
     model = install.import_model(arguments.path, name, arguments.models_dir, credits_)
+    _report(model, entry)
+    return 0
+
+
+def _accept(name: str, entry: Mapping[str, Any], *, accepted: bool) -> None:
+    """Show the licence of a published model, and go on only if it is accepted."""
+    if entry["engine"] not in store.IMPORTED:
+        raise UsageError(f"{name}: this version cannot read its published files.")
+    licence = f"{name} is licensed {entry['licence']}. {entry['terms']}"
+    if not accepted:
+        raise UsageError(f"{licence} Accept that with --accept-licence.")
+    print(f"{licence}\nCite: {entry['citation']} https://doi.org/{entry['doi']}")
+
+
+def _report(model: Model, entry: Mapping[str, Any] | None) -> None:
     print(f"{model.name} (seg-{model.label}, licence {model.licence}) is in {model.folder}")
-    if entry is not None:
+    for file in model.sources:
+        print(f"made from {file.path}, {file.bytes:,} bytes, SHA-256 {file.sha256}")
+    if entry is not None and not all("digest" in file for file in entry["files"]):
         print(
             "The publisher's digest of the files is not known: that of these files was recorded, "
             "and is checked from now on."
         )
-    return 0

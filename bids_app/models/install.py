@@ -68,7 +68,7 @@ def import_model(
     UsageError
         No folder of models is named, or the name cannot be used.
     """
-    target = _target(name, directory)
+    target = target_folder(name, directory)
     if not source.exists():
         raise ModelError(f"{source}: no such file or folder. Name a model's folder or archive.")
     if not (source / MANIFEST).is_file():
@@ -86,7 +86,14 @@ def import_model(
     return _install(described, source, target)
 
 
-def _target(name: str, directory: Path | None) -> Path:
+def target_folder(name: str, directory: Path | None) -> Path:
+    """Name the folder that a model is to be installed in.
+
+    Raises
+    ------
+    UsageError
+        No folder of models is named, or the name cannot be used.
+    """
     root = models_dir(directory)
     if root is None:
         raise UsageError("Name a folder for models with --models-dir or BRAINSTEM_MODELS_DIR.")

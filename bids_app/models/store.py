@@ -20,6 +20,11 @@ A model is a folder with a manifest, ``model.toml``::
     bytes = 1234
     sha256 = "..."
 
+    [[sources]]                  # of an imported model: the archive or files that it was made from
+    path = "nnUNet_brainstem.tar.gz"
+    bytes = 1234
+    sha256 = "..."
+
 Nothing in a model folder is loaded before its size and SHA-256 match the manifest, and a file
 that the manifest does not list is refused.
 """
@@ -121,6 +126,7 @@ class Model:
     doi: str
     regions: tuple[Region, ...]
     files: tuple[ModelFile, ...]
+    sources: tuple[ModelFile, ...] = ()  # what was published, of a model made from it
 
     @cached_property
     def sha256(self) -> str:
@@ -148,7 +154,7 @@ def models_dir(option: Path | None = None) -> Path | None:
     return Path(variable) if variable else None
 
 
-def registry() -> dict[str, dict[str, str]]:
+def registry() -> dict[str, dict[str, Any]]:
     """Models known by name, as `registry.toml` lists them."""
     return tomllib.loads(REGISTRY.read_text(encoding="utf-8"))
 
@@ -194,8 +200,9 @@ def find(name: str, directory: Path | None = None) -> Model:
     if name in registry():
         where = models_dir(directory)
         how = (
-            f"Install it with `brainstem-models import {name} PATH`, and name the folder of models "
-            "with --models-dir or BRAINSTEM_MODELS_DIR."
+            f"Install it with `brainstem-models fetch {name}`, or from files with "
+            f"`brainstem-models import {name} PATH`, and name the folder of models with "
+            "--models-dir or BRAINSTEM_MODELS_DIR."
             if registry()[name]["engine"] in IMPORTED
             else "This version cannot read its published files."
         )
@@ -265,10 +272,15 @@ def list_files(folder: Path, pattern: str = "**/*") -> tuple[ModelFile, ...]:
     for path in sorted(p for p in folder.glob(pattern) if p.is_file()):
         relative = path.relative_to(folder).as_posix()
         if relative != MANIFEST and path.suffix != ".md":
-            content = path.read_bytes()
-            digest = hashlib.sha256(content).hexdigest()
-            described.append(ModelFile(relative, len(content), digest))
+            described.append(describe_file(path, relative))
     return tuple(described)
+
+
+def describe_file(path: Path, name: str) -> ModelFile:
+    """Describe one file, under the name that a manifest has for it."""
+    with path.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        return ModelFile(name, os.fstat(stream.fileno()).st_size, digest)
 
 
 def manifest_text(model: Model) -> str:
@@ -282,10 +294,11 @@ def manifest_text(model: Model) -> str:
     ]  # fmt: skip
     lines += ["", "[labels]"]
     lines += [f"{r.index} = {json.dumps(r.name, ensure_ascii=False)}" for r in model.regions]
-    for file in model.files:
-        path = json.dumps(file.path, ensure_ascii=False)
-        lines += ["", "[[files]]", f"path = {path}", f"bytes = {file.bytes}"]
-        lines += [f'sha256 = "{file.sha256}"']
+    for table, listed in (("files", model.files), ("sources", model.sources)):
+        for file in listed:
+            path = json.dumps(file.path, ensure_ascii=False)
+            lines += ["", f"[[{table}]]", f"path = {path}", f"bytes = {file.bytes}"]
+            lines += [f'sha256 = "{file.sha256}"']
     return "\n".join(lines) + "\n"
 
 
@@ -303,14 +316,17 @@ def _parse(content: dict[str, Any], folder: Path) -> Model:
     regions = tuple(region(int(k), str(v)) for k, v in content["labels"].items())
     if not regions or not all(0 < r.index < 256 for r in regions):
         raise ValueError("labels must be 1 to 255, one at least")
-    files = tuple(
-        ModelFile(_member(f["path"]), int(f["bytes"]), str(f["sha256"]).lower())
-        for f in content["files"]
+    files, sources = (
+        tuple(
+            ModelFile(_member(f["path"]), int(f["bytes"]), str(f["sha256"]).lower()) for f in table
+        )
+        for table in (content["files"], content.get("sources", []))
     )
     return Model(
         folder=folder,
         regions=tuple(sorted(regions, key=lambda r: r.index)),
         files=files,
+        sources=sources,
         **text,
     )
 

@@ -7,6 +7,7 @@ it to train on. Nothing is written unless all of it can be.
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import shutil
@@ -27,6 +28,7 @@ from bids_app.files import owned_name
 from bids_app.models.store import (
     MANIFEST,
     Model,
+    describe_file,
     list_files,
     manifest_text,
     read_manifest,
@@ -104,6 +106,7 @@ def import_v1(
             doi=doi,
             regions=tuple(region(value, text) for value, text in enumerate(labels, start=1)),
             files=list_files(made),
+            sources=(describe_file(source, source.name),) if source.is_file() else (),
         )
         (made / MANIFEST).write_text(manifest_text(model), encoding="utf-8")
         if not target.exists():
@@ -113,9 +116,8 @@ def import_v1(
             raise ModelError(f"{target} holds another model. Remove it, or use another --name.")
         verify(there)
     except OSError as error:
-        raise ModelError(
-            f"{target}: not installed ({error.strerror}: {error.filename})."
-        ) from error
+        where = f": {error.filename}" if error.filename else ""
+        raise ModelError(f"{target}: not installed ({error.strerror}{where}).") from error
     finally:
         shutil.rmtree(made, ignore_errors=True)
     return there
@@ -201,7 +203,9 @@ def _convert_fold(path: Path, folder: Path, configuration: str) -> None:
     }
     place = folder / path.parent.name / CHECKPOINT
     place.parent.mkdir()
-    torch.save(checkpoint, place)
+    content = io.BytesIO()  # of a full disk, torch would not say that it is full
+    torch.save(checkpoint, content)
+    place.write_bytes(content.getbuffer())
 
 
 def _check_sums(path: Path) -> None:

@@ -1,0 +1,132 @@
+"""Fetching published models: download, check, import; once for all users of a folder of models."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urljoin
+
+import pooch
+
+from bids_app.errors import ModelError, OutputError
+from bids_app.files import lock
+from bids_app.models import store
+from bids_app.models.download import Downloader, shown
+from bids_app.models.install import Credits, import_model, target_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from bids_app.models.store import Model
+
+SECONDS_BETWEEN_LOOKS = 0.5
+
+
+def fetch_model(name: str, directory: Path | None, url: str | None = None) -> Model:
+    """Download a published model and install it.
+
+    A process that finds another one at the same work waits, and takes what that installed. What
+    came of a file before a download ended early lies hidden in the folder of models, and is gone
+    on from by the next fetch; after success nothing of it is left.
+
+    Parameters
+    ----------
+    name : str
+        A model of the registry that has files there.
+    directory : Path or None
+        Folder of models; see `store.models_dir`.
+    url : str, optional
+        Folder of the files elsewhere, such as a mirror.
+
+    Returns
+    -------
+    Model
+        The installed model, verified. If it is there already, nothing is downloaded.
+
+    Raises
+    ------
+    ModelError
+        A file cannot be had, or is not the published one; or the model cannot be imported.
+    OutputError
+        The folder of models cannot be written.
+    UsageError
+        No folder of models is named, or the address is none of HTTP.
+    """
+    target = target_folder(name, directory)
+    if (there := _installed(target)) is not None:
+        return there
+    entry = store.registry()[name]
+    folder = target.with_name(f".{name}.download")
+    with _alone(target.with_name(f".{name}.fetch.lock")):
+        if (there := _installed(target)) is not None:
+            return there
+        try:
+            for file in entry["files"]:
+                _download(file, folder, url or entry["url"])
+        except ModelError as error:
+            raise ModelError(
+                f"{error} Or get {_listed(entry)} in another way, and install it with "
+                f"`brainstem-models import {name} PATH`."
+            ) from None
+        single = len(entry["files"]) == 1
+        source = folder / entry["files"][0]["name"] if single else folder
+        credits_ = Credits(entry["licence"], entry["citation"], entry["doi"])
+        try:
+            model = import_model(source, name, directory, credits_)
+        except ModelError as error:
+            if isinstance(error.__cause__, OSError):
+                raise OutputError(
+                    f"{error} What was downloaded is kept: make space, and run the same command "
+                    "again."
+                ) from None
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        shutil.rmtree(folder, ignore_errors=True)
+        return model
+
+
+def _installed(target: Path) -> Model | None:
+    if not (target / store.MANIFEST).is_file():
+        return None
+    model = store.read_manifest(target)
+    store.verify(model)
+    return model
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Wait until no other process holds a lock, then hold it."""
+    told = False
+    while True:
+        with lock(path) as had:
+            if had:
+                yield
+                return
+        if not told:
+            print("Another process is fetching this model: waiting for it.", file=sys.stderr)
+            told = True
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+
+
+def _download(file: dict[str, Any], folder: Path, base: str) -> None:
+    """Download one file, unless an earlier fetch left it there whole."""
+    url = urljoin(base.rstrip("/") + "/", file["name"])
+    known = file.get("digest")
+    pooch.get_logger().setLevel("WARNING")  # it advises programmers
+    downloader = Downloader(folder / f"{file['name']}.part", file.get("bytes"))
+    try:
+        pooch.retrieve(url, known, file["name"], folder, downloader=downloader)
+    except ValueError:
+        raise ModelError(
+            f"{file['name']}: what {shown(url)} gave is not the published file, by its digest."
+        ) from None
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be written ({error.strerror}).") from None
+
+
+def _listed(entry: dict[str, Any]) -> str:
+    return ", ".join(shown(urljoin(entry["url"], file["name"])) for file in entry["files"])

@@ -1,0 +1,415 @@
+"""Published models are downloaded whole, checked, resumed where cut off, and installed once."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+import resource
+import shutil
+import subprocess
+import sys
+import tarfile
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from make_v1_model import write_v1_model
+
+from bids_app.models import cli, download, store
+
+NAME = "nnUNet_brainstem.tar.gz"
+
+
+class Server(ThreadingHTTPServer):
+    """Serves one file; a test sets what goes wrong, request by request.
+
+    Attributes
+    ----------
+    faults : list
+        For the next requests in turn: a status to answer; a number of bytes after which the
+        connection is cut, as text; or None for a good answer. Then all is good.
+    seen : list of (path, headers)
+    ranges, headers : what is offered, and sent with each answer.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.content, self.faults, self.seen = content, [], []
+        self.ranges, self.headers = True, {"ETag": '"1"'}
+        self.gate = threading.Event()
+        self.gate.set()
+        self.url = f"http://127.0.0.1:{self.server_address[1]}/files"
+
+    def ranges_asked(self):
+        return [headers.get("Range") for _, headers in self.seen]
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        server = self.server
+        server.seen.append((self.path, dict(self.headers)))
+        server.gate.wait(20)
+        fault = server.faults.pop(0) if server.faults else None
+        if isinstance(fault, int):
+            self.send_response(fault)
+            self.send_header("Location", "/moved/file")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        start = 0
+        asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        same = self.headers.get("If-Range") in (None, *server.headers.values())
+        if asked and same and server.ranges:
+            start = int(asked[1])
+            self.send_response(206)
+            whole = len(server.content)
+            self.send_header("Content-Range", f"bytes {start}-{whole - 1}/{whole}")
+        else:
+            self.send_response(200)
+        body = server.content[start:]
+        self.send_header("Content-Length", str(len(body)))
+        for key, value in server.headers.items():
+            self.send_header(key, value)
+        self.end_headers()
+        self.wfile.write(body[: int(fault)] if fault else body)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("v1")
+    model = write_v1_model(folder / "Task600_Brainstem" / "plans", base=24, pools=[(2, 2, 2)])
+    with tarfile.open(folder / NAME, "w:gz", compresslevel=1) as tar:
+        tar.add(model, "3d_fullres/Task600_Brainstem/plans")
+    content = (folder / NAME).read_bytes()
+    assert len(content) > 6 * download.CHUNK
+    return content
+
+
+@pytest.fixture
+def server(archive):
+    with Server(archive) as running:
+        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield running
+        running.gate.set()
+        running.shutdown()
+        thread.join()
+
+
+@pytest.fixture(autouse=True)
+def waits(monkeypatch):
+    """Seconds of each wait between attempts, which none of these tests takes."""
+    seconds = []
+    monkeypatch.setattr(download.time, "sleep", seconds.append)
+    return seconds
+
+
+@pytest.fixture
+def models(tmp_path, monkeypatch):
+    """A folder for models; no proxy."""
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    folder = tmp_path / "models"
+    folder.mkdir()
+    monkeypatch.setenv("BRAINSTEM_MODELS_DIR", str(folder))
+    return folder
+
+
+def fetch(server, *words):
+    return cli.main(["fetch", "mars-nnunet", "--accept-licence", "--url", server.url, *words])
+
+
+def left(models):
+    return sorted(path.name for path in models.iterdir())
+
+
+def state(models, monkeypatch, **facts):
+    """Have the registry know more of the file."""
+    registry = store.registry()
+    registry["mars-nnunet"]["files"][0].update(facts)
+    monkeypatch.setattr(store, "registry", lambda: registry)
+
+
+def test_a_model_is_downloaded_imported_and_described(server, models, archive, capsys):
+    assert fetch(server) == 0
+    assert left(models) == ["mars-nnunet"]
+    model = store.find("mars-nnunet")
+    store.verify(model)
+    digest = hashlib.sha256(archive).hexdigest()
+    assert (model.label, model.mode, model.licence) == ("marsnnunet", "v1", "CC-BY-NC-ND-4.0")
+    assert model.sources == (store.ModelFile(NAME, len(archive), digest),)
+    printed = capsys.readouterr().out
+    assert digest in printed
+    assert "The publisher's digest of the files is not known" in printed
+    assert "non-commercial" in printed
+    assert server.seen[0][0] == f"/files/{NAME}"
+
+
+def test_nothing_is_asked_for_before_the_licence_is_accepted(server, models, capsys):
+    assert cli.main(["fetch", "mars-nnunet", "--url", server.url]) == 2
+    assert "CC-BY-NC-ND-4.0" in capsys.readouterr().err
+    assert server.seen == left(models) == []
+
+
+def test_what_is_installed_is_checked_and_not_downloaded_again(server, models):
+    assert fetch(server) == fetch(server) == 0
+    assert len(server.seen) == 1
+    (models / "mars-nnunet" / "plans.json").write_text("{}")
+    assert fetch(server) == 5
+
+
+@pytest.mark.parametrize("name", ["open", "no-such-model"])
+def test_only_published_models_are_fetched(models, name, capsys):
+    assert cli.main(["fetch", name, "--accept-licence"]) == 2
+    assert "mars-nnunet" in capsys.readouterr().err
+
+
+def test_a_cut_connection_is_gone_on_from(server, models, archive, capsys):
+    half = str(len(archive) // 2)
+    server.faults = [half, str(download.CHUNK)]
+    assert fetch(server) == 0
+    first, second, third = server.ranges_asked()
+    assert first is None
+    assert 0 < int(second[6:-1]) <= len(archive) // 2
+    assert int(third[6:-1]) == int(second[6:-1]) + download.CHUNK
+    assert server.seen[1][1]["If-Range"] == '"1"'
+    assert "the connection was cut; again in 1 s" in capsys.readouterr().err
+
+
+def test_a_later_fetch_goes_on_where_an_earlier_one_gave_up(server, models, archive):
+    server.faults = [str(len(archive) // 2), *[503] * download.ATTEMPTS]
+    assert fetch(server) == 5
+    assert left(models) == [".mars-nnunet.download"]
+    asked = len(server.seen)
+    assert fetch(server) == 0
+    assert re.fullmatch(r"bytes=[1-9]\d*-", server.ranges_asked()[asked])
+    assert left(models) == ["mars-nnunet"]
+
+
+def test_a_slow_line_may_be_cut_more_often_than_attempts_may_fail(server, models):
+    server.faults = [str(download.CHUNK)] * 2 + [500] * 2 + [str(download.CHUNK)] + [500] * 3
+    assert fetch(server) == 0
+
+
+@pytest.mark.parametrize("headers", [{"ETag": '"2"'}, {}, {"ETag": 'W/"1"'}])
+def test_parts_of_two_versions_are_never_joined(server, models, archive, headers):
+    server.headers = {"ETag": '"1"'} if headers else {}
+    server.content = bytes(len(archive))
+    server.faults = [str(len(archive) // 2), *[503] * download.ATTEMPTS]
+    assert fetch(server) == 5
+    server.content, server.headers = archive, headers
+    assert fetch(server) == 0
+
+
+def test_of_a_server_that_gives_no_part_the_whole_is_taken_again(server, models, archive):
+    server.ranges, server.headers = False, {"Last-Modified": "Sat, 01 Nov 2025 10:00:00 GMT"}
+    server.faults = [str(len(archive) // 2)]
+    assert fetch(server) == 0
+    assert len(server.seen) == 2
+
+
+def test_an_encoding_that_the_server_claims_changes_no_byte(server, models, archive):
+    server.headers["Content-Encoding"] = "gzip"
+    assert fetch(server) == 0
+    assert store.find("mars-nnunet").sources[0].bytes == len(archive)
+
+
+@pytest.mark.parametrize("status", [500, 502, 503, 429])
+def test_a_server_in_trouble_is_asked_again(server, models, waits, status):
+    server.faults = [status, status]
+    assert fetch(server) == 0
+    assert waits == [1, 2]
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 410])
+def test_a_refusal_is_told_at_once(server, models, status, capsys):
+    server.faults = [status]
+    assert fetch(server) == 5
+    assert len(server.seen) == 1
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert f"answered {status}" in message
+    assert "brainstem-models import mars-nnunet PATH" in message
+
+
+def test_a_server_that_stays_in_trouble_is_given_up(server, models, capsys):
+    server.faults = [500] * 20
+    assert fetch(server) == 5
+    assert len(server.seen) == download.ATTEMPTS
+    assert "brainstem-models import mars-nnunet PATH" in capsys.readouterr().err
+
+
+def test_without_a_network_one_line_says_what_to_do_instead(models, capsys):
+    words = ["fetch", "mars-nnunet", "--accept-licence", "--url", "http://127.0.0.1:1/"]
+    assert cli.main(words) == 5
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert message.startswith(f"error: {NAME}: 127.0.0.1 cannot be reached")
+    assert f"https://zenodo.org/records/13323293/files/{NAME}" in message
+    assert "brainstem-models import mars-nnunet PATH" in message
+
+
+def test_redirects_are_followed(server, models):
+    server.faults = [302, 307]
+    assert fetch(server) == 0
+    assert [path for path, _ in server.seen] == [f"/files/{NAME}", "/moved/file", "/moved/file"]
+
+
+def test_a_circle_of_redirects_ends(server, models, capsys):
+    server.faults = [302] * 100
+    assert fetch(server) == 5
+    assert "circle" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("url", ["ftp://127.0.0.1/", "nonsense", "http://"])
+def test_other_addresses_are_refused(models, url, capsys):
+    assert cli.main(["fetch", "mars-nnunet", "--accept-licence", "--url", url]) == 2
+    assert left(models) in ([], [".mars-nnunet.download"])
+
+
+@pytest.mark.parametrize("change", [-1, 1])
+def test_a_file_of_another_size_is_refused_before_it_is_downloaded(
+    server, models, archive, monkeypatch, change, capsys
+):
+    state(models, monkeypatch, bytes=len(archive) + change)
+    assert fetch(server) == 5
+    assert "bytes" in capsys.readouterr().err
+    assert not list(models.rglob("*.part"))
+    assert not (models / "mars-nnunet").exists()
+
+
+@pytest.mark.parametrize("algorithm", ["sha256", "md5"])
+def test_a_known_digest_is_checked(server, models, archive, monkeypatch, algorithm, capsys):
+    digest = hashlib.new(algorithm, archive).hexdigest()
+    state(models, monkeypatch, bytes=len(archive), digest=f"{algorithm}:{digest}")
+    server.content = archive[:-1] + b"?"
+    assert fetch(server) == 5
+    assert "not the published file" in capsys.readouterr().err
+    assert not list(models.rglob("*.gz*"))
+    server.content = archive
+    assert fetch(server) == 0
+    assert "not known" not in capsys.readouterr().out
+
+
+def test_the_digest_that_zenodo_sends_is_checked(server, models, archive, capsys):
+    server.headers = {"ETag": f'"md5:{hashlib.md5(archive).hexdigest()}"'}
+    server.content = archive[:-1] + b"?"
+    assert fetch(server) == 5
+    assert "its MD5 is not the server's" in capsys.readouterr().err
+    server.content = archive
+    assert fetch(server) == 0
+
+
+def test_a_login_page_instead_of_the_file_is_no_model(server, models, capsys):
+    server.content = b"<html>Please log in</html>"
+    assert fetch(server) == 5
+    assert "no tar archive" in capsys.readouterr().err
+    assert left(models) == []
+
+
+def test_the_proxy_of_the_environment_is_used(server, models, monkeypatch):
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{server.server_address[1]}")
+    address = "http://user:secret@weights.hospital.test/mirror/"
+    assert cli.main(["fetch", "mars-nnunet", "--accept-licence", "--url", address]) == 0
+    ((path, headers),) = server.seen
+    assert path == f"http://weights.hospital.test/mirror/{NAME}"
+    assert headers["Authorization"].startswith("Basic ")
+
+
+def test_a_password_in_an_address_is_never_printed_or_kept(server, models, capsys):
+    server.faults = ["70000", 404]
+    server.url = server.url.replace("127.0.0.1", "user:secret@127.0.0.1")
+    assert fetch(server) == 5
+    printed = capsys.readouterr()
+    kept = b"".join(path.read_bytes() for path in models.rglob("*.json"))
+    assert "secret" not in printed.out + printed.err + kept.decode()
+
+
+def test_too_little_space_is_told_before_the_download(server, models, monkeypatch, capsys):
+    usage = shutil.disk_usage(models)._replace(free=1000)
+    monkeypatch.setattr(download.shutil, "disk_usage", lambda _: usage)
+    assert fetch(server) == 6
+    assert "1,000 are free" in capsys.readouterr().err
+    assert not (models / "mars-nnunet").exists()
+
+
+def test_a_disk_that_is_full_only_at_the_import_costs_no_second_download(
+    server, models, monkeypatch, capsys
+):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "write_bytes", full)
+        assert fetch(server) == 6
+    assert "No space left" in capsys.readouterr().err
+    assert left(models) == [".mars-nnunet.download"]
+    assert fetch(server) == 0
+    assert len(server.seen) == 1
+
+
+def run(server, **options):
+    code = "import sys; from bids_app.models.cli import main; sys.exit(main())"
+    words = ["fetch", "mars-nnunet", "--accept-licence", "--url", server.url]
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+def test_a_full_disk_leaves_what_came_and_nothing_else(server, models, archive):
+    limit = len(archive) // 2  # bytes of a file, beyond which writing fails
+    process = run(
+        server, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    )
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 6
+    assert errors.splitlines()[-1].startswith("error: ")
+    assert "make space" in errors
+    assert left(models) == [".mars-nnunet.download"]
+    assert fetch(server) == 0
+    assert re.fullmatch(r"bytes=[1-9]\d*-", server.ranges_asked()[-1])
+
+
+def test_of_two_fetches_at_once_one_downloads_and_the_other_waits(server, models):
+    server.gate.clear()
+    first = run(server)
+    while not server.seen and first.poll() is None:
+        os.sched_yield()
+    second = run(server)
+    waiting = second.stderr.readline()
+    server.gate.set()
+    assert "waiting" in waiting
+    assert [process.wait(60) for process in (first, second)] == [0, 0]
+    assert len(server.seen) == 1
+    assert left(models) == ["mars-nnunet"]
+    for process in (first, second):
+        process.communicate()
+
+
+def test_a_killed_fetch_hinders_no_later_one(server, models):
+    server.gate.clear()
+    process = run(server)
+    while not server.seen and process.poll() is None:
+        os.sched_yield()
+    process.kill()
+    process.communicate()
+    server.gate.set()
+    assert fetch(server) == 0
+    assert left(models) == ["mars-nnunet"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_others_own_is_told(server, models, capsys):
+    models.chmod(0o555)
+    assert fetch(server) == 6
+    assert "cannot be written" in capsys.readouterr().err
