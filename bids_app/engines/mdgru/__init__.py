@@ -1,0 +1,1 @@
+"""MD-GRU, run in PyTorch from the published TensorFlow checkpoint."""
