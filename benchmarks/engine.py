@@ -95,7 +95,7 @@ def steps(title: str, folder: Path, image: np.ndarray, threads: int) -> None:
         clock = [now()]
         prepared = engine.prepare(image, SPACING)
         clock.append(now())
-        output = engine.infer(prepared)
+        output = engine.infer(prepared).mean
         clock.append(now())
         engine.restore(output, prepared)
         clock.append(now())

@@ -73,6 +73,13 @@ _QUALITY = {
     "locator_confidence": {
         "Description": "Mean probability, 0 to 1, with which the brainstem was located"
     },
+    **{
+        f"{name}_agreement": {
+            "Description": f"Dice overlap, 0 to 1, between the {name} of the model's networks, "
+            "mean over pairs; n/a of a model of one network"
+        }
+        for name in REGIONS[:-1]
+    },
 }
 _FLAGS = {
     "flags": {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 from contextlib import suppress
 from dataclasses import dataclass
@@ -127,10 +128,15 @@ def write_image(
     write_atomic(outputs.volumes_sidecar, dump_json(VOLUME_COLUMNS))
     picture = mosaic(volume.data, segmentation.labels, volume.voxel_size, context.model.regions)
     write_atomic(outputs.picture, picture)
+    agreement = segmentation.agreement or ()
     quality = {
         "voxel_size_mm": [round(edge, 4) for edge in volume.voxel_size],
         "etiv_mm3": _rounded(segmentation.intracranial_mm3, 1),
         "locator_confidence": _rounded(segmentation.confidence, 4),
+        **{
+            f"{region.name}_agreement": _rounded(share, 4)
+            for region, share in zip(context.model.regions, agreement, strict=False)
+        },
     }
     sidecar = {
         "Description": "Midbrain, pons and medulla oblongata, segmented by a neural network",
@@ -194,4 +200,4 @@ def _row(measure: RegionMeasure) -> Sequence[str]:
 
 
 def _rounded(value: float | None, digits: int) -> float | None:
-    return None if value is None else round(value, digits)
+    return None if value is None or math.isnan(value) else round(value, digits)

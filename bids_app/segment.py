@@ -51,6 +51,9 @@ class Segmentation:
         Mean probability with which the brainstem was located, where the model locates it.
     out_of_view : bool
         Where it was located, the brainstem reaches the border of the image.
+    agreement : tuple of float, or None
+        Mean Dice between the maps of the model's networks, a region, in the order of the model's
+        regions, nan where all of them leave it out; None of a model of one network.
     """
 
     labels: NDArray[np.uint8]
@@ -60,6 +63,7 @@ class Segmentation:
     intracranial_mm3: float | None = None
     confidence: float | None = None
     out_of_view: bool = False
+    agreement: tuple[float, ...] | None = None
 
     def whole_probabilities(self) -> NDArray[np.float32]:
         """Probabilities on the volume's whole grid, shape (K, X, Y, Z)."""
@@ -176,6 +180,7 @@ class _CascadeSegmenter:
             intracranial_mm3=output.intracranial_mm3,
             confidence=output.confidence,
             out_of_view=output.touches_border,
+            agreement=_of_values(output.agreement, self._values),
         )
 
 
@@ -204,10 +209,16 @@ class _NnUNetSegmenter:
         z, y, x = (slice(0, n) for n in image.shape)
         if self._locator is not None:
             z, y, x = self._locator.locate(image, spacing).box(self._network.patch_mm)
-        probabilities = self._network.predict(image[z, y, x], spacing)
+        prepared = self._network.prepare(image[z, y, x], spacing)
+        inferred = self._network.infer(prepared)
+        probabilities = self._network.restore(inferred.mean, prepared)
         segmentation = _segmentation(probabilities, (x, y, z), volume, self._values, self.device)
         labels = self._network.postprocess(segmentation.labels.transpose(2, 1, 0), spacing)
-        return replace(segmentation, labels=labels.transpose(2, 1, 0))
+        return replace(
+            segmentation,
+            labels=labels.transpose(2, 1, 0),
+            agreement=_of_values(inferred.agreement, self._values),
+        )
 
 
 class _WithFallback:
@@ -241,6 +252,12 @@ def _load(model: Model, choice: Choice, device: torch.device) -> Segmenter:
 def _engine_order(volume: Volume) -> tuple[NDArray[np.float32], tuple[float, float, float]]:
     x, y, z = volume.voxel_size
     return volume.data.transpose(2, 1, 0), (z, y, x)
+
+
+def _of_values(
+    agreement: Sequence[float] | None, values: Sequence[int]
+) -> tuple[float, ...] | None:
+    return None if agreement is None else tuple(agreement[value - 1] for value in values)
 
 
 def _segmentation(

@@ -90,7 +90,7 @@ def test_labels_are_those_of_the_stock_predictor(
     image = cut(head, box)
     folder = write_random_model(tmp_path, **SMALL, changes=changes)
     engine = NnUNet(folder, device=CPU, mirror=mirror)
-    logits = engine.infer(engine.prepare(image, spacing))
+    logits = engine.infer(engine.prepare(image, spacing)).mean
     labels = engine.predict(image, spacing).argmax(0)
 
     exact, exact_labels = stock(folder, image, spacing, monkeypatch, mirror=mirror, half=False)
@@ -148,10 +148,10 @@ def test_softmax_is_averaged_where_the_model_says_so(folder, head):
         NnUNet(folder, device=CPU, averaging=averaging) for averaging in ("logits", "softmax")
     )
     prepared = softmax.prepare(image, (1, 1, 1))
-    mean = softmax.infer(prepared)
+    mean = softmax.infer(prepared).mean
     assert mean.min() >= 0
     np.testing.assert_allclose(mean.sum(0), 1, atol=1e-5)
-    assert not np.allclose(mean, logits.probabilities(logits.infer(prepared)), atol=0.01)
+    assert not np.allclose(mean, logits.probabilities(logits.infer(prepared).mean), atol=0.01)
 
 
 def test_folds_are_averaged(folder, head):
@@ -160,8 +160,23 @@ def test_folds_are_averaged(folder, head):
         NnUNet(folder, device=CPU, folds=folds, mirror=False) for folds in (["0"], ["1"], None)
     )
     prepared = both.prepare(image, (1, 1, 1))
-    mean = (one.infer(prepared) + other.infer(prepared)) / 2
-    np.testing.assert_allclose(both.infer(prepared), mean, atol=1e-4)
+    mean = (one.infer(prepared).mean + other.infer(prepared).mean) / 2
+    np.testing.assert_allclose(both.infer(prepared).mean, mean, atol=1e-4)
+
+
+def test_networks_are_compared_with_each_other(folder, head):
+    image = cut(head, PIECE)
+    one, other, both = (
+        NnUNet(folder, device=CPU, folds=folds, mirror=False) for folds in (["0"], ["1"], None)
+    )
+    prepared = both.prepare(image, (1, 1, 1))
+    a, b = one.infer(prepared).mean.argmax(0), other.infer(prepared).mean.argmax(0)
+    expected = [
+        2 * ((a == k) & (b == k)).sum() / ((a == k).sum() + (b == k).sum())
+        for k in range(1, len(both.labels))
+    ]
+    assert both.infer(prepared).agreement == pytest.approx(expected)
+    assert one.infer(prepared).agreement is None
 
 
 def test_weights_stored_as_float16_are_run_in_float32(folder, head):
@@ -220,7 +235,7 @@ def test_a_configuration_takes_over_what_it_inherits(folder):
 def test_sums_go_to_main_memory_where_the_gpu_is_full(folder, head, monkeypatch, caplog):
     engine = NnUNet(folder, device=CPU, mirror=False)
     prepared = engine.prepare(cut(head, PIECE), (1, 1, 1))
-    expected = engine.infer(prepared)
+    expected = engine.infer(prepared).mean
     run, failed = engine._infer, []
 
     def fail_once(*arguments):
@@ -230,7 +245,7 @@ def test_sums_go_to_main_memory_where_the_gpu_is_full(folder, head, monkeypatch,
         return run(*arguments)
 
     monkeypatch.setattr(engine, "_infer", fail_once)
-    assert np.array_equal(engine.infer(prepared), expected)
+    assert np.array_equal(engine.infer(prepared).mean, expected)
     assert "main memory" in caplog.text
 
 

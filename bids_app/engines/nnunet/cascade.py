@@ -120,6 +120,8 @@ class CascadeOutput:
         A brainstem is in the image.
     touches_border : bool
         The brainstem ends at the border of the image.
+    agreement : tuple of float, or None
+        Of the segmenter's networks, for each class but the background (`Inferred`).
     """
 
     probabilities: NDArray[np.float32]
@@ -128,6 +130,7 @@ class CascadeOutput:
     confidence: float
     found: bool
     touches_border: bool
+    agreement: tuple[float, ...] | None
 
 
 class Cascade:
@@ -192,12 +195,15 @@ class Cascade:
         located = self.locate(image, spacing)
         if located.found:
             region = located.box(self._segmenter.patch_mm)
-            classes = self._segmenter.predict(image[region], spacing)
+            prepared = self._segmenter.prepare(image[region], spacing)
+            inferred = self._segmenter.infer(prepared)
+            classes = self._segmenter.restore(inferred.mean, prepared)
             kept = len(self.labels)
+            agreement = inferred.agreement and inferred.agreement[: kept - 1]
             classes[0] += classes[kept:].sum(axis=0)
             probabilities = classes[:kept]
         else:
-            region = (slice(0, 0),) * 3
+            region, agreement = (slice(0, 0),) * 3, None
             probabilities = np.zeros((len(self.labels), 0, 0, 0), dtype=np.float32)
         return CascadeOutput(
             probabilities=probabilities,
@@ -206,6 +212,7 @@ class Cascade:
             confidence=located.confidence,
             found=located.found,
             touches_border=located.touches_border,
+            agreement=agreement,
         )
 
     def locate(self, image: NDArray[np.float32], spacing: Sequence[float]) -> Located:
@@ -219,7 +226,7 @@ class Cascade:
             Voxel size in mm along z, y, x.
         """
         prepared = self._locator.prepare(image, spacing)
-        probabilities = self._locator.probabilities(self._locator.infer(prepared))
+        probabilities = self._locator.probabilities(self._locator.infer(prepared).mean)
         inside = probabilities[[BRAINSTEM, REST_OF_INTRACRANIAL]].sum(axis=0)
         stripped = _is_stripped(prepared.data[0], inside > 0.5)
         brainstem = _largest_component(probabilities.argmax(axis=0) == BRAINSTEM)

@@ -7,10 +7,12 @@ seconds with it.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import re
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
+import numpy as np
 import torch
 
 from bids_app.engines.nnunet import preprocessing
@@ -24,13 +26,28 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor, nn
 
     from bids_app.engines.nnunet.preprocessing import Prepared
 
 LOG = logging.getLogger(__name__)
+
+
+class Inferred(NamedTuple):
+    """What the networks say on their own grid.
+
+    Attributes
+    ----------
+    mean : ndarray of float32, shape (C, z', y', x')
+        Mean logits or softmax.
+    agreement : tuple of float, or None
+        For each class but the background, the mean over all pairs of networks of the Dice of
+        their votes, nan where none votes for it; None of a single network.
+    """
+
+    mean: NDArray[np.float32]
+    agreement: tuple[float, ...] | None
 
 
 class NnUNet:
@@ -119,15 +136,10 @@ class NnUNet:
         """
         return preprocessing.prepare(image, spacing, self._plans, self._mode)
 
-    def infer(self, prepared: Prepared) -> NDArray[np.float32]:
+    def infer(self, prepared: Prepared) -> Inferred:
         """Run the networks on a prepared image.
 
         Where a GPU cannot hold the sums beside the network, they are kept in main memory.
-
-        Returns
-        -------
-        ndarray of float32, shape (C, z', y', x')
-            Mean logits or softmax on the network's grid.
 
         Raises
         ------
@@ -143,8 +155,9 @@ class NnUNet:
         return self._infer(data, self._weights.cpu())
 
     @torch.inference_mode()
-    def _infer(self, data: Tensor, weights: Tensor) -> NDArray[np.float32]:
+    def _infer(self, data: Tensor, weights: Tensor) -> Inferred:
         total: Tensor | None = None
+        votes: list[NDArray[np.uint8]] = []
         # TF32, or another algorithm on each run, would make results differ from run to run.
         with torch.backends.cudnn.flags(deterministic=True, benchmark=False, allow_tf32=False):
             for network in self._networks:
@@ -156,10 +169,12 @@ class NnUNet:
                     mirror_axes=self._mirror_axes,
                     softmax=self._softmax,
                 )
+                if len(self._networks) > 1:
+                    votes.append(output.argmax(0).to(torch.uint8).cpu().numpy())
                 total = output if total is None else total.add_(output)
         assert total is not None  # noqa: S101 - there is always a fold
         mean: NDArray[np.float32] = total.div_(len(self._networks)).cpu().contiguous().numpy()
-        return mean
+        return Inferred(mean, _agreement(votes, len(mean)) if votes else None)
 
     def probabilities(self, output: NDArray[np.float32]) -> NDArray[np.float32]:
         """Turn what `infer` gave into probabilities on the network's grid, in place."""
@@ -211,7 +226,18 @@ class NnUNet:
             Probabilities of `labels`.
         """
         prepared = self.prepare(image, spacing)
-        return self.restore(self.infer(prepared), prepared)
+        return self.restore(self.infer(prepared).mean, prepared)
+
+
+def _agreement(votes: Sequence[NDArray[np.uint8]], classes: int) -> tuple[float, ...]:
+    """Mean Dice over all pairs of label maps, for each class but the background."""
+    sizes = [np.bincount(vote.ravel(), minlength=classes) for vote in votes]
+    scores = []
+    for a, b in itertools.combinations(range(len(votes)), 2):
+        both = np.bincount(votes[a][votes[a] == votes[b]], minlength=classes)
+        total = sizes[a] + sizes[b]
+        scores.append(np.where(total > 0, 2 * both / np.maximum(total, 1), np.nan)[1:])
+    return tuple(np.mean(scores, axis=0).tolist())
 
 
 def _checkpoints(folder: Path, folds: Sequence[str] | None) -> list[Path]:
