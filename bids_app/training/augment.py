@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from bids_app.training.data import Case
     from bids_app.training.networks import Look
 
-NOTHING_SHARE = 0.03  # of the locator's patches
+NOTHING_SHARE = 0.08  # of the locator's patches
+SHRUNK_SHARE, LESION_SHARE = 0.25, 0.15  # of the segmenter's
 
 
 def draw_pose(rng: np.random.Generator, largest_turn: float = 25.0) -> NDArray[np.float64]:
@@ -88,6 +89,31 @@ def sampling_grid(
     return grid
 
 
+def shrink_region(
+    grid: torch.Tensor, labels: NDArray[np.uint8], rng: np.random.Generator
+) -> torch.Tensor:
+    """Shrink one region of the brainstem by up to 45 % of its volume; what is around it gives way.
+
+    Parameters
+    ----------
+    grid : Tensor, shape (1, z, y, x, 3)
+        Where each voxel of the patch lies in the prepared look, from -1 to 1.
+    labels : ndarray of uint8, shape (z, y, x)
+        The prepared look's labels.
+    rng : numpy.random.Generator
+        Draws the region and how much.
+    """
+    inside = np.argwhere(labels == rng.integers(MIDBRAIN, MEDULLA + 1))[:, ::-1]
+    if len(inside) < 100:  # hardly in view
+        return grid
+    unit = 2 / (labels.shape[0] - 1)
+    centre, width = inside.mean(0) * unit - 1, 2 * inside.std(0) * unit
+    away = grid - torch.tensor(centre, dtype=torch.float32, device=grid.device)
+    reach = torch.tensor(width, dtype=torch.float32, device=grid.device)
+    near = torch.exp(-0.5 * ((away / reach) ** 2).sum(-1, keepdim=True))
+    return grid + away * near * float(rng.uniform(0.02, 0.3))
+
+
 def sample(array: NDArray[np.uint8], grid: torch.Tensor, mode: str) -> torch.Tensor:
     """Sample an array of bytes at a grid; float32, shape (1, 1, z, y, x), 0 outside."""
     source = torch.from_numpy(array).to(grid.device)[None, None].float()
@@ -142,6 +168,33 @@ def corrupt(image: torch.Tensor, rng: np.random.Generator, look: Look) -> torch.
     if rng.random() < 0.6:
         top = image.max().clamp(min=1e-6)
         image = (image / top).clamp(min=0) ** float(np.exp(rng.normal(0, 0.3))) * top
+    return image
+
+
+def draw_lesions(
+    image: torch.Tensor, target: torch.Tensor, rng: np.random.Generator
+) -> torch.Tensor:
+    """Draw one to four soft blobs, darker or brighter, inside the brainstem.
+
+    Parameters
+    ----------
+    image, target : Tensor, shape (1, 1, z, y, x)
+        Intensities, and classes of the segmenter.
+    rng : numpy.random.Generator
+        Draws places, widths (standard deviation 1 to 4 voxels) and intensities.
+    """
+    inside = torch.nonzero((target[0, 0] >= MIDBRAIN) & (target[0, 0] <= MEDULLA))
+    if not len(inside):
+        return image
+    for _ in range(int(rng.integers(1, 5))):
+        centre = inside[int(rng.integers(len(inside)))]
+        width = float(rng.uniform(1, 4))
+        bells = [
+            torch.exp(-0.5 * ((torch.arange(n, device=image.device) - c) / width) ** 2)
+            for n, c in zip(image.shape[2:], centre, strict=True)
+        ]
+        blob = bells[0][:, None, None] * bells[1][:, None] * bells[2]
+        image = image * (1 + blob * float(rng.uniform(-0.5, 0.5)))
     return image
 
 
@@ -269,6 +322,8 @@ def draw_patch(
         key.split("/")[1]: array for key, array in case.arrays.items() if key.startswith(look.array)
     }
     grid = sampling_grid(look, arrays["labels"].shape[0], rng, device)
+    if rng is not None and look.name == "segmenter" and rng.random() < SHRUNK_SHARE:
+        grid = shrink_region(grid, arrays["labels"], rng)
     target = sample(arrays["labels"], grid, "nearest").long()
     brain = sample(arrays["brain"], grid, "nearest") if "brain" in arrays else None
     draws = rng if rng is not None else np.random.default_rng(0)
@@ -291,6 +346,8 @@ def draw_patch(
             present, stripped = strip(image, brain, rng, look), True
         if not case.real and look.array == "near":
             image = blur(image, tuple(rng.uniform(0.3, 0.8, 3)))
+        if look.name == "segmenter" and rng.random() < LESION_SHARE:
+            image = draw_lesions(image, target, rng)
         image = corrupt(image, rng, look)
     if stripped:
         image = torch.where(present, image.clamp(min=1e-4), torch.zeros_like(image))

@@ -1,6 +1,8 @@
 """Turn checkpoints of a run into a model folder: nnU-Net v2 models and their manifest.
 
-``python -m bids_app.training.export FOLDER --locator RUN --segmenter RUN``
+``python -m bids_app.training.export FOLDER --locator RUN --segmenter RUN [RUN ...]``
+
+Several runs of a network become the folds of an ensemble.
 """
 
 from __future__ import annotations
@@ -16,10 +18,12 @@ from bids_app.models.store import MANIFEST, Model, list_files, manifest_text, re
 from bids_app.training.networks import LOOKS, REGIONS, architecture
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from bids_app.training.networks import Look
 
 LEFT_RIGHT = (2,)  # the x axis of (z, y, x): the only mirroring under which a brain keeps its shape
-VERSION = "1.0.0"
+VERSION = "1.1.0"
 CITATION = (
     "The brainstem BIDS App developers, 2026. Open brainstem model 1. Learned from SynthSeg's "
     "label maps (Billot et al. 2023, doi 10.1016/j.media.2023.102789), OpenNeuro ds000011 and "
@@ -41,7 +45,8 @@ def plans_of(look: Look) -> dict[str, Any]:
         "transpose_backward": [0, 1, 2],
         "experiment_planner_used": "ExperimentPlanner",
         "label_manager": "LabelManager",
-        "foreground_intensity_properties_per_channel": {},
+        # nnU-Net's own preprocessor looks for the channel, though a z-score uses nothing of it.
+        "foreground_intensity_properties_per_channel": {"0": {}},
         "configurations": {
             "3d_fullres": {
                 "data_identifier": "nnUNetPlans_3d_fullres",
@@ -65,20 +70,19 @@ def plans_of(look: Look) -> dict[str, Any]:
     }
 
 
-def export_network(look: Look, run: Path, folder: Path) -> None:
-    """Write one nnU-Net v2 model folder from the averaged weights of a run, stored as float16.
+def export_network(look: Look, runs: Sequence[Path], folder: Path) -> None:
+    """Write one nnU-Net v2 model folder from the averaged weights of runs, stored as float16.
 
     Parameters
     ----------
     look : Look
         Which network.
-    run : Path
-        Folder of the run, with ``checkpoint.pth``.
+    runs : sequence of Path
+        Folders of the runs, with ``checkpoint.pth``; each becomes a fold.
     folder : Path
-        Where ``plans.json``, ``dataset.json`` and ``fold_0/checkpoint_final.pth`` go.
+        Where ``plans.json``, ``dataset.json`` and ``fold_*/checkpoint_final.pth`` go.
     """
-    state = torch.load(run / "checkpoint.pth", map_location="cpu", weights_only=True)
-    (folder / "fold_0").mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     dataset = {
         "channel_names": {"0": "T1w"},
         "labels": {name: index for index, name in enumerate(look.classes)},
@@ -87,18 +91,25 @@ def export_network(look: Look, run: Path, folder: Path) -> None:
     }
     (folder / "plans.json").write_text(json.dumps(plans_of(look), indent=1) + "\n")
     (folder / "dataset.json").write_text(json.dumps(dataset, indent=1) + "\n")
+    for fold, run in enumerate(runs):
+        (folder / f"fold_{fold}").mkdir(exist_ok=True)
+        torch.save(_checkpoint(run), folder / f"fold_{fold}" / "checkpoint_final.pth")
+
+
+def _checkpoint(run: Path) -> dict[str, Any]:
+    """Make nnU-Net's checkpoint of a run's."""
+    state = torch.load(run / "checkpoint.pth", map_location="cpu", weights_only=True)
     # The decoder holds the encoder once more under another name: the same tensors stay shared.
     halves: dict[int, torch.Tensor] = {}
     weights = {}
     for name, tensor in state["average"].items():
         weights[name] = halves.setdefault(tensor.data_ptr(), tensor.half())
-    checkpoint = {
+    return {
         "network_weights": weights,
         "trainer_name": "nnUNetTrainer",
         "init_args": {"configuration": "3d_fullres"},
         "inference_allowed_mirroring_axes": LEFT_RIGHT,
     }
-    torch.save(checkpoint, folder / "fold_0" / "checkpoint_final.pth")
 
 
 def write_manifest(folder: Path) -> None:
@@ -125,7 +136,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Make a model folder from two runs.")
     parser.add_argument("folder", type=Path, help="the model folder to write")
     for name in LOOKS:
-        parser.add_argument(f"--{name}", type=Path, required=True, help="folder of its run")
+        parser.add_argument(f"--{name}", type=Path, required=True, nargs="+", help="its runs")
     arguments = parser.parse_args()
     for name, look in LOOKS.items():
         export_network(look, getattr(arguments, name), arguments.folder / name)

@@ -21,7 +21,7 @@ import torch
 from torch.nn import functional
 
 from bids_app.training.augment import draw_patch
-from bids_app.training.data import IGNORE, NOT_STEM, load_cases, read_split
+from bids_app.training.data import CORD, IGNORE, NOT_STEM, load_cases, read_split
 from bids_app.training.networks import LOOKS, build_network
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ REAL_SHARE = {"locator": 0.3, "segmenter": 0.5}
 T1_SHARE = 0.5  # of the drawn images; the others are of random contrast
 # Part of a segmenter's run on boxes of two thirds of the patch, which are three times faster.
 SMALL_UNTIL = 0.75
+# The cord is a few hundred voxels of a patch and has the border that the medulla's volume hangs on.
+CORD_WEIGHT = 4.0
 LEARNING_RATE, WARM_UP_STEPS, EMA_DECAY = 1e-3, 50, 0.995
 SAVE_EVERY_S, VALIDATE_EVERY_S = 180.0, 300.0
 
@@ -83,6 +85,8 @@ def loss_of(logits: torch.Tensor, target: torch.Tensor, look: Look) -> torch.Ten
     sure = known & ~partial
     chosen = torch.where(sure, target, torch.zeros_like(target))
     entropy = -log_p.gather(1, chosen[:, None])[:, 0] * sure
+    if look.name == "segmenter":
+        entropy = torch.where(target == CORD, CORD_WEIGHT * entropy, entropy)
     p = log_p.exp()
     if partial.any():
         rest = 1 - p[:, look.stem].sum(1)
@@ -182,7 +186,14 @@ def draw_curves(folder: Path) -> None:
     plt.close(figure)
 
 
-def train(look: Look, cases: dict[str, Case], out: Path, plan: Plan, device: torch.device) -> None:
+def train(
+    look: Look,
+    cases: dict[str, Case],
+    out: Path,
+    plan: Plan,
+    device: torch.device,
+    start: Path | None = None,
+) -> None:
     """Train until the plan is done, going on from ``out/checkpoint.pth`` if it is there.
 
     Parameters
@@ -197,6 +208,8 @@ def train(look: Look, cases: dict[str, Case], out: Path, plan: Plan, device: tor
         How long.
     device : torch.device
         Where; on CUDA the network runs in mixed precision.
+    start : Path, optional
+        ``checkpoint_final.pth`` of an exported network whose weights a new run starts from.
     """
     out.mkdir(parents=True, exist_ok=True)
     split = read_split()
@@ -207,6 +220,9 @@ def train(look: Look, cases: dict[str, Case], out: Path, plan: Plan, device: tor
     torch.manual_seed(plan.seed)
     # On a CPU, convolutions are a third faster with the channels last.
     network = build_network(look).to(device)
+    if start is not None:
+        given = torch.load(start, map_location=device, weights_only=True)
+        network.load_state_dict(given["network_weights"])
     network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     average = build_network(look).to(device).requires_grad_(requires_grad=False)
     average.load_state_dict(network.state_dict())
@@ -295,10 +311,18 @@ def main() -> None:
     length.add_argument("--minutes", type=float, help="length of the run in minutes")
     parser.add_argument("--batch", type=int, default=1, help="patches a step")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--start", type=Path, help="weights to start from: a checkpoint_final.pth")
+    parser.add_argument("--without", default="", help="a dataset to leave out, e.g. ds011")
     arguments = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     plan = Plan(arguments.steps, arguments.minutes, arguments.batch, arguments.seed)
-    train(LOOKS[arguments.network], load_cases(arguments.data), arguments.out, plan, device)
+    cases = {
+        name: case
+        for name, case in load_cases(arguments.data).items()
+        if name.split("_")[0] != arguments.without
+    }
+    look = LOOKS[arguments.network]
+    train(look, cases, arguments.out, plan, device, start=arguments.start)
 
 
 if __name__ == "__main__":

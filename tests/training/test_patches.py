@@ -6,10 +6,13 @@ import torch
 
 from bids_app.training.augment import (
     blur,
+    draw_lesions,
     draw_patch,
     draw_pose,
     finish,
+    sample,
     sampling_grid,
+    shrink_region,
     to_classes,
 )
 from bids_app.training.data import CODES, IGNORE, NOT_STEM, Case
@@ -140,6 +143,28 @@ def test_in_most_draws_the_border_at_the_peduncles_is_no_edge():
         assert (spreads > 0).all()
         tied += bool((abs(means[list(NEIGHBOURS)] - means[BRAINSTEM]) < 20).all())
     assert 22 <= tied <= 38
+
+
+def test_a_region_is_shrunk_alone_and_by_half_at_most(cases):
+    labels = cases["head"].arrays["near/labels"]
+    grid = sampling_grid(SEGMENTER, 144, None, CPU)
+    before = np.bincount(sample(labels, grid, "nearest").int().flatten(), minlength=4)[1:]
+    for seed in range(4):
+        smaller = shrink_region(grid, labels, np.random.default_rng(seed))
+        after = np.bincount(sample(labels, smaller, "nearest").int().flatten(), minlength=4)[1:]
+        changes = sorted((after - before) / before)
+        assert -0.5 < changes[0] < -0.01
+        assert changes[1] > changes[0] / 2
+
+
+def test_lesions_change_the_inside_of_the_brainstem():
+    image, target = torch.ones(1, 1, 30, 30, 30), torch.zeros(1, 1, 30, 30, 30, dtype=torch.long)
+    target[..., 14:16, 14:16, 14:16] = 2
+    changed = (draw_lesions(image, target, np.random.default_rng(1)) - 1).abs()
+    assert changed[target == 2].max() > 0.02
+    assert changed[..., 0].max() < 1e-3
+    nothing = torch.zeros_like(target)
+    assert torch.equal(draw_lesions(image, nothing, np.random.default_rng(1)), image)
 
 
 def test_atrophy_puts_fluid_in_place_of_the_rim_of_the_brainstem():

@@ -124,6 +124,16 @@ def test_a_run_goes_on_where_it_stopped(run, cases, tmp_path):
     assert torch.load(tmp_path / "checkpoint.pth", weights_only=True)["step"] == 4
 
 
+def test_a_run_starts_from_weights_that_are_given(run, cases, tmp_path):
+    export_network(SMALL, [run], tmp_path / "model")
+    given = tmp_path / "model" / "fold_0" / "checkpoint_final.pth"
+    train(SMALL, cases, tmp_path / "next", plan(1), CPU, start=given)
+    first = torch.load(run / "checkpoint.pth", weights_only=True)["average"]
+    second = torch.load(tmp_path / "next" / "checkpoint.pth", weights_only=True)["average"]
+    for name in first:  # one warm-up step moves them by no more than this
+        torch.testing.assert_close(first[name], second[name], atol=2e-3, rtol=2e-3)
+
+
 def test_only_the_training_part_is_trained_on(cases, tmp_path):
     held_out = {"ds011_sub-05": cases["ds011_sub-05"]}
     with pytest.raises(ValueError, match="no case"):
@@ -139,7 +149,7 @@ def test_validation_scores_each_region_and_skips_those_without_labels(cases):
 
 def test_the_stock_predictor_loads_the_exported_model(run, tmp_path):
     predictor = pytest.importorskip("nnunetv2.inference.predict_from_raw_data").nnUNetPredictor
-    export_network(SMALL, run, tmp_path)
+    export_network(SMALL, [run], tmp_path)
     stock = predictor(device=CPU, perform_everything_on_device=False, allow_tqdm=False)
     stock.initialize_from_trained_model_folder(str(tmp_path), None)
     assert stock.allowed_mirroring_axes == (2,)
@@ -152,9 +162,14 @@ def test_the_stock_predictor_loads_the_exported_model(run, tmp_path):
         torch.testing.assert_close(stock.network.eval()(image), ours(image))
 
 
+def test_several_runs_become_folds(run, tmp_path):
+    export_network(SMALL, [run, run], tmp_path)
+    assert [path.name for path in sorted(tmp_path.glob("fold_*"))] == ["fold_0", "fold_1"]
+
+
 def test_an_exported_model_is_small_and_its_files_match_the_manifest(run, tmp_path):
     for name in LOOKS:
-        export_network(SMALL, run, tmp_path / name)
+        export_network(SMALL, [run], tmp_path / name)
     (tmp_path / "MODEL_CARD.md").write_text("for readers")
     write_manifest(tmp_path)
     model = read_manifest(tmp_path)
