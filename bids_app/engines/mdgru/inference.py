@@ -1,0 +1,160 @@
+"""MD-GRU inference: two whitened channels, overlapping windows, tapered and averaged."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from scipy import ndimage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+    from bids_app.engines.mdgru.network import MDGRU
+
+Box = tuple[slice, slice, slice]
+SIGMA_MM = 5.0  # of the low frequencies that the second channel lacks
+
+
+@dataclass(frozen=True, eq=False)
+class Channels:
+    """The network's input for one image.
+
+    Attributes
+    ----------
+    data : ndarray of float32, shape (X, Y, Z, 2)
+        Image, and image without its low frequencies; each of mean 0 and standard deviation 1.
+    outside : ndarray of float32, shape (2,)
+        What a value of 0 became: it fills windows outside the image.
+    """
+
+    data: NDArray[np.float32]
+    outside: NDArray[np.float32]
+
+
+def whiten(image: NDArray[np.float32], spacing: Sequence[float]) -> Channels:
+    """Make the network's input of an image.
+
+    Parameters
+    ----------
+    image : ndarray of float32, shape (X, Y, Z)
+        It is not changed.
+    spacing : sequence of three floats
+        Voxel size in mm along x, y, z.
+    """
+    smooth = ndimage.gaussian_filter(image, [SIGMA_MM / edge for edge in spacing])
+    data = np.stack([image, image - smooth], axis=-1)
+    mean = data.mean(axis=(0, 1, 2), dtype=np.float64)
+    deviation = data.std(axis=(0, 1, 2), dtype=np.float64)
+    data -= mean.astype(np.float32)
+    data /= deviation.astype(np.float32)
+    return Channels(data, (-mean / deviation).astype(np.float32))
+
+
+def window_starts(size: int, window: int, padding: int) -> list[int]:
+    """First voxels of the windows along an axis; the first and last reach out of the image.
+
+    Parameters
+    ----------
+    size : int
+        Of the image along the axis.
+    window : int
+        Size of a window.
+    padding : int
+        Voxels by which windows overlap.
+    """
+    step = window - padding
+    return [step * i - padding for i in range(math.ceil((size + padding) / step))]
+
+
+def taper(window: int, padding: int) -> NDArray[np.float32]:
+    """Weight of a window's voxels along an axis: 1 inside, falling over the overlap."""
+    weights = np.ones(window, dtype=np.float32)
+    if padding:
+        ramp = np.arange(1 / padding, 1, 1 / (padding + 1), dtype=np.float32)
+        weights[:padding] = ramp
+        weights[window - padding :] = ramp[::-1]
+    return weights
+
+
+@torch.inference_mode()
+def predict(
+    network: MDGRU,
+    channels: Channels,
+    window: Sequence[int],
+    padding: Sequence[int],
+    *,
+    device: torch.device,
+    box: Box | None = None,
+    progress: Callable[[float, int], object] = lambda _share, _total: None,
+) -> NDArray[np.float32]:
+    """Compute the class probabilities of an image.
+
+    Parameters
+    ----------
+    network : MDGRU
+        On `device`.
+    channels : Channels
+        Of the image.
+    window, padding : sequence of three ints
+        Size of the windows and of their overlap along x, y, z, in voxels.
+    device : torch.device
+        Of the network.
+    box : tuple of three slices, optional
+        Part of the image that is asked for, by default all of it. Windows that do not touch it
+        are not run, which changes nothing within it.
+    progress : callable, optional
+        Called with the windows done since the last call, in fractions, and their number in all.
+
+    Returns
+    -------
+    ndarray of float32, shape (classes, x, y, z)
+        Within `box`.
+    """
+    shape = channels.data.shape[:3]
+    parts = box or tuple(slice(0, size) for size in shape)
+    axes = [
+        [first for first in window_starts(size, w, p) if part.start - w < first < part.stop]
+        for size, w, p, part in zip(shape, window, padding, parts, strict=True)
+    ]
+    x, y, z = (taper(w, p) for w, p in zip(window, padding, strict=True))
+    weights = torch.from_numpy(x[:, None, None] * y[:, None] * z)
+    size = [part.stop - part.start for part in parts]
+    total = torch.zeros((*size, network.classes))
+    number = math.prod(map(len, axes))
+    for starts in itertools.product(*axes):
+        data = torch.from_numpy(_cut(channels, starts, window)).to(device)
+        probabilities = network(data, lambda share: progress(share, number)).cpu()
+        probabilities *= weights[..., None]
+        # Where the window and the box overlap, counted from the first voxel of each.
+        common = [
+            (max(start, part.start), min(start + w, part.stop))
+            for start, w, part in zip(starts, window, parts, strict=True)
+        ]
+        there = [slice(a - p.start, b - p.start) for (a, b), p in zip(common, parts, strict=True)]
+        here = [slice(a - s, b - s) for (a, b), s in zip(common, starts, strict=True)]
+        total[*there] += probabilities[*here]
+    total /= total.sum(-1, keepdim=True)
+    return total.permute(3, 0, 1, 2).contiguous().numpy()
+
+
+def _cut(channels: Channels, starts: Sequence[int], window: Sequence[int]) -> NDArray[np.float32]:
+    """Cut a window, shape (*window, 2), filled outside the image."""
+    cut = np.empty((*window, channels.data.shape[3]), dtype=np.float32)
+    cut[...] = channels.outside
+    inside = [
+        slice(max(start, 0), min(start + w, size))
+        for start, w, size in zip(starts, window, channels.data.shape, strict=False)
+    ]
+    place = [
+        slice(part.start - start, part.stop - start)
+        for part, start in zip(inside, starts, strict=True)
+    ]
+    cut[*place] = channels.data[*inside]
+    return cut
