@@ -9,13 +9,19 @@ from __future__ import annotations
 import argparse
 import csv
 import sys
+import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import nibabel as nib
 import numpy as np
 import torch
+from scipy.spatial import cKDTree
 
-from bids_app.engines.nnunet.cascade import Cascade
+from bids_app.images import read_volume
+from bids_app.models import store
+from bids_app.segment import Choice, load_segmenter
 from bids_app.training.augment import blur
 from bids_app.training.data import (
     IGNORE,
@@ -30,7 +36,84 @@ from bids_app.training.networks import REGIONS
 from bids_app.training.synthesis import draw_image
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from numpy.typing import NDArray
+
+    from bids_app.images import Volume
+
+# Label values of each region, and of all three together.
+VALUES: Mapping[str, tuple[int, ...]] = {
+    **{name: (index,) for index, name in enumerate(REGIONS, start=1)},
+    "brainstem": tuple(range(1, MEDULLA + 1)),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """A head or a map with its labels, on the voxel grid of its image.
+
+    Attributes
+    ----------
+    name : str
+        As in the split: ``ds011_sub-06``.
+    volume : Volume
+        The image, as the app reads it.
+    truth, loose : ndarray of uint8, shape (X, Y, Z)
+        The labels (the cord is 4), and the same with `IGNORE` where they are in doubt.
+    """
+
+    name: str
+    volume: Volume
+    truth: NDArray[np.uint8]
+    loose: NDArray[np.uint8]
+
+
+def volume_of(data: NDArray[np.float32], affine: NDArray[np.float64]) -> Volume:
+    """Write an image to a file and read it as the app does.
+
+    Parameters
+    ----------
+    data : ndarray of float32, shape (I, J, K)
+        In any voxel order.
+    affine : ndarray, shape (4, 4)
+        From voxels to RAS mm.
+
+    Raises
+    ------
+    ImageError
+        The app refuses such an image.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "image_T1w.nii"
+        nib.save(nib.Nifti1Image(data, affine), path)
+        return read_volume(path)
+
+
+def read_held_out(name: str, data: Path, labels: Path) -> HeldOut | None:
+    """Read a head, or draw an image of a map; None without labels.
+
+    Parameters
+    ----------
+    name : str
+        As in the split.
+    data, labels : Path
+        As for `find_paths`.
+    """
+    image_path, labels_path = find_paths(name, data, labels)
+    if not labels_path.exists():
+        return None
+    if name.startswith("synthseg"):
+        codes, affine = read_ras(image_path)
+        truth, aside = read_brainstem(labels_path, codes.shape, affine)
+        torch.manual_seed(0)
+        anatomy = torch.from_numpy(read_map(image_path, truth)[0].astype(np.int64))[None, None]
+        sharp = draw_image(anatomy, np.random.default_rng(0), t1_like=True)
+        volume = volume_of(blur(sharp, (0.5, 0.5, 0.5))[0, 0].numpy(), affine)
+    else:
+        volume = read_volume(image_path)
+        truth, aside = read_brainstem(labels_path, volume.data.shape, volume.affine)
+    return HeldOut(name, volume, truth, np.where(aside, np.uint8(IGNORE), truth))
 
 
 def dice(found: NDArray[np.bool_], truth: NDArray[np.bool_], where: NDArray[np.bool_]) -> float:
@@ -39,37 +122,61 @@ def dice(found: NDArray[np.bool_], truth: NDArray[np.bool_], where: NDArray[np.b
     return 2 * int((found & truth & where).sum()) / total if total else float("nan")
 
 
-def read_case(
-    name: str, data: Path, labels: Path
-) -> tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.uint8], NDArray[np.float64]] | None:
-    """Read a head, or draw an image of a map; None without labels.
+def border_distances(
+    found: NDArray[np.bool_], truth: NDArray[np.bool_], voxel_mm: Sequence[float]
+) -> tuple[float, float]:
+    """Measure how far the borders of two masks lie apart.
+
+    Parameters
+    ----------
+    found, truth : ndarray of bool, shape (X, Y, Z)
+    voxel_mm : sequence of three floats
+        Edges of a voxel.
 
     Returns
     -------
-    image : ndarray of float32, shape (X, Y, Z)
-    truth, loose : ndarray of uint8, shape (X, Y, Z)
-        The labels, and the same with `IGNORE` where they are in doubt.
-    voxel : ndarray of float64, shape (3,)
-        Edges in mm.
+    hausdorff95 : float
+        95th percentile of the distances in mm from the faces of voxels that bound one mask to the
+        nearest of the other, the larger of both ways.
+    outwards : float
+        Mean signed distance in mm of the found border from the true one, positive where `found`
+        lies outside `truth`; the mean of both ways.
+
+    Both are nan where a mask is empty.
     """
-    image_path, labels_path = find_paths(name, data, labels)
-    if not labels_path.exists():
-        return None
-    found, affine = read_ras(image_path)
-    truth, aside = read_brainstem(labels_path, found.shape[:3], affine)
-    loose = np.where(aside, np.uint8(IGNORE), truth)
-    voxel = np.sqrt((affine[:3, :3] ** 2).sum(0))
-    image: NDArray[np.float32] = np.nan_to_num(np.squeeze(found).astype(np.float32))
-    if name.startswith("synthseg"):
-        torch.manual_seed(0)
-        anatomy = torch.from_numpy(read_map(image_path, truth)[0].astype(np.int64))[None, None]
-        sharp = draw_image(anatomy, np.random.default_rng(0), t1_like=True)
-        image = blur(sharp, (0.5, 0.5, 0.5))[0, 0].numpy()
-    return image, truth, loose, voxel
+    if not (found.any() and truth.any()):
+        return float("nan"), float("nan")
+    window = _around(found | truth)
+    masks = [np.pad(mask[window], 1) for mask in (found, truth)]
+    borders = [_faces(masks[own], masks[1 - own], voxel_mm) for own in (0, 1)]
+    away = [cKDTree(borders[1 - own][0]).query(borders[own][0])[0] for own in (0, 1)]
+    # The true border's distance from the found one has the opposite sign.
+    outwards = (away[0] * borders[0][1]).mean() - (away[1] * borders[1][1]).mean()
+    return float(max(np.percentile(a, 95) for a in away)), float(outwards / 2)
+
+
+def _faces(
+    mask: NDArray[np.bool_], other: NDArray[np.bool_], voxel_mm: Sequence[float]
+) -> tuple[NDArray[np.float64], NDArray[np.int_]]:
+    """Find the middles of the faces that bound a mask, shape (n, 3) in mm from the first voxel.
+
+    The second array tells on which side of the other mask each lies: 1 outside, -1 inside, 0 on
+    its border.
+    """
+    points, sides = [], []
+    for axis in range(3):
+        step = np.eye(3, dtype=int)[axis]
+        before = np.argwhere(np.diff(mask, axis=axis))
+        points.append((before + step / 2) * voxel_mm)
+        sides.append(1 - sum(other[tuple(at.T)].astype(int) for at in (before, before + step)))
+    return np.concatenate(points), np.concatenate(sides)
 
 
 def score(
-    found: NDArray[np.uint8], truth: NDArray[np.uint8], loose: NDArray[np.uint8], voxel_ml: float
+    found: NDArray[np.uint8],
+    truth: NDArray[np.uint8],
+    loose: NDArray[np.uint8],
+    voxel_mm: Sequence[float],
 ) -> list[dict[str, Any]]:
     """Compare label maps, region by region and as a whole.
 
@@ -77,55 +184,62 @@ def score(
     ----------
     found, truth, loose : ndarray of uint8, shape (X, Y, Z)
         The model's labels, those to compare with, and these with `IGNORE` where in doubt.
-    voxel_ml : float
-        Volume of a voxel.
+    voxel_mm : sequence of three floats
+        Edges of a voxel.
 
     Returns
     -------
     list of dict
-        Region, Dice on all voxels, Dice without those in doubt, and both volumes.
+        Region, Dice on all voxels, Dice without those in doubt, 95 % Hausdorff distance and signed
+        distance in mm (`border_distances`), and both volumes in ml.
     """
-    regions = {name: (index, index) for index, name in enumerate(REGIONS, start=1)}
-    regions["brainstem"] = (1, MEDULLA)
+    voxel_ml = float(np.prod(voxel_mm)) / 1000
+    window = _around((found > 0) | (truth > 0))
+    found, truth, loose = found[window], truth[window], loose[window]
     rows = []
-    for name, (low, high) in regions.items():
-        a, b = (found >= low) & (found <= high), (truth >= low) & (truth <= high)
+    for name, values in VALUES.items():
+        a, b = np.isin(found, values), np.isin(truth, values)
+        hausdorff95, outwards = border_distances(a, b, voxel_mm)
         rows.append({
             "region": name,
             "dice": round(dice(a, b, np.ones_like(a)), 4),
             "dice_sure": round(dice(a, b, loose != IGNORE), 4),
+            "hd95_mm": round(hausdorff95, 3),
+            "outwards_mm": round(outwards, 3),
             "found_ml": round(float(a.sum() * voxel_ml), 3),
             "label_ml": round(float(b.sum() * voxel_ml), 3),
         })  # fmt: skip
     return rows
 
 
-def evaluate(model: Path, data: Path, labels: Path, part: str) -> list[dict[str, Any]]:
+def _around(mask: NDArray[np.bool_]) -> tuple[slice, ...]:
+    """Return the box of a mask with two voxels more on each side; what is far off costs time."""
+    hits = [np.flatnonzero(mask.any(axes)) for axes in ((1, 2), (0, 2), (0, 1))]
+    return tuple(slice(max(int(h[0]) - 2, 0), int(h[-1]) + 3) if len(h) else slice(0) for h in hits)
+
+
+def evaluate(folder: Path, data: Path, labels: Path, part: str) -> list[dict[str, Any]]:
     """Segment the heads of a part of the split and score them.
 
     Parameters
     ----------
-    model : Path
-        Model folder with ``locator/`` and ``segmenter/``.
+    folder : Path
+        Model folder with its manifest.
     data, labels : Path
         As for `find_paths`.
     part : str
         ``validation`` or ``test``.
     """
-    cascade = Cascade(model, device=torch.device("cpu"))
+    model = store.read_manifest(folder)
+    store.verify(model)
+    segment = load_segmenter(model, Choice(device="cpu", threads=torch.get_num_threads()))
     rows: list[dict[str, Any]] = []
     for name in read_split()[part]:
-        case = read_case(name, data, labels)
-        if case is None:
-            continue
-        image, truth, loose, voxel = case
-        output = cascade.predict(
-            np.ascontiguousarray(image.transpose(2, 1, 0)), voxel[::-1].tolist()
-        )
-        found = np.zeros(image.shape[::-1], np.uint8)
-        found[output.region] = output.probabilities.argmax(0)
-        scores = score(found.transpose(2, 1, 0), truth, loose, float(voxel.prod()) / 1000)
-        rows += [{"case": name, **row} for row in scores]
+        head = read_held_out(name, data, labels)
+        if head is not None:
+            found = segment(head.volume).labels
+            scores = score(found, head.truth, head.loose, head.volume.voxel_size)
+            rows += [{"case": name, **row} for row in scores]
     return rows
 
 

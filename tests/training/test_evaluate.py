@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bids_app.training.data import IGNORE
-from bids_app.training.evaluate import dice, score
+from bids_app.training.evaluate import border_distances, dice, score
 
 
 def storeys(low: int = 2) -> np.ndarray:
@@ -22,7 +22,7 @@ def test_dice_is_one_for_the_same_mask_and_nan_for_two_empty_ones():
 
 
 def test_each_region_and_the_whole_brainstem_are_scored():
-    rows = score(storeys(), storeys(), storeys(), voxel_ml=0.001)
+    rows = score(storeys(), storeys(), storeys(), voxel_mm=(1, 1, 1))
     assert [row["region"] for row in rows] == ["midbrain", "pons", "medulla", "brainstem"]
     assert {row["dice"] for row in rows} == {1}
     assert rows[0]["found_ml"] == pytest.approx(16 * 3 * 0.001)
@@ -33,6 +33,26 @@ def test_voxels_in_doubt_count_in_one_score_and_not_in_the_other():
     found, loose = storeys(), storeys()
     found[:, :, 2] = 0
     loose[:, :, 2] = IGNORE
-    medulla = score(found, storeys(), loose, voxel_ml=0.001)[2]
+    medulla = score(found, storeys(), loose, voxel_mm=(1, 1, 1))[2]
     assert medulla["dice"] < 1
     assert medulla["dice_sure"] == 1
+
+
+def test_equal_borders_are_no_distance_apart():
+    mask = storeys() > 0
+    assert border_distances(mask, mask, (1, 1.3, 1)) == pytest.approx((0, 0))
+
+
+@pytest.mark.parametrize("voxel_mm", [(1, 1, 1), (2, 2, 2)])
+def test_a_border_a_voxel_further_out_is_that_far_outwards(voxel_mm):
+    grid = np.indices((40, 40, 40)) - 20
+    small, large = ((grid**2).sum(0) <= radius**2 for radius in (10, 12))
+    hausdorff95, outwards = border_distances(large, small, voxel_mm)
+    assert outwards == pytest.approx(2 * voxel_mm[0], rel=0.1)
+    assert border_distances(small, large, voxel_mm)[1] == pytest.approx(-outwards)
+    assert 1.7 * voxel_mm[0] < hausdorff95 < 3 * voxel_mm[0]
+
+
+def test_distances_from_an_empty_mask_are_not_known():
+    mask = storeys() > 0
+    assert np.isnan(border_distances(mask, np.zeros_like(mask), (1, 1, 1))).all()
