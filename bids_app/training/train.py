@@ -21,7 +21,7 @@ import torch
 from torch.nn import functional
 
 from bids_app.training.augment import draw_patch
-from bids_app.training.data import CORD, IGNORE, NOT_STEM, load_cases, read_split
+from bids_app.training.data import CORD, IGNORE, MEDULLA, NOT_STEM, load_cases, read_split
 from bids_app.training.networks import LOOKS, build_network
 
 if TYPE_CHECKING:
@@ -32,8 +32,6 @@ REAL_SHARE = {"locator": 0.3, "segmenter": 0.5}
 T1_SHARE = 0.5  # of the drawn images; the others are of random contrast
 # Part of a segmenter's run on boxes of two thirds of the patch, which are three times faster.
 SMALL_UNTIL = 0.75
-# The cord is a few hundred voxels of a patch and has the border that the medulla's volume hangs on.
-CORD_WEIGHT = 4.0
 LEARNING_RATE, WARM_UP_STEPS, EMA_DECAY = 1e-3, 50, 0.995
 SAVE_EVERY_S, VALIDATE_EVERY_S = 180.0, 300.0
 
@@ -67,7 +65,11 @@ class Plan:
 
 
 def loss_of(logits: torch.Tensor, target: torch.Tensor, look: Look) -> torch.Tensor:
-    """Cross-entropy + Dice of the classes + Dice of the whole brainstem.
+    """Cross-entropy + Dice of the classes + Dice of the whole brainstem + medulla against cord.
+
+    The cord is a few hundred voxels of a patch: among all the others it would never be learned, and
+    the volume of the medulla hangs on where it begins. So these two are told from each other by a
+    term of their own, in which both weigh the same however large they are.
 
     Parameters
     ----------
@@ -85,8 +87,6 @@ def loss_of(logits: torch.Tensor, target: torch.Tensor, look: Look) -> torch.Ten
     sure = known & ~partial
     chosen = torch.where(sure, target, torch.zeros_like(target))
     entropy = -log_p.gather(1, chosen[:, None])[:, 0] * sure
-    if look.name == "segmenter":
-        entropy = torch.where(target == CORD, CORD_WEIGHT * entropy, entropy)
     p = log_p.exp()
     if partial.any():
         rest = 1 - p[:, look.stem].sum(1)
@@ -107,6 +107,12 @@ def loss_of(logits: torch.Tensor, target: torch.Tensor, look: Look) -> torch.Ten
     if len(look.stem) > 1:
         stem = (target >= look.stem[0]) & (target <= look.stem[-1])
         loss = loss + 1 - dice(p[:, look.stem].sum(1), stem.float(), known)
+    cord, medulla = target == CORD, target == MEDULLA
+    if look.name == "segmenter" and cord.any() and medulla.any():
+        cord_over_medulla = logits[:, CORD] - logits[:, MEDULLA]
+        wrong = functional.softplus(-cord_over_medulla[cord]).mean()
+        wrong = wrong + functional.softplus(cord_over_medulla[medulla]).mean()
+        loss = loss + wrong / 2
     return loss
 
 
