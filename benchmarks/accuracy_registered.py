@@ -8,7 +8,8 @@ their non-zero voxels, whole heads stay whole, nothing is stripped or masked:
 ``antsRegistrationSyNQuick[s]`` of antspyx (affine, then SyN with mutual information), labels by
 ``genericLabel``. This is what a user without a model would do, and the recipe with which the data
 came. For whole heads the brain mask of the template is carried over the same way and widened by
-2 mm, to strip their skulls. What is there already is kept. Two to four minutes a registration.
+2 mm, to strip their skulls. What is there already is kept. Two to three minutes a registration on
+one core.
 """
 
 from __future__ import annotations
