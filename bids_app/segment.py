@@ -8,12 +8,15 @@ merges the classes that a model has beside its regions into the background.
 from __future__ import annotations
 
 import logging
+import sys
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
+from bids_app.engines.mdgru.engine import MDGRUModel
 from bids_app.engines.nnunet.cascade import Cascade
 from bids_app.engines.nnunet.inference import NnUNet
 from bids_app.errors import ModelError, UsageError
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 Box = tuple[slice, slice, slice]
+# Along z, y, x, about the middle of a brainstem: the longest are 80 mm long, and may lean.
+_BRAINSTEM_MM = (96.0, 80.0, 80.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,11 +203,7 @@ class _NnUNetSegmenter:
         )
         if choice.check is not None:
             self._network.before_each_pass(choice.check)
-        self._locator: Cascade | None = None
-        if choice.region:
-            locator = store.find(store.DEFAULT)
-            store.verify(locator)
-            self._locator = Cascade(locator.folder, device=device, mirror=False)
+        self._locator = _load_locator(device) if choice.region else None
 
     def __call__(self, volume: Volume) -> Segmentation:
         image, spacing = _engine_order(volume)
@@ -219,6 +220,48 @@ class _NnUNetSegmenter:
             labels=labels.transpose(2, 1, 0),
             agreement=_of_values(inferred.agreement, self._values),
         )
+
+
+class _MDGRUSegmenter:
+    def __init__(self, model: Model, choice: Choice, device: torch.device) -> None:
+        self.device = str(device)
+        self._values = [region.index for region in model.regions]
+        self._model = MDGRUModel(
+            model.folder, model.inference, device=device, threads=choice.threads
+        )
+        self._check = choice.check
+        self._locator = _load_locator(device) if choice.region else None
+
+    def __call__(self, volume: Volume) -> Segmentation:
+        x, y, z = (slice(0, n) for n in volume.data.shape)
+        if self._locator is not None:
+            z, y, x = self._locator.locate(*_engine_order(volume)).box(_BRAINSTEM_MM)
+        bar = tqdm(
+            bar_format="{l_bar}{bar}| {n:.1f} of {total} windows, {elapsed}, {remaining} left",
+            total=1,
+            leave=False,
+            disable=not sys.stderr.isatty(),
+        )
+
+        def progress(share: float, windows: int) -> None:
+            bar.total = windows
+            bar.update(share)
+            if self._check is not None:
+                self._check()
+
+        with bar:
+            probabilities = self._model.predict(
+                volume.data, volume.voxel_size, box=(x, y, z), progress=progress
+            )
+        segmentation = _segmentation(
+            probabilities.transpose(0, 3, 2, 1), (x, y, z), volume, self._values, self.device
+        )
+        if self._model.by_threshold(volume.voxel_size):
+            labels = np.zeros_like(segmentation.labels)
+            for value in self._values:  # of two that reach it, the later one wins
+                labels[x, y, z][probabilities[value] >= 0.5] = value
+            segmentation = replace(segmentation, labels=labels)
+        return segmentation
 
 
 class _WithFallback:
@@ -246,7 +289,16 @@ def _load(model: Model, choice: Choice, device: torch.device) -> Segmenter:
         return _CascadeSegmenter(model, choice, device)
     if model.engine == "nnunet":
         return _NnUNetSegmenter(model, choice, device)
+    if model.engine == "mdgru":
+        return _MDGRUSegmenter(model, choice, device)
     raise ModelError(f"Model {model.name}: its engine {model.engine} is not in this version.")
+
+
+def _load_locator(device: torch.device) -> Cascade:
+    """Load the open model, for its locator."""
+    model = store.find(store.DEFAULT)
+    store.verify(model)
+    return Cascade(model.folder, device=device, mirror=False)
 
 
 def _engine_order(volume: Volume) -> tuple[NDArray[np.float32], tuple[float, float, float]]:

@@ -46,9 +46,7 @@ def make_parser() -> argparse.ArgumentParser:
     check.set_defaults(work=_verify)
     get = commands.add_parser("fetch", help="download a published model and install it")
     get.add_argument("model", metavar="NAME", help="name of the model")
-    get.add_argument(
-        "--url", help="folder of the published files elsewhere, such as a mirror"
-    )
+    get.add_argument("--url", help="folder of the published files elsewhere, such as a mirror")
     get.set_defaults(work=_fetch)
     add = commands.add_parser("import", help="install a model from files")
     add.add_argument("model", metavar="NAME", help="name of the model")
@@ -57,7 +55,7 @@ def make_parser() -> argparse.ArgumentParser:
         type=Path,
         metavar="PATH",
         help="a model folder, a folder that nnU-Net v2 trained, or an nnU-Net v1 model as a folder "
-        "or archive",
+        "or archive, or the folder of an MD-GRU's TensorFlow checkpoint",
     )
     add.add_argument("--name", help="install under this name and label instead")
     add.set_defaults(work=_import)

@@ -47,8 +47,8 @@ def import_model(
     ----------
     source : Path
         A model folder with a manifest; or, for which a manifest is made, a folder that nnU-Net v2
-        trained (``plans.json``, ``dataset.json``, ``fold_*/checkpoint_final.pth``), or an nnU-Net
-        v1 model as a folder or archive.
+        trained (``plans.json``, ``dataset.json``, ``fold_*/checkpoint_final.pth``), an nnU-Net
+        v1 model as a folder or archive, or a TensorFlow checkpoint of MD-GRU.
     name : str
         Name to install it under.
     directory : Path or None
@@ -72,8 +72,13 @@ def import_model(
     if not source.exists():
         raise ModelError(f"{source}: no such file or folder. Name a model's folder or archive.")
     if not (source / MANIFEST).is_file():
+        from bids_app.engines.mdgru.import_tf import import_checkpoint, is_checkpoint
         from bids_app.engines.nnunet.import_v1 import import_v1, is_v1  # brings torch
 
+        if is_checkpoint(source):
+            return import_checkpoint(
+                source, target, name=name, label=_label(name), **asdict(credits_)
+            )
         if is_v1(source):
             return import_v1(source, target, name=name, label=_label(name), **asdict(credits_))
     described = _described(source, name, credits_)
@@ -131,7 +136,8 @@ def _described(source: Path, name: str, credits_: Credits) -> Model:
     if not all(list(source.glob(pattern)) for pattern in _NETWORK_FILES):
         raise ModelError(
             f"{source}: here is neither a {MANIFEST}, nor the files of an nnU-Net v2 model "
-            f"({', '.join(_NETWORK_FILES)}), nor an nnU-Net v1 model (plans.pkl)."
+            f"({', '.join(_NETWORK_FILES)}), nor an nnU-Net v1 model (plans.pkl), "
+            "nor a TensorFlow checkpoint of MD-GRU (*.index)."
         )
     files = [f for pattern in _NETWORK_FILES for f in list_files(source, pattern)]
     return Model(

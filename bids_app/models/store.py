@@ -20,6 +20,9 @@ A model is a folder with a manifest, ``model.toml``::
     bytes = 1234
     sha256 = "..."
 
+    [inference]                  # how the engine runs it, where there is a choice
+    window = [100, 100, 100]
+
     [[sources]]                  # of an imported model: the archive or files that it was made from
     path = "nnUNet_brainstem.tar.gz"
     bytes = 1234
@@ -35,12 +38,15 @@ import hashlib
 import json
 import os
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bids_app.errors import ModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 PACKAGED = Path(__file__).parent
 REGISTRY = PACKAGED / "registry.toml"
@@ -49,7 +55,7 @@ DEFAULT = "open"
 ENGINES = ("cascade", "nnunet", "mdgru")
 AVERAGING = ("softmax", "logits")
 MODES = ("v1", "v2")
-IMPORTED = ("nnunet",)  # engines whose published files can be read
+IMPORTED = ("nnunet", "mdgru")  # engines whose published files can be read
 
 
 @dataclass(frozen=True)
@@ -127,17 +133,20 @@ class Model:
     regions: tuple[Region, ...]
     files: tuple[ModelFile, ...]
     sources: tuple[ModelFile, ...] = ()  # what was published, of a model made from it
+    inference: Mapping[str, Any] = field(default_factory=dict, hash=False)  # for the engine
 
     @cached_property
     def sha256(self) -> str:
-        """Digest of all that changes a result: engine, averaging, mode, labels and files."""
-        parts = {
+        """Digest of all that changes a result: engine, averaging, mode, labels, files and so on."""
+        parts: dict[str, Any] = {
             "engine": self.engine,
             "averaging": self.averaging,
             "mode": self.mode,
             "labels": [[r.index, r.name] for r in self.regions],
             "files": sorted([f.path, f.sha256] for f in self.files),
         }
+        if self.inference:  # left out else, so that digests of older models stay
+            parts["inference"] = dict(self.inference)
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     @property
@@ -294,6 +303,9 @@ def manifest_text(model: Model) -> str:
     ]  # fmt: skip
     lines += ["", "[labels]"]
     lines += [f"{r.index} = {json.dumps(r.name, ensure_ascii=False)}" for r in model.regions]
+    if model.inference:
+        lines += ["", "[inference]"]
+        lines += [f"{key} = {json.dumps(value)}" for key, value in model.inference.items()]
     for table, listed in (("files", model.files), ("sources", model.sources)):
         for file in listed:
             path = json.dumps(file.path, ensure_ascii=False)
@@ -327,6 +339,7 @@ def _parse(content: dict[str, Any], folder: Path) -> Model:
         regions=tuple(sorted(regions, key=lambda r: r.index)),
         files=files,
         sources=sources,
+        inference=dict(content.get("inference", {})),
         **text,
     )
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import torch
 from torch.nn import functional
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-Convolution = Literal["direct", "tiled"]
-Parts = tuple["Tensor", "Tensor", "Tensor"]
+CONVOLUTIONS = ("direct", "tiled")
+PRECISIONS = ("float32", "tf32", "bfloat16")
 
 
 class MDGRU:
@@ -40,6 +40,8 @@ class MDGRU:
     convolution : {"direct", "tiled"}
         ``tiled`` multiplies spectra of small tiles, which differs from ``direct`` by rounding
         alone and takes a fraction of the time on a CPU.
+    precision : {"float32", "tf32", "bfloat16"}
+        Of the numbers that direct convolutions multiply; ``tf32`` has an effect on GPUs alone.
     threads : int
         On a CPU, how many of the six scans of a layer run at a time, a thread each. Many small
         convolutions in one thread each are far quicker than each of them in all threads.
@@ -50,11 +52,14 @@ class MDGRU:
         weights: Mapping[str, Tensor],
         *,
         device: torch.device,
-        convolution: Convolution = "direct",
+        convolution: str = "direct",
+        precision: str = "float32",
         threads: int = 1,
     ) -> None:
         self._weights = {name: tensor.to(device) for name, tensor in weights.items()}
         self._tiled = convolution == "tiled"
+        self._tf32 = precision == "tf32"
+        self._dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
         # On other devices the queue of the device is shared; one thread fills it.
         self._threads = min(threads, 6) if device.type == "cpu" else 1
         work = []
@@ -86,9 +91,8 @@ class MDGRU:
         -------
         Tensor of float32, shape (X, Y, Z, classes)
         """
-        # TF32 would change the third digit of probabilities, and other algorithms on each run
-        # the last ones.
-        with torch.backends.cudnn.flags(deterministic=True, benchmark=False, allow_tf32=False):
+        # Another algorithm on each run would make results differ from run to run.
+        with torch.backends.cudnn.flags(deterministic=True, benchmark=False, allow_tf32=self._tf32):
             for layer, share in zip(LAYERS, self._shares, strict=True):
                 window = self._layer(layer, window, partial(progress, share))
                 if layer != LAYERS[-1]:
@@ -117,7 +121,9 @@ class MDGRU:
         planes = window.movedim(axis - 1, 0)
         steps = range(len(planes))
         filters, bias = self._unit(layer, axis, direction)
-        parts = TiledConvolution(*filters, planes[0]) if self._tiled else _Direct(*filters)
+        parts = (
+            TiledConvolution(*filters, planes[0]) if self._tiled else _Direct(*filters, self._dtype)
+        )
         linear = self._weights[f"{layer}/W"][0] / 6
         output = planes.new_empty((*planes.shape[:3], linear.shape[1]))
         state = planes.new_zeros((*planes.shape[1:3], len(linear)))
@@ -159,18 +165,24 @@ class MDGRU:
 class _Direct:
     """Convolutions of input and state as they are defined."""
 
-    def __init__(self, of_input: Tensor, of_state: Tensor) -> None:
-        self._filters = of_input, of_state
+    def __init__(self, of_input: Tensor, of_state: Tensor, dtype: torch.dtype) -> None:
+        self._filters = of_input.to(dtype), of_state.to(dtype)
+        self._dtype = dtype
         self._padding = (of_input.shape[2] // 2, of_input.shape[3] // 2)
         self._gates = 2 * of_state.shape[1]
 
-    def __call__(self, plane: Tensor, state: Tensor) -> Parts:
+    def __call__(self, plane: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Gates of both, shape (H, W, 2 h), and each one's part of the candidate, (H, W, h)."""
         inputs, states = (
-            functional.conv2d(image.permute(2, 0, 1)[None].contiguous(), filter_,
-                              padding=self._padding)[0].permute(1, 2, 0)
+            functional.conv2d(
+                image.to(self._dtype).permute(2, 0, 1)[None].contiguous(),
+                filter_,
+                padding=self._padding,
+            )[0]
+            .permute(1, 2, 0)
+            .float()
             for image, filter_ in zip((plane, state), self._filters, strict=True)
-        )  # fmt: skip
+        )
         gates = inputs[..., : self._gates] + states[..., : self._gates]
         return gates, inputs[..., self._gates :], states[..., self._gates :]
 

@@ -1,0 +1,195 @@
+"""A model folder of MD-GRU, loaded once and run on any number of images.
+
+The manifest's table ``[inference]`` says how::
+
+    window = [100, 100, 100]     # voxels along x, y, z
+    padding = [20, 20, 20]       # by which windows overlap
+    labels = "argmax"            # or "threshold": the published rule after reslicing
+    convolution = "direct"       # or "tiled"; without it tiled on a CPU, direct elsewhere
+    precision = "float32"        # or "tf32", "bfloat16": quicker on some GPUs, less exact
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from bids_app.engines.mdgru.inference import predict, whiten
+from bids_app.engines.mdgru.layout import select_weights
+from bids_app.engines.mdgru.network import CONVOLUTIONS, MDGRU, PRECISIONS
+from bids_app.engines.mdgru.resampling import (
+    box_in_millimetres,
+    from_millimetres,
+    is_coarse_or_fine,
+    to_millimetres,
+)
+from bids_app.engines.nnunet.weights import load
+from bids_app.errors import ModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from bids_app.engines.mdgru.resampling import Box
+
+WEIGHTS = "weights.pth"
+RULES = ("argmax", "threshold")
+Triple = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Inference:
+    """How a network is run; see the module's text."""
+
+    window: Triple = (100, 100, 100)
+    padding: Triple = (20, 20, 20)
+    labels: str = "argmax"
+    convolution: str = ""
+    precision: str = "float32"
+
+    @classmethod
+    def read(cls, table: Mapping[str, Any]) -> Inference:
+        """Read a manifest's table.
+
+        Raises
+        ------
+        ModelError
+            An entry is unknown, or its value cannot be used.
+        """
+        for name in table:
+            if name not in {field.name for field in fields(cls)}:
+                raise ModelError(f"[inference] has an entry {name}, which MD-GRU has not.")
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in table.items()
+        }
+        made = cls(**values)
+        for name, allowed in (
+            ("labels", RULES),
+            ("convolution", ("", *CONVOLUTIONS)),
+            ("precision", PRECISIONS),
+        ):
+            if getattr(made, name) not in allowed:
+                raise ModelError(f"[inference] {name} is not one of {', '.join(allowed)}.")
+        if not all(
+            isinstance(sizes, tuple) and len(sizes) == 3 and all(type(n) is int for n in sizes)
+            for sizes in (made.window, made.padding)
+        ):
+            raise ModelError("[inference] window and padding are three whole numbers each.")
+        # A padding of 1 has no taper: the published rule gives no weight for it.
+        if not all(p >= 0 and p != 1 and w > 2 * p for w, p in zip(made.window, made.padding)):  # noqa: B905
+            raise ModelError("[inference] a padding is 0, or 2 to less than half of the window.")
+        return made
+
+
+class MDGRUModel:
+    """A trained MD-GRU with its way from an image and back.
+
+    Parameters
+    ----------
+    folder : Path
+        Holds ``weights.pth``.
+    inference : mapping
+        The manifest's table ``[inference]``.
+    device : torch.device
+        Of the network.
+    threads : int
+        On a CPU.
+
+    Attributes
+    ----------
+    inference : Inference
+
+    Raises
+    ------
+    ModelError
+        The weights cannot be loaded, or an entry of the manifest cannot be used.
+    """
+
+    def __init__(
+        self, folder: Path, inference: Mapping[str, Any], *, device: torch.device, threads: int = 1
+    ) -> None:
+        self.inference = Inference.read(inference)
+        content = load(folder / WEIGHTS)
+        if not isinstance(content, dict) or not all(
+            isinstance(tensor, torch.Tensor) for tensor in content.values()
+        ):
+            raise ModelError(f"{folder / WEIGHTS}: no weights of MD-GRU. Install the model again.")
+        select_weights({f"default/{name}": tensor.numpy() for name, tensor in content.items()})
+        self._device = device
+        self._network = MDGRU(
+            content,
+            device=device,
+            convolution=self.inference.convolution
+            or ("tiled" if device.type == "cpu" else "direct"),
+            precision=self.inference.precision,
+            threads=threads,
+        )
+
+    def by_threshold(self, spacing: Sequence[float]) -> bool:
+        """Tell whether labels of an image follow the published rule for resliced images.
+
+        By it a voxel has the label whose probability reaches one half, the later one of two, or
+        none.
+        """
+        return self.inference.labels == "threshold" and is_coarse_or_fine(spacing)
+
+    def predict(
+        self,
+        image: NDArray[np.float32],
+        spacing: Sequence[float],
+        *,
+        box: Box | None = None,
+        progress: Callable[[float, int], object] = lambda _share, _total: None,
+    ) -> NDArray[np.float32]:
+        """Compute the class probabilities of an image.
+
+        Parameters
+        ----------
+        image : ndarray of float32, shape (X, Y, Z)
+            Axes run to the right, front and up.
+        spacing : sequence of three floats
+            Voxel size in mm.
+        box : tuple of three slices, optional
+            Part of the image that is asked for, by default all of it.
+        progress : callable, optional
+            Called with the windows done since the last call, in fractions, and their number in
+            all. What it raises ends the work.
+
+        Returns
+        -------
+        ndarray of float32, shape (C, x, y, z)
+            Within `box`, background first.
+        """
+        whole = box or tuple(slice(0, size) for size in image.shape)
+        x, y, z = whole
+        if not is_coarse_or_fine(spacing):
+            return self._predict(image, spacing, (x, y, z), progress)
+        fine = to_millimetres(image, spacing)
+        fine_box = box_in_millimetres((x, y, z), image.shape, spacing, fine.shape)
+        probabilities = self._predict(fine, (1.0, 1.0, 1.0), fine_box, progress)
+        return from_millimetres(
+            probabilities, fine_box, fine.shape, (x, y, z), image.shape, spacing
+        )
+
+    def _predict(
+        self,
+        image: NDArray[np.float32],
+        spacing: Sequence[float],
+        box: Box,
+        progress: Callable[[float, int], object],
+    ) -> NDArray[np.float32]:
+        return predict(
+            self._network,
+            whiten(image, spacing),
+            self.inference.window,
+            self.inference.padding,
+            device=self._device,
+            box=box,
+            progress=progress,
+        )

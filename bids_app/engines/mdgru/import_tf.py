@@ -1,0 +1,132 @@
+"""Import of MD-GRU models from TensorFlow checkpoints, such as the published one.
+
+Nothing is written unless all of the checkpoint is whole, and its network the one that is run here.
+"""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+import torch
+
+from bids_app.engines.mdgru.checkpoint import read_checkpoint
+from bids_app.engines.mdgru.engine import WEIGHTS, Inference
+from bids_app.engines.mdgru.graph import check_graph
+from bids_app.engines.mdgru.layout import LAYERS, PUBLISHED, select_weights
+from bids_app.errors import ModelError
+from bids_app.files import owned_name
+from bids_app.models.store import (
+    MANIFEST,
+    Model,
+    describe_file,
+    list_files,
+    manifest_text,
+    read_manifest,
+    region,
+    verify,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PUBLISHED_NAME = "mars-mdgru"
+LABELS = ("midbrain", "pons", "medulla")
+
+
+def is_checkpoint(source: Path) -> bool:
+    """Tell whether a path may hold a TensorFlow checkpoint: a folder with one, or a file of it."""
+    return bool(_indices(source))
+
+
+def import_checkpoint(
+    source: Path, target: Path, *, name: str, label: str, licence: str, citation: str, doi: str = ""
+) -> Model:
+    """Install an MD-GRU model.
+
+    Under the name of the published model only a network of its layout is installed. Windows are
+    those that the network was trained with, where the graph is there (``.meta``), which is checked
+    then; else those of the published model, which ``[inference]`` in the manifest can change.
+
+    Parameters
+    ----------
+    source : Path
+        A folder that holds one checkpoint, or a file of one.
+    target : Path
+        Model folder to make.
+    name, label, licence, citation, doi : str
+        For the manifest.
+
+    Returns
+    -------
+    Model
+        The installed model, verified. Importing the same files again changes nothing.
+
+    Raises
+    ------
+    ModelError
+        The checkpoint is damaged, or its network another; or another model is there.
+    """
+    indices = _indices(source)
+    if len(indices) != 1:
+        raise ModelError(f"{source}: {len(indices)} checkpoints in it; name the index of one.")
+    index = indices[0]
+    tensors = read_checkpoint(index)
+    try:
+        weights = select_weights(tensors, PUBLISHED if name == PUBLISHED_NAME else None)
+    except ModelError as error:
+        hint = " Another network than the published one needs a --name of its own."
+        raise ModelError(f"{index}: {error}{hint if name == PUBLISHED_NAME else ''}") from None
+    classes = len(weights[f"{LAYERS[-1]}/b"])
+    if classes != len(LABELS) + 1:
+        raise ModelError(f"{index}: {classes} classes; background and {', '.join(LABELS)} are run.")
+    graphs = [p for p in (index.with_suffix(".meta"), index.with_suffix(".meta.gz")) if p.exists()]
+    window = check_graph(graphs[0]) if graphs else Inference.window
+    # Stated nowhere: a fifth of the window, as with the published model.
+    padding = tuple(min(20, max(2, size // 5)) for size in window)
+    made = target.with_name(owned_name(target.name))
+    try:
+        made.mkdir(parents=True)
+        content = {key: torch.tensor(weights[key]) for key in sorted(weights)}
+        torch.save(content, made / WEIGHTS)
+        shards = index.parent.glob(f"{index.stem}.data-*-of-*")
+        model = Model(
+            folder=made,
+            name=name,
+            label=label,
+            version="1",
+            engine="mdgru",
+            averaging="softmax",
+            mode="v2",
+            licence=licence,
+            citation=citation,
+            doi=doi,
+            regions=tuple(region(value, text) for value, text in enumerate(LABELS, start=1)),
+            files=list_files(made),
+            sources=tuple(describe_file(p, p.name) for p in sorted([index, *shards, *graphs])),
+            inference={"window": list(window), "padding": list(padding), "labels": "argmax"},
+        )
+        (made / MANIFEST).write_text(manifest_text(model), encoding="utf-8")
+        if not target.exists():
+            made.rename(target)
+        there = read_manifest(target)
+        if there.files != model.files:
+            raise ModelError(f"{target} holds another model. Remove it, or use another --name.")
+        verify(there)
+    except OSError as error:
+        raise ModelError(
+            f"{target}: not installed ({error.strerror}: {error.filename})."
+        ) from error
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+    return there
+
+
+def _indices(source: Path) -> list[Path]:
+    if source.is_dir():
+        return sorted(source.glob("*.index"))
+    for mark in (".index", ".data-", ".meta"):
+        stem, found, _ = source.name.rpartition(mark)
+        if found and (index := source.with_name(f"{stem}.index")).is_file():
+            return [index]
+    return []

@@ -1,0 +1,104 @@
+"""Between an image's grid and one of 1 mm, as the network was trained on.
+
+Images with voxel edges near 1 mm are left as they are, as the original pipeline does. Both grids
+have one centre and the same axes, so that voxel sizes are all that is needed of the affine.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import ndimage
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+Box = tuple[slice, slice, slice]
+NEAREST_MM, FARTHEST_MM = 0.795, 1.205  # edges that are left alone
+_MARGIN = 8  # voxels after which a cubic spline no longer knows of a border
+
+
+def is_coarse_or_fine(spacing: Sequence[float]) -> bool:
+    """Tell whether an image of these voxel edges (mm) goes to the grid of 1 mm."""
+    return not all(NEAREST_MM <= edge <= FARTHEST_MM for edge in spacing)
+
+
+def to_millimetres(image: NDArray[np.float32], spacing: Sequence[float]) -> NDArray[np.float32]:
+    """Bring an image to voxels of 1 mm by a cubic spline; what falls below 0 becomes 0.
+
+    Parameters
+    ----------
+    image : ndarray of float32, shape (X, Y, Z)
+    spacing : sequence of three floats
+        Voxel size in mm.
+
+    Returns
+    -------
+    ndarray of float32, shape (X', Y', Z')
+        Of the extent of the image, to half a millimetre.
+    """
+    shape = [max(round(size * edge), 1) for size, edge in zip(image.shape, spacing, strict=True)]
+    scale = [1 / edge for edge in spacing]
+    offset = [
+        (1 - n) / 2 * step + (size - 1) / 2
+        for n, step, size in zip(shape, scale, image.shape, strict=True)
+    ]
+    fine: NDArray[np.float32] = ndimage.affine_transform(
+        image, scale, offset, tuple(shape), order=3, mode="mirror"
+    )
+    return np.maximum(fine, 0, out=fine)
+
+
+def box_in_millimetres(
+    box: Box, shape: Sequence[int], spacing: Sequence[float], fine_shape: Sequence[int]
+) -> Box:
+    """Find the part of the grid of 1 mm that `from_millimetres` needs for a box of the image."""
+    parts = []
+    for part, size, edge, n in zip(box, shape, spacing, fine_shape, strict=True):
+        middle, fine_middle = (size - 1) / 2, (n - 1) / 2
+        first = math.floor((part.start - middle) * edge + fine_middle) - _MARGIN
+        last = math.ceil((part.stop - 1 - middle) * edge + fine_middle) + _MARGIN
+        parts.append(slice(max(first, 0), min(last + 1, n)))
+    x, y, z = parts
+    return x, y, z
+
+
+def from_millimetres(
+    probabilities: NDArray[np.float32],
+    fine_box: Box,
+    fine_shape: Sequence[int],
+    box: Box,
+    shape: Sequence[int],
+    spacing: Sequence[float],
+) -> NDArray[np.float32]:
+    """Bring probabilities from voxels of 1 mm to the image's, each class by a cubic spline.
+
+    Parameters
+    ----------
+    probabilities : ndarray of float32, shape (C, x', y', z')
+        Within `fine_box`.
+    fine_box, fine_shape : tuple of three slices, sequence of three ints
+        Part of the grid of 1 mm, and its whole shape.
+    box, shape : tuple of three slices, sequence of three ints
+        Part of the image's grid that is asked for, and its whole shape.
+    spacing : sequence of three floats
+        Voxel size of the image in mm.
+
+    Returns
+    -------
+    ndarray of float32, shape (C, x, y, z)
+        Within `box`; a spline's overshoot is cut to 0 and 1.
+    """
+    offset = [
+        (part.start - (size - 1) / 2) * edge + (n - 1) / 2 - fine.start
+        for part, size, edge, n, fine in zip(box, shape, spacing, fine_shape, fine_box, strict=True)
+    ]
+    there = tuple(part.stop - part.start for part in box)
+    maps = np.empty((len(probabilities), *there), dtype=np.float32)
+    for map_, fine in zip(maps, probabilities, strict=True):
+        ndimage.affine_transform(fine, spacing, offset, output=map_, order=3, mode="mirror")
+    return np.clip(maps, 0, 1, out=maps)
