@@ -1,5 +1,7 @@
 """The cascade finds a brainstem of known intensity and segments the box around it."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -51,6 +53,21 @@ def test_the_regions_are_found_where_they_are(cascade, spacing):
     away_from_edges = maximum_filter(image, 3) == minimum_filter(image, 3)
     assert set(truth[away_from_edges]) == {0, 1, 2, 3}
     assert np.array_equal(labels[away_from_edges], truth[away_from_edges])
+
+
+def test_a_crop_that_lies_badly_is_moved_once(cascade, monkeypatch):
+    image = phantom((1, 1, 1))
+    expected = cascade.predict(image, (1, 1, 1))
+    right = cascade.locate(image, (1, 1, 1))
+    low = dataclasses.replace(right, centre=(right.centre[0] - 30, *right.centre[1:]))
+    monkeypatch.setattr(cascade, "locate", lambda *_: low)
+    moved = cascade.predict(image, (1, 1, 1))
+    top, bottom = (expected.region[0].stop, expected.region[0].start)
+    assert abs(moved.region[0].stop - top) < 10
+    assert abs(moved.region[0].start - bottom) < 10
+    near = dataclasses.replace(right, centre=(right.centre[0] - 4, *right.centre[1:]))
+    monkeypatch.setattr(cascade, "locate", lambda *_: near)
+    assert cascade.predict(image, (1, 1, 1)).region[0].stop == top - 4
 
 
 def test_the_cord_counts_as_background(cascade):

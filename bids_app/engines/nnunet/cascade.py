@@ -7,7 +7,7 @@ volume and a measure of trust.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
+    from bids_app.engines.nnunet.inference import Inferred
     from bids_app.engines.nnunet.preprocessing import Prepared
 
 Box = tuple[slice, slice, slice]
@@ -37,6 +38,8 @@ SMALLEST_MM3 = 4000.0
 # The open model is surer than 0.85 of the brainstem of every head that was looked at (28 of three
 # sources), and reaches 0.68 in pure noise.
 LEAST_CONFIDENCE = 0.75
+# Crops of training lay this far from the middle of the brainstem at most, along each axis.
+LARGEST_OFFSET_MM = 8.0
 # Outside the skull is tissue of 0.5 to 1.6 times the volume of its inside on the whole heads that
 # were looked at (of three sources), and of a tenth of it at most on skull-stripped ones.
 LEAST_SCALP = 0.25
@@ -195,10 +198,12 @@ class Cascade:
         located = self.locate(image, spacing)
         if located.found:
             region = located.box(self._segmenter.patch_mm)
-            prepared = self._segmenter.prepare(image[region], spacing)
-            inferred = self._segmenter.infer(prepared)
-            classes = self._segmenter.restore(inferred.mean, prepared)
+            classes, inferred = self._segment(image[region], spacing)
             kept = len(self.labels)
+            better = _recentred(located, region, classes[1:kept].sum(axis=0) > 0.5)
+            if better is not None:
+                region = better.box(self._segmenter.patch_mm)
+                classes, inferred = self._segment(image[region], spacing)
             agreement = inferred.agreement and inferred.agreement[: kept - 1]
             classes[0] += classes[kept:].sum(axis=0)
             probabilities = classes[:kept]
@@ -214,6 +219,13 @@ class Cascade:
             touches_border=located.touches_border,
             agreement=agreement,
         )
+
+    def _segment(
+        self, crop: NDArray[np.float32], spacing: Sequence[float]
+    ) -> tuple[NDArray[np.float32], Inferred]:
+        prepared = self._segmenter.prepare(crop, spacing)
+        inferred = self._segmenter.infer(prepared)
+        return self._segmenter.restore(inferred.mean, prepared), inferred
 
     def locate(self, image: NDArray[np.float32], spacing: Sequence[float]) -> Located:
         """Find the brainstem in an image.
@@ -250,6 +262,19 @@ class Cascade:
             shape=image.shape,
             spacing=tuple(spacing),
         )
+
+
+def _recentred(located: Located, region: Box, brainstem: NDArray[np.bool_]) -> Located | None:
+    """Move the centre to the brainstem that a crop shows; None where the crop lay well.
+
+    In a narrow field of view a crop may lie farther off than any of training did.
+    """
+    if not brainstem.any():
+        return None
+    start = [part.start for part in region]
+    centre = np.argwhere(brainstem).mean(axis=0) + start
+    offset = np.abs(centre - located.centre) * located.spacing
+    return replace(located, centre=tuple(centre)) if offset.max() > LARGEST_OFFSET_MM else None
 
 
 def _largest_component(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
