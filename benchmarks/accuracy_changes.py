@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 Picture = tuple["NDArray[np.float32]", "NDArray[np.float64]"]
 SHARES = (0.02, 0.05, 0.10, 0.20)  # by which regions are shrunk
+LABEL_MARGIN_MM = 2.0  # kept around the labels when a skull is stripped
 LEAST_EXTENT_MM = 81.0  # of a cut image; the app refuses less than 80
 FWHM = 2 * math.sqrt(2 * math.log(2))
 
@@ -243,8 +244,12 @@ def noise_alone(head: HeldOut, sigma: float) -> Picture:
 
 
 def strip(head: HeldOut, brain: NDArray[np.bool_]) -> Picture:
-    """Keep what lies in a mask of the brain, shape (X, Y, Z)."""
-    return head.volume.data * brain, head.volume.affine
+    """Keep what lies in a mask of the brain, shape (X, Y, Z), and 2 mm around the labels.
+
+    The template's mask ends within the medulla, where tools that strip skulls go on.
+    """
+    labelled = ndimage.distance_transform_edt(head.truth == 0, sampling=head.volume.voxel_size)
+    return head.volume.data * (brain | (labelled <= LABEL_MARGIN_MM)), head.volume.affine
 
 
 def draw(

@@ -42,7 +42,11 @@ if TYPE_CHECKING:
     from bids_app.segment import Segmenter
 
 LABELS = Path(__file__).resolve().parent.parent / "bids_app" / "training" / "labels_v1"
-PLAIN, STRIPPED, ABOVE_MEDULLA = "as it is", "skull-stripped", "cut above the medulla"
+PLAIN, STRIPPED, ABOVE_MEDULLA = (
+    "as it is",
+    "skull-stripped around brain and labels",
+    "cut above the medulla",
+)
 ODD = "odd_medulla_cut_off"  # of `data/odd`: a head whose medulla is out of view
 
 

@@ -106,3 +106,18 @@ def test_the_worst_change_is_the_largest_of_either_sign():
 
 def test_a_table_lines_up():
     assert tables.table(["head", "ml"], [["a", "1.00"]]) == ["head    ml", "a     1.00"]
+
+
+def test_an_image_is_shrunk_as_its_label_is(head):
+    mask = (head.truth == 2).astype(np.float32)
+    ball = replace(head, volume=replace(head.volume, data=mask + 1))  # nowhere empty
+    data, _ = deformation.shrink(ball, "pons", 0.2)
+    change = (data - 1).sum() / mask.sum() - 1
+    assert change == pytest.approx(deformation.true_change(head, "pons", 0.2), abs=0.02)
+
+
+def test_a_stripped_head_keeps_its_brainstem_and_the_mask_alone(head):
+    stripped, _ = changes.strip(head, np.zeros(head.truth.shape, bool))
+    labelled = head.truth > 0
+    assert np.array_equal(stripped[labelled], head.volume.data[labelled])
+    assert np.count_nonzero(stripped) < 3 * np.count_nonzero(labelled)
