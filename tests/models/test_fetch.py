@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 from make_v1_model import write_v1_model
 
+from bids_app.errors import ModelError
 from bids_app.models import cli, download, store
 
 NAME = "nnUNet_brainstem.tar.gz"
@@ -329,6 +330,20 @@ def test_a_password_in_an_address_is_never_printed_or_kept(server, models, capsy
     printed = capsys.readouterr()
     kept = b"".join(path.read_bytes() for path in models.rglob("*.json"))
     assert "secret" not in printed.out + printed.err + kept.decode()
+
+
+def test_of_several_files_the_folder_is_imported(server, models, monkeypatch):
+    seen = []
+
+    def look(source, *_):
+        seen.extend(path.name for path in source.iterdir())
+        raise ModelError("seen")
+
+    monkeypatch.setattr("bids_app.models.fetch.import_model", look)
+    assert cli.main(["fetch", "mars-mdgru", "--accept-licence", "--url", server.url]) == 5
+    assert sorted(seen) == [
+        f"brainstem_140000.{kind}" for kind in ("data-00000-of-00001", "index", "meta")
+    ]
 
 
 def test_too_little_space_is_told_before_the_download(server, models, monkeypatch, capsys):
