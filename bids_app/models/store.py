@@ -208,14 +208,11 @@ def find(name: str, directory: Path | None = None) -> Model:
         )
     if name in registry():
         where = models_dir(directory)
-        how = (
-            f"Install it with `brainstem-models fetch {name}`, or from files with "
-            f"`brainstem-models import {name} PATH`, and name the folder of models with "
-            "--models-dir or BRAINSTEM_MODELS_DIR."
-            if registry()[name]["engine"] in IMPORTED
-            else "This version cannot read its published files."
+        raise ModelError(
+            f"Model {name} is not installed{f' in {where}' if where else ''}. Install it with "
+            f"`brainstem-models fetch {name}`, or from files with `brainstem-models import {name} "
+            "PATH`, and name the folder of models with --models-dir or BRAINSTEM_MODELS_DIR."
         )
-        raise ModelError(f"Model {name} is not installed{f' in {where}' if where else ''}. {how}")
     known = ", ".join(sorted({*folders, *registry()}))
     raise ModelError(f"No model is called {name}. Known: {known}; or give a model's folder.")
 

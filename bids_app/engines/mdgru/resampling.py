@@ -48,7 +48,7 @@ def to_millimetres(image: NDArray[np.float32], spacing: Sequence[float]) -> NDAr
         for n, step, size in zip(shape, scale, image.shape, strict=True)
     ]
     fine: NDArray[np.float32] = ndimage.affine_transform(
-        image, scale, offset, tuple(shape), order=3, mode="mirror"
+        image, np.diag(scale), offset, tuple(shape), order=3, mode="mirror"
     )
     return np.maximum(fine, 0, out=fine)
 
@@ -98,7 +98,8 @@ def from_millimetres(
         for part, size, edge, n, fine in zip(box, shape, spacing, fine_shape, fine_box, strict=True)
     ]
     there = tuple(part.stop - part.start for part in box)
+    matrix = np.diag(spacing)
     maps = np.empty((len(probabilities), *there), dtype=np.float32)
     for map_, fine in zip(maps, probabilities, strict=True):
-        ndimage.affine_transform(fine, spacing, offset, output=map_, order=3, mode="mirror")
+        ndimage.affine_transform(fine, matrix, offset, output=map_, order=3, mode="mirror")
     return np.clip(maps, 0, 1, out=maps)
