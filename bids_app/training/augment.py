@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from bids_app.training.data import Case
     from bids_app.training.networks import Look
 
-NOTHING_SHARE = 0.08  # of the locator's patches
+NOTHING_SHARE, CUT_OFF_SHARE = 0.08, 0.12  # of the locator's patches
 SHRUNK_SHARE, LESION_SHARE = 0.25, 0.15  # of the segmenter's
 
 
@@ -208,6 +208,34 @@ def draw_box(size: int, rng: np.random.Generator, look: Look) -> list[slice]:
     return [slice(*ends) for ends in box]
 
 
+def cut_off_brainstem(target: torch.Tensor, rng: np.random.Generator) -> list[slice] | None:
+    """Narrow the field of view to what lies above or below the brainstem, and a little farther.
+
+    Parameters
+    ----------
+    target : Tensor of int64, shape (z, y, x)
+        Classes of the locator.
+    rng : numpy.random.Generator
+        Draws the side and up to 6 voxels between.
+
+    Returns
+    -------
+    list of slice, or None
+        The field of view; None where less than a quarter of the patch would be left.
+    """
+    size = target.shape[0]
+    levels = torch.nonzero((target == 1).any(-1).any(-1))
+    if not len(levels):
+        return None
+    gap = int(rng.integers(1, 7))
+    above = slice(int(levels[-1]) + gap, size)
+    below = slice(0, max(int(levels[0]) - gap + 1, 0))
+    kept = above if rng.random() < 0.7 else below
+    if kept.stop - kept.start < size // 4:
+        return None
+    return [kept, slice(0, size), slice(0, size)]
+
+
 def finish(
     image: torch.Tensor, target: torch.Tensor, box: list[slice] | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -356,4 +384,6 @@ def draw_patch(
     box = None
     if rng is not None and rng.random() < 0.35:
         box = draw_box(look.size, rng, look)
+    if rng is not None and look.name == "locator" and rng.random() < CUT_OFF_SHARE:
+        box = cut_off_brainstem(target[0, 0], rng) or box
     return finish(image[0, 0], target[0, 0], box)

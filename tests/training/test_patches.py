@@ -6,6 +6,7 @@ import torch
 
 from bids_app.training.augment import (
     blur,
+    cut_off_brainstem,
     draw_lesions,
     draw_patch,
     draw_pose,
@@ -62,6 +63,17 @@ def test_the_locator_sees_noise_without_a_brainstem_now_and_then(cases):
             empty += 1
             assert image.std() > 0.5
     assert 1 <= empty <= 12
+
+
+def test_a_field_of_view_beside_the_brainstem_holds_none_of_it():
+    target = torch.zeros(64, 64, 64, dtype=torch.long)
+    target[26:33, 30:34, 30:34] = 1
+    kept = [cut_off_brainstem(target, np.random.default_rng(seed)) for seed in range(8)]
+    assert all(box is not None and not (target[tuple(box)] == 1).any() for box in kept)
+    assert {box[0].start == 0 for box in kept} == {True, False}
+    target[50:60, 30:34, 30:34] = 1
+    assert cut_off_brainstem(target[30:], np.random.default_rng(0)) is None
+    assert cut_off_brainstem(torch.zeros_like(target), np.random.default_rng(0)) is None
 
 
 def test_the_same_seed_draws_the_same_patch(cases):
