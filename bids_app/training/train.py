@@ -68,8 +68,8 @@ def loss_of(logits: torch.Tensor, target: torch.Tensor, look: Look) -> torch.Ten
     """Cross-entropy + Dice of the classes + Dice of the whole brainstem + medulla against cord.
 
     The cord is a few hundred voxels of a patch: among all the others it would never be learned, and
-    the volume of the medulla hangs on where it begins. So these two are told from each other by a
-    term of their own, in which both weigh the same however large they are.
+    the volume of the medulla hangs on where it begins. So the cord has a cross-entropy of its own,
+    and the medulla one against the cord, each a mean over its own voxels.
 
     Parameters
     ----------
@@ -109,9 +109,8 @@ def loss_of(logits: torch.Tensor, target: torch.Tensor, look: Look) -> torch.Ten
         loss = loss + 1 - dice(p[:, look.stem].sum(1), stem.float(), known)
     cord, medulla = target == CORD, target == MEDULLA
     if look.name == "segmenter" and cord.any() and medulla.any():
-        cord_over_medulla = logits[:, CORD] - logits[:, MEDULLA]
-        wrong = functional.softplus(-cord_over_medulla[cord]).mean()
-        wrong = wrong + functional.softplus(cord_over_medulla[medulla]).mean()
+        cord_over_medulla = (logits[:, CORD] - logits[:, MEDULLA])[medulla]
+        wrong = entropy[cord].mean() + functional.softplus(cord_over_medulla).mean()
         loss = loss + wrong / 2
     return loss
 
