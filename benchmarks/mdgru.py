@@ -2,9 +2,9 @@
 
     python benchmarks/mdgru.py tiled direct > benchmarks/mdgru.txt
 
-Weights are random. The original (TensorFlow 2.15.1 on one thread) took 227 CPU seconds and 4.3 GB for
-such a window. Each way of computing runs in a process of its own, for its peak memory. CPU seconds
-are those of all threads; they say more than the wall's on a machine that has other work.
+Weights are random. The original (TensorFlow 2.15.1 on one thread) took 227 CPU seconds and 4.3 GB
+for such a window. Each way of computing runs in a process of its own, for its peak memory. CPU
+seconds are those of all threads; they say more than the wall's on a machine that has other work.
 """
 
 from __future__ import annotations
