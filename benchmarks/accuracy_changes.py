@@ -17,7 +17,7 @@ from nibabel.affines import apply_affine, voxel_sizes
 from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff
 from scipy import ndimage
 
-from bids_app.training.data import MEDULLA, REGIONS
+from bids_app.training.cases import MEDULLA, REGIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

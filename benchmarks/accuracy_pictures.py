@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from bids_app.models.store import region
-from bids_app.training.data import MEDULLA
+from bids_app.training.cases import MEDULLA
 from bids_app.training.evaluate import VALUES
 
 if TYPE_CHECKING:

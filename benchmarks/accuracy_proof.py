@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from accuracy_runs import LABELS, PLAIN, Job, mask_path
 
-from bids_app.training.data import read_split
+from bids_app.training.cases import read_split
 from bids_app.training.evaluate import VALUES
 
 if TYPE_CHECKING:

@@ -29,7 +29,7 @@ import nibabel as nib  # noqa: E402
 import numpy as np  # noqa: E402
 from scipy import ndimage  # noqa: E402
 
-from bids_app.training.data import MEDULLA, read_split  # noqa: E402
+from bids_app.training.cases import MEDULLA, read_split  # noqa: E402
 from bids_app.training.evaluate import HeldOut, read_held_out  # noqa: E402
 from bids_app.training.heads import TEMPLATE  # noqa: E402
 

@@ -10,7 +10,7 @@ from accuracy_changes import atrophy, emptied, steadiness
 from accuracy_proof import REGIONS, Proof, job, yes
 from accuracy_runs import ABOVE_MEDULLA, ODD, PLAIN, STRIPPED, Job
 
-from bids_app.training.data import read_split
+from bids_app.training.cases import read_split
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -10,92 +10,23 @@ percentile, maps by position in `CODES`. The file is a compressed ``.npz`` whose
 from __future__ import annotations
 
 import argparse
-import tomllib
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+
+from bids_app.training.cases import CORD, IGNORE, NOT_STEM, REGIONS, Case, read_split, save_cases
+from bids_app.training.sources import find_paths, read_brainstem, read_map, read_ras
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from numpy.typing import NDArray
 
-MIDBRAIN, PONS, MEDULLA, CORD = 1, 2, 3, 4
-IGNORE = 255
-NOT_STEM = 254  # not midbrain, pons or medulla, but which class else is not known
-REGIONS = (MIDBRAIN, PONS, MEDULLA)
+
 NEAR_SIZE, NEAR_MM = 144, 1.0
 FAR_SIZE, FAR_MM = 128, 2.0
-
-# Codes of the SynthSeg maps (generation_labels.npy) and their class of T1 intensities
-# (generation_classes_contrast_specific.npy); the cord, of no code of its own there, comes last.
-CODES = (
-    0, 14, 15, 16, 24, 72, 85, 502, 506, 507, 508, 509, 511, 512, 514, 515, 516, 530,
-    2, 3, 4, 5, 7, 8, 10, 11, 12, 13, 17, 18, 25, 26, 28, 30, 136, 137,
-    41, 42, 43, 44, 46, 47, 49, 50, 51, 52, 53, 54, 57, 58, 60, 62, 163, 164,
-)  # fmt: skip
-T1_CLASSES = (
-    0, 1, 1, 13, 1, 1, 2, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24,
-    2, 3, 1, 1, 4, 5, 6, 3, 7, 8, 3, 3, 10, 3, 9, 11, 12, 12,
-    2, 3, 1, 1, 4, 5, 6, 3, 7, 8, 3, 3, 10, 3, 9, 11, 12, 12,
-)  # fmt: skip
-CORD_ANATOMY = len(CODES)
 PLANE_MM = 3.0  # so much below the labels is in doubt, as they are 3 mm above their lower limit
-BRAINSTEM_CODE, CORD_TISSUE_CODE, CSF_CODE = 16, 512, 24
-OUTSIDE_BRAIN_FROM = 500
-
-
-@dataclass(frozen=True)
-class Case:
-    """One head or label map.
-
-    Attributes
-    ----------
-    name : str
-        Source and subject, e.g. ``"ds011_sub-01"``.
-    real : bool
-        A head with an image, or a label map to draw images from.
-    arrays : dict of str to ndarray of uint8, shape (z, y, x)
-        ``near/labels``, ``far/labels`` always; ``near/image``, ``far/image`` for a head;
-        ``near/anatomy``, ``far/anatomy`` (positions in `CODES`) for a map; ``near/brain``,
-        ``far/brain`` where the brain is known apart from the rest of the head.
-    """
-
-    name: str
-    real: bool
-    arrays: dict[str, NDArray[np.uint8]]
-
-
-def read_split(path: Path | None = None) -> dict[str, list[str]]:
-    """Return the case names of each part of the split (train, validation, test)."""
-    with (path or Path(__file__).with_name("split.toml")).open("rb") as file:
-        parts = tomllib.load(file)
-    return {
-        part: [
-            f"{source}_{subject}" for source, subjects in sources.items() for subject in subjects
-        ]
-        for part, sources in parts.items()
-    }
-
-
-def load_cases(path: Path) -> dict[str, Case]:
-    """Read all cases of a prepared file."""
-    arrays: dict[str, dict[str, NDArray[np.uint8]]] = {}
-    with np.load(path) as file:
-        for key in file.files:
-            name, array = key.split("/", 1)
-            arrays.setdefault(name, {})[array] = file[key]
-    return {name: Case(name, "near/image" in found, found) for name, found in arrays.items()}
-
-
-def save_cases(path: Path, cases: Iterator[Case]) -> None:
-    """Write cases to one compressed file."""
-    flat: dict[str, Any] = {
-        f"{case.name}/{key}": array for case in cases for key, array in case.arrays.items()
-    }
-    np.savez_compressed(path, **flat)
 
 
 def to_bytes(image: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -175,40 +106,6 @@ def looks(
     return found
 
 
-def track_cord(codes: NDArray[np.int_], labels: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Follow the cord of a SynthSeg map downwards from the medulla.
-
-    The maps have no code for the cord: where label 16 has ended, it carries that of another tissue
-    outside the brain. From the lowest slice of the medulla on, the piece of these two that touches
-    the slice above is the cord, as long as its area stays between 20 and 250 mm2.
-
-    Parameters
-    ----------
-    codes : ndarray of int, shape (X, Y, Z)
-        FreeSurfer codes at 1 mm.
-    labels : ndarray of uint8, shape (X, Y, Z)
-        Labels of the brainstem.
-    """
-    from scipy import ndimage
-
-    cord = np.zeros(codes.shape, dtype=bool)
-    area = (labels == MEDULLA).sum((0, 1))
-    lowest = int(np.argmax(area >= 20))
-    above = ndimage.binary_dilation(labels[:, :, lowest] == MEDULLA, iterations=1)
-    for z in range(lowest - 1, -1, -1):
-        tissue = np.isin(codes[:, :, z], (CORD_TISSUE_CODE, BRAINSTEM_CODE))
-        pieces, count = ndimage.label(tissue & above)
-        if not count:
-            break
-        sizes = ndimage.sum_labels(np.ones_like(pieces), pieces, np.arange(1, count + 1))
-        piece = pieces == 1 + int(np.argmax(sizes))
-        if not 20 <= piece.sum() <= 250:
-            break
-        cord[:, :, z] = piece & (labels[:, :, z] != MEDULLA)
-        above = ndimage.binary_dilation(piece, iterations=1)
-    return cord
-
-
 def know_fluid(labels: NDArray[np.uint8], image: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Call background what is set aside but as dark as fluid on a T1w image.
 
@@ -223,95 +120,6 @@ def know_fluid(labels: NDArray[np.uint8], image: NDArray[np.float32]) -> NDArray
     out = labels.copy()
     out[(labels >= NOT_STEM) & dark] = 0
     return out
-
-
-def read_brainstem(
-    path: Path, shape: tuple[int, ...], affine: NDArray[np.float64]
-) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """Read the labels of a head that `bids_app.training.labels` made, onto the head's grid.
-
-    Parameters
-    ----------
-    path : Path
-        ``NAME_probseg.nii.gz``.
-    shape, affine : tuple of int, ndarray of float64, shape (4, 4)
-        The head's grid in RAS voxel order.
-
-    Returns
-    -------
-    labels : ndarray of uint8, shape `shape`
-        1 midbrain, 2 pons, 3 medulla, 4 cord; peduncles of the cerebellum are background.
-    aside : ndarray of bool, shape `shape`
-        What is to be left out of the loss. Below the labels it goes on down to the lowest slice.
-    """
-    import nibabel
-
-    from bids_app.training.atlas import NAMES
-    from bids_app.training.carry import harden
-    from bids_app.training.labels import read_labels
-
-    shares, ignore, origin = read_labels(path)
-    regions = np.zeros(len(NAMES) + 1, np.uint8)
-    regions[[NAMES.index(name) + 1 for name in ("midbrain", "pons", "medulla", "cord")]] = (
-        *REGIONS,
-        CORD,
-    )
-    both = np.stack([regions[harden(shares)], ignore], axis=-1).astype(np.uint8)
-    crop = nibabel.as_closest_canonical(nibabel.Nifti1Image(both, origin))
-    first = np.round(np.linalg.solve(affine, crop.affine)[:3, 3]).astype(int)
-    x, y, z = (slice(a, a + n) for a, n in zip(first, crop.shape[:3], strict=True))
-    labels, aside = np.zeros(shape, np.uint8), np.zeros(shape, bool)
-    labels[x, y, z] = np.asarray(crop.dataobj)[..., 0]
-    aside[x, y, z] = np.asarray(crop.dataobj)[..., 1] > 0
-    aside[:, :, : z.start] = aside[:, :, z.start, None]
-    return labels, aside
-
-
-def brain_of(codes: NDArray[np.int_], labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return what lies inside the skull in a SynthSeg map: 1 brain, 2 fluid, 0 outside.
-
-    Fluid below the medulla belongs to the spinal canal and counts as outside.
-    """
-    inside = np.where((codes > 0) & (codes < OUTSIDE_BRAIN_FROM), 1, 0).astype(np.uint8)
-    inside[codes == CSF_CODE] = 2
-    lowest = int(np.argwhere(labels == MEDULLA)[:, 2].min())
-    inside[:, :, :lowest][codes[:, :, :lowest] == CSF_CODE] = 0
-    return inside
-
-
-def read_ras(path: Path) -> tuple[NDArray[Any], NDArray[np.float64]]:
-    """Read an image as (X, Y, Z) in RAS voxel order, and its affine."""
-    import nibabel
-
-    image = nibabel.as_closest_canonical(nibabel.load(path))
-    return np.asarray(image.dataobj), image.affine
-
-
-def read_map(path: Path, labels: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], ...]:
-    """Read a SynthSeg map.
-
-    Parameters
-    ----------
-    path : Path
-        The map, whose voxels are of 1 mm.
-    labels : ndarray of uint8, shape (X, Y, Z)
-        Its labels of the brainstem and the cord.
-
-    Returns
-    -------
-    anatomy, brain, cord : ndarray of uint8, shape (X, Y, Z)
-        Positions in `CODES`, what lies inside the skull (`brain_of`), and the cord (`track_cord`).
-    """
-    codes = np.round(read_ras(path)[0]).astype(int)
-    positions = np.zeros(max(CODES) + 1, dtype=np.uint8)
-    positions[list(CODES)] = np.arange(len(CODES))
-    anatomy = positions[codes]
-    # Where a map's own brainstem ends early its labels do not: such an image must show brainstem.
-    outside = (codes == 0) | (codes == CSF_CODE) | (codes >= OUTSIDE_BRAIN_FROM)
-    anatomy[np.isin(labels, REGIONS) & outside] = CODES.index(BRAINSTEM_CODE)
-    cord = track_cord(codes, labels)
-    anatomy[cord | (labels == CORD)] = CORD_ANATOMY
-    return anatomy, brain_of(codes, labels), cord.astype(np.uint8)
 
 
 def make_case(name: str, image_path: Path, labels_path: Path) -> Case:
@@ -329,25 +137,6 @@ def make_case(name: str, image_path: Path, labels_path: Path) -> Case:
         return Case(name, False, looks({"anatomy": anatomy, "brain": brain}, affine, learned))
     image = np.nan_to_num(np.squeeze(image).astype(np.float32))
     return Case(name, True, looks({"image": image}, affine, know_fluid(learned, image)))
-
-
-def find_paths(name: str, data: Path, labels: Path) -> tuple[Path, Path]:
-    """Return the paths of the image (or map) and of the labels of a case.
-
-    Parameters
-    ----------
-    name : str
-        As in the split: ``ds011_sub-01``, ``synthseg_02``.
-    data : Path
-        Folder with ``ds011/``, ``ds002748/`` and ``synthseg_labels/``.
-    labels : Path
-        Folder that `bids_app.training.labels` filled.
-    """
-    source, subject = name.split("_")
-    drawn = labels / f"{name}_probseg.nii.gz"
-    if source == "synthseg":
-        return data / "synthseg_labels" / f"training_seg_{subject}.nii.gz", drawn
-    return data / source / subject / "anat" / f"{subject}_T1w.nii.gz", drawn
 
 
 def prepare(data: Path, labels: Path) -> Iterator[Case]:

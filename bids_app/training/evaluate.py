@@ -22,17 +22,10 @@ from scipy.spatial import cKDTree
 from bids_app.images import read_volume
 from bids_app.models import store
 from bids_app.segment import Choice, load_segmenter
-from bids_app.training.augment import blur
-from bids_app.training.data import (
-    IGNORE,
-    MEDULLA,
-    find_paths,
-    read_brainstem,
-    read_map,
-    read_ras,
-    read_split,
-)
+from bids_app.training.cases import IGNORE, MEDULLA, read_split
+from bids_app.training.faults import blur
 from bids_app.training.networks import REGIONS
+from bids_app.training.sources import find_paths, read_brainstem, read_map, read_ras
 from bids_app.training.synthesis import draw_image
 
 if TYPE_CHECKING:

@@ -18,15 +18,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch.nn import functional
 
 from bids_app.training.augment import draw_patch
-from bids_app.training.data import CORD, IGNORE, MEDULLA, NOT_STEM, load_cases, read_split
+from bids_app.training.cases import IGNORE, NOT_STEM, load_cases, read_split
+from bids_app.training.loss import loss_of
 from bids_app.training.networks import LOOKS, build_network
 
 if TYPE_CHECKING:
-    from bids_app.training.data import Case
+    from bids_app.training.cases import Case
     from bids_app.training.networks import Look
+
 
 REAL_SHARE = {"locator": 0.3, "segmenter": 0.5}
 T1_SHARE = 0.5  # of the drawn images; the others are of random contrast
@@ -62,57 +63,6 @@ class Plan:
         by_step = step / self.steps if self.steps else 0.0
         by_time = seconds / 60 / self.minutes if self.minutes else 0.0
         return min(1.0, max(by_step, by_time))
-
-
-def loss_of(logits: torch.Tensor, target: torch.Tensor, look: Look) -> torch.Tensor:
-    """Cross-entropy + Dice of the classes + Dice of the whole brainstem + medulla against cord.
-
-    The cord is a few hundred voxels of a patch: among all the others it would never be learned, and
-    the volume of the medulla hangs on where it begins. So the cord has a cross-entropy of its own,
-    and the medulla one against the cord, each a mean over its own voxels.
-
-    Parameters
-    ----------
-    logits : Tensor, shape (batch, classes, z, y, x)
-    target : Tensor of int64, shape (batch, z, y, x)
-        `IGNORE` has no part in any term; where it is `NOT_STEM`, only the sum of the
-        probabilities of all classes but those of the brainstem counts.
-    look : Look
-        The network at hand.
-    """
-    logits = logits.float()
-    log_p = functional.log_softmax(logits, 1)
-    known = target != IGNORE
-    partial = target == NOT_STEM
-    sure = known & ~partial
-    chosen = torch.where(sure, target, torch.zeros_like(target))
-    entropy = -log_p.gather(1, chosen[:, None])[:, 0] * sure
-    p = log_p.exp()
-    if partial.any():
-        rest = 1 - p[:, look.stem].sum(1)
-        entropy = entropy - torch.log(rest.clamp(min=1e-6)) * partial
-    loss = entropy.sum() / known.sum().clamp(min=1)
-
-    def dice(a: torch.Tensor, b: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
-        a, b = a * where, b * where
-        return (2 * (a * b).sum() + 50) / (a.sum() + b.sum() + 50)
-
-    scores = []
-    for index in range(1, len(look.classes)):
-        truth = (target == index).float()
-        if truth.any():  # else the cord, out of view in most patches, would never be learned
-            scores.append(dice(p[:, index], truth, known if index in look.stem else sure))
-    if scores:
-        loss = loss + 1 - torch.stack(scores).mean()
-    if len(look.stem) > 1:
-        stem = (target >= look.stem[0]) & (target <= look.stem[-1])
-        loss = loss + 1 - dice(p[:, look.stem].sum(1), stem.float(), known)
-    cord, medulla = target == CORD, target == MEDULLA
-    if look.name == "segmenter" and cord.any() and medulla.any():
-        cord_over_medulla = (logits[:, CORD] - logits[:, MEDULLA])[medulla]
-        wrong = entropy[cord].mean() + functional.softplus(cord_over_medulla).mean()
-        loss = loss + wrong / 2
-    return loss
 
 
 def choose_case(cases: list[Case], look: Look, rng: np.random.Generator) -> Case:

@@ -4,25 +4,19 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from bids_app.training.data import (
+from bids_app.training.cases import (
     CODES,
     CORD,
     IGNORE,
     MEDULLA,
-    NEAR_SIZE,
     NOT_STEM,
     Case,
-    cut,
-    know_fluid,
     load_cases,
-    prepare,
-    read_brainstem,
-    read_map,
     read_split,
     save_cases,
-    to_bytes,
-    track_cord,
 )
+from bids_app.training.data import NEAR_SIZE, cut, know_fluid, prepare, to_bytes
+from bids_app.training.sources import read_brainstem, read_map, track_cord
 
 
 def column(low: int = 20, high: int = 40) -> np.ndarray:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bids_app.training.data import IGNORE
+from bids_app.training.cases import IGNORE
 from bids_app.training.evaluate import border_distances, dice, score
 
 

@@ -15,8 +15,8 @@ from scipy import ndimage
 from bids_app.training import labels as labels_module
 from bids_app.training.atlas import Atlas, map_brainstem
 from bids_app.training.carry import Plane, SoftLabels, carry_labels, harden
+from bids_app.training.cases import read_split
 from bids_app.training.checks import check_labels
-from bids_app.training.data import read_split
 from bids_app.training.heads import (
     BOX_AFFINE,
     BOX_SHAPE,

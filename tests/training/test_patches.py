@@ -4,20 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from bids_app.training.augment import (
-    blur,
-    cut_off_brainstem,
-    draw_lesions,
-    draw_patch,
-    draw_pose,
-    finish,
-    sample,
-    sampling_grid,
-    shrink_region,
-    to_classes,
-)
-from bids_app.training.data import CODES, IGNORE, NOT_STEM, Case
+from bids_app.training.augment import cut_off_brainstem, draw_patch, finish, to_classes
+from bids_app.training.cases import CODES, IGNORE, NOT_STEM, Case
+from bids_app.training.faults import blur, draw_lesions
 from bids_app.training.networks import LOOKS
+from bids_app.training.pose import draw_pose, sample, sampling_grid, shrink_region
 from bids_app.training.synthesis import BRAINSTEM, CSF, NEIGHBOURS, draw_classes, widen_fluid
 
 CPU = torch.device("cpu")

@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from bids_app.models.store import read_manifest, verify
-from bids_app.training.data import IGNORE, NOT_STEM, Case
+from bids_app.training.cases import IGNORE, NOT_STEM, Case
 from bids_app.training.export import export_network, write_manifest
+from bids_app.training.loss import loss_of
 from bids_app.training.networks import LOOKS, build_network
-from bids_app.training.train import Plan, choose_case, cut_box, loss_of, train, validate
+from bids_app.training.train import Plan, choose_case, cut_box, train, validate
 
 CPU = torch.device("cpu")
 SEGMENTER, LOCATOR = LOOKS["segmenter"], LOOKS["locator"]

@@ -1,0 +1,110 @@
+"""Where a patch lies in a case: poses, bends, shrunk regions, and the sampling there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from bids_app.training.cases import MEDULLA, MIDBRAIN
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from bids_app.training.networks import Look
+
+
+def draw_pose(rng: np.random.Generator, largest_turn: float = 25.0) -> NDArray[np.float64]:
+    """Draw a rotation (up to `largest_turn` degrees about any axis), scaling, shear and flip.
+
+    Returns
+    -------
+    ndarray, shape (3, 3)
+        Acts on (x, y, z).
+    """
+    axis = rng.normal(size=3)
+    axis /= np.linalg.norm(axis)
+    turn = np.deg2rad(largest_turn) * rng.uniform(0, 1)
+    cross = np.array([
+        [0, -axis[2], axis[1]], [axis[2], 0, -axis[0]], [-axis[1], axis[0], 0],
+    ])  # fmt: skip
+    rotation = np.eye(3) + np.sin(turn) * cross + (1 - np.cos(turn)) * cross @ cross
+    stretch = np.eye(3) + rng.normal(0, 0.03, (3, 3))
+    flip = np.diag([rng.choice([-1.0, 1.0]), 1, 1])
+    return np.asarray(rotation @ stretch @ flip * rng.uniform(0.85, 1.15))
+
+
+def sampling_grid(
+    look: Look,
+    source: int,
+    rng: np.random.Generator | None,
+    device: torch.device,
+) -> torch.Tensor:
+    """Place a patch in the prepared look of a case.
+
+    Parameters
+    ----------
+    look : Look
+        The network that will see the patch.
+    source : int
+        Edge of the prepared look in voxels.
+    rng : numpy.random.Generator or None
+        None places the patch in the middle, upright and unchanged.
+    device : torch.device
+        Where the grid is made.
+
+    Returns
+    -------
+    Tensor, shape (1, size, size, size, 3)
+        Grid for `torch.nn.functional.grid_sample` with ``align_corners=True``.
+    """
+    half_source = (source - 1) / 2 * look.source_mm
+    half_patch = (look.size - 1) / 2 * look.spacing
+    theta = np.zeros((3, 4))
+    pose = np.eye(3) if rng is None else draw_pose(rng)
+    theta[:, :3] = pose * half_patch / half_source
+    if rng is not None:
+        theta[:, 3] = rng.uniform(-look.jitter, look.jitter, 3) / half_source
+    shape = [1, 1, look.size, look.size, look.size]
+    matrix = torch.tensor(theta[None], dtype=torch.float32, device=device)
+    grid = functional.affine_grid(matrix, shape, align_corners=True)
+    if rng is not None and rng.random() < 0.7:
+        knots = int(rng.integers(4, 9))
+        reach = rng.uniform(0, 0.08) * half_patch * 2 / knots
+        bend = torch.randn(1, 3, knots, knots, knots, device=device) * float(reach / half_source)
+        bend = functional.interpolate(bend, shape[2:], mode="trilinear", align_corners=True)
+        grid = grid + bend.permute(0, 2, 3, 4, 1)
+    return grid
+
+
+def shrink_region(
+    grid: torch.Tensor, labels: NDArray[np.uint8], rng: np.random.Generator
+) -> torch.Tensor:
+    """Shrink one region of the brainstem by up to 45 % of its volume; what is around it gives way.
+
+    Parameters
+    ----------
+    grid : Tensor, shape (1, z, y, x, 3)
+        Where each voxel of the patch lies in the prepared look, from -1 to 1.
+    labels : ndarray of uint8, shape (z, y, x)
+        The prepared look's labels.
+    rng : numpy.random.Generator
+        Draws the region and how much.
+    """
+    inside = np.argwhere(labels == rng.integers(MIDBRAIN, MEDULLA + 1))[:, ::-1]
+    if len(inside) < 100:  # hardly in view
+        return grid
+    unit = 2 / (labels.shape[0] - 1)
+    centre, width = inside.mean(0) * unit - 1, 2 * inside.std(0) * unit
+    away = grid - torch.tensor(centre, dtype=torch.float32, device=grid.device)
+    reach = torch.tensor(width, dtype=torch.float32, device=grid.device)
+    near = torch.exp(-0.5 * ((away / reach) ** 2).sum(-1, keepdim=True))
+    return grid + away * near * float(rng.uniform(0.02, 0.3))
+
+
+def sample(array: NDArray[np.uint8], grid: torch.Tensor, mode: str) -> torch.Tensor:
+    """Sample an array of bytes at a grid; float32, shape (1, 1, z, y, x), 0 outside."""
+    source = torch.from_numpy(array).to(grid.device)[None, None].float()
+    return functional.grid_sample(source, grid, mode=mode, align_corners=True)

@@ -1,0 +1,166 @@
+"""Where the public data lies, and how its heads, maps and labels are read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bids_app.training.cases import (
+    BRAINSTEM_CODE,
+    CODES,
+    CORD,
+    CORD_ANATOMY,
+    CORD_TISSUE_CODE,
+    CSF_CODE,
+    MEDULLA,
+    OUTSIDE_BRAIN_FROM,
+    REGIONS,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+
+def track_cord(codes: NDArray[np.int_], labels: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Follow the cord of a SynthSeg map downwards from the medulla.
+
+    The maps have no code for the cord: where label 16 has ended, it carries that of another tissue
+    outside the brain. From the lowest slice of the medulla on, the piece of these two that touches
+    the slice above is the cord, as long as its area stays between 20 and 250 mm2.
+
+    Parameters
+    ----------
+    codes : ndarray of int, shape (X, Y, Z)
+        FreeSurfer codes at 1 mm.
+    labels : ndarray of uint8, shape (X, Y, Z)
+        Labels of the brainstem.
+    """
+    from scipy import ndimage
+
+    cord = np.zeros(codes.shape, dtype=bool)
+    area = (labels == MEDULLA).sum((0, 1))
+    lowest = int(np.argmax(area >= 20))
+    above = ndimage.binary_dilation(labels[:, :, lowest] == MEDULLA, iterations=1)
+    for z in range(lowest - 1, -1, -1):
+        tissue = np.isin(codes[:, :, z], (CORD_TISSUE_CODE, BRAINSTEM_CODE))
+        pieces, count = ndimage.label(tissue & above)
+        if not count:
+            break
+        sizes = ndimage.sum_labels(np.ones_like(pieces), pieces, np.arange(1, count + 1))
+        piece = pieces == 1 + int(np.argmax(sizes))
+        if not 20 <= piece.sum() <= 250:
+            break
+        cord[:, :, z] = piece & (labels[:, :, z] != MEDULLA)
+        above = ndimage.binary_dilation(piece, iterations=1)
+    return cord
+
+
+def read_brainstem(
+    path: Path, shape: tuple[int, ...], affine: NDArray[np.float64]
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """Read the labels of a head that `bids_app.training.labels` made, onto the head's grid.
+
+    Parameters
+    ----------
+    path : Path
+        ``NAME_probseg.nii.gz``.
+    shape, affine : tuple of int, ndarray of float64, shape (4, 4)
+        The head's grid in RAS voxel order.
+
+    Returns
+    -------
+    labels : ndarray of uint8, shape `shape`
+        1 midbrain, 2 pons, 3 medulla, 4 cord; peduncles of the cerebellum are background.
+    aside : ndarray of bool, shape `shape`
+        What is to be left out of the loss. Below the labels it goes on down to the lowest slice.
+    """
+    import nibabel
+
+    from bids_app.training.atlas import NAMES
+    from bids_app.training.carry import harden
+    from bids_app.training.labels import read_labels
+
+    shares, ignore, origin = read_labels(path)
+    regions = np.zeros(len(NAMES) + 1, np.uint8)
+    regions[[NAMES.index(name) + 1 for name in ("midbrain", "pons", "medulla", "cord")]] = (
+        *REGIONS,
+        CORD,
+    )
+    both = np.stack([regions[harden(shares)], ignore], axis=-1).astype(np.uint8)
+    crop = nibabel.as_closest_canonical(nibabel.Nifti1Image(both, origin))
+    first = np.round(np.linalg.solve(affine, crop.affine)[:3, 3]).astype(int)
+    x, y, z = (slice(a, a + n) for a, n in zip(first, crop.shape[:3], strict=True))
+    labels, aside = np.zeros(shape, np.uint8), np.zeros(shape, bool)
+    labels[x, y, z] = np.asarray(crop.dataobj)[..., 0]
+    aside[x, y, z] = np.asarray(crop.dataobj)[..., 1] > 0
+    aside[:, :, : z.start] = aside[:, :, z.start, None]
+    return labels, aside
+
+
+def brain_of(codes: NDArray[np.int_], labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return what lies inside the skull in a SynthSeg map: 1 brain, 2 fluid, 0 outside.
+
+    Fluid below the medulla belongs to the spinal canal and counts as outside.
+    """
+    inside = np.where((codes > 0) & (codes < OUTSIDE_BRAIN_FROM), 1, 0).astype(np.uint8)
+    inside[codes == CSF_CODE] = 2
+    lowest = int(np.argwhere(labels == MEDULLA)[:, 2].min())
+    inside[:, :, :lowest][codes[:, :, :lowest] == CSF_CODE] = 0
+    return inside
+
+
+def read_ras(path: Path) -> tuple[NDArray[Any], NDArray[np.float64]]:
+    """Read an image as (X, Y, Z) in RAS voxel order, and its affine."""
+    import nibabel
+
+    image = nibabel.as_closest_canonical(nibabel.load(path))
+    return np.asarray(image.dataobj), image.affine
+
+
+def read_map(path: Path, labels: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], ...]:
+    """Read a SynthSeg map.
+
+    Parameters
+    ----------
+    path : Path
+        The map, whose voxels are of 1 mm.
+    labels : ndarray of uint8, shape (X, Y, Z)
+        Its labels of the brainstem and the cord.
+
+    Returns
+    -------
+    anatomy, brain, cord : ndarray of uint8, shape (X, Y, Z)
+        Positions in `CODES`, what lies inside the skull (`brain_of`), and the cord (`track_cord`).
+    """
+    codes = np.round(read_ras(path)[0]).astype(int)
+    positions = np.zeros(max(CODES) + 1, dtype=np.uint8)
+    positions[list(CODES)] = np.arange(len(CODES))
+    anatomy = positions[codes]
+    # Where a map's own brainstem ends early its labels do not: such an image must show brainstem.
+    outside = (codes == 0) | (codes == CSF_CODE) | (codes >= OUTSIDE_BRAIN_FROM)
+    anatomy[np.isin(labels, REGIONS) & outside] = CODES.index(BRAINSTEM_CODE)
+    cord = track_cord(codes, labels)
+    anatomy[cord | (labels == CORD)] = CORD_ANATOMY
+    return anatomy, brain_of(codes, labels), cord.astype(np.uint8)
+
+
+def find_paths(name: str, data: Path, labels: Path) -> tuple[Path, Path]:
+    """Return the paths of the image (or map) and of the labels of a case.
+
+    Parameters
+    ----------
+    name : str
+        As in the split: ``ds011_sub-01``, ``synthseg_02``.
+    data : Path
+        Folder with ``ds011/``, ``ds002748/`` and ``synthseg_labels/``.
+    labels : Path
+        Folder that `bids_app.training.labels` filled.
+    """
+    source, subject = name.split("_")
+    drawn = labels / f"{name}_probseg.nii.gz"
+    if source == "synthseg":
+        return data / "synthseg_labels" / f"training_seg_{subject}.nii.gz", drawn
+    return data / source / subject / "anat" / f"{subject}_T1w.nii.gz", drawn
