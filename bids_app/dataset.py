@@ -28,7 +28,16 @@ if TYPE_CHECKING:
 
 APP_NAME = "brainstem BIDS App"
 BIDS_VERSION = "1.10.0"
-IGNORED = ("*.html", "figures", "*_volumes.tsv", "*_volumes.json", "logs", ".*")
+IGNORED = (
+    "*.html",
+    "figures",
+    "*_volumes.tsv",
+    "*_volumes.json",
+    "*_comparison.tsv",
+    "*_comparison.json",
+    "logs",
+    ".*",
+)
 
 
 def claim(output_dir: Path, bids_dir: Path) -> None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 ENTITIES = SCAN_ENTITIES[2:]  # beside participant and session, which have columns of their own
 GROUP_TABLE = "group_volumes.tsv"
+COMPARISON_TABLE = "group_comparison.tsv"
 GROUP_REPORT = "group.html"
 NOT_AVAILABLE = "n/a"
 
@@ -92,6 +93,16 @@ class Outputs:
     def volumes_sidecar(self) -> Path:
         """Data dictionary of the table of volumes."""
         return self._path("volumes.json")
+
+    @property
+    def comparison(self) -> Path:
+        """Table of how this image's models agree, one for all of them."""
+        return self.folder / f"{self.stem.rpartition('_seg-')[0]}_comparison.tsv"
+
+    @property
+    def comparison_sidecar(self) -> Path:
+        """Data dictionary of the table of how models agree."""
+        return self.comparison.with_suffix(".json")
 
     @property
     def picture(self) -> Path:
@@ -217,9 +228,14 @@ class Result:
 
     def volumes(self) -> list[dict[str, str]]:
         """Rows of the table of volumes, the whole brainstem last."""
-        lines = self.outputs.volumes.read_text(encoding="utf-8").rstrip("\n").split("\n")
-        header = lines[0].split("\t")
-        return [dict(zip(header, line.split("\t"), strict=True)) for line in lines[1:]]
+        return read_table(self.outputs.volumes)
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    """Read the rows of a table that `table` wrote."""
+    lines = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
+    header = lines[0].split("\t")
+    return [dict(zip(header, line.split("\t"), strict=True)) for line in lines[1:]]
 
 
 def read_results(output_dir: Path, participant: str | None = None) -> Iterator[Result]:

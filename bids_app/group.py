@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bids_app import __version__
+from bids_app.comparison import write_group_comparison
 from bids_app.dataset import check_owner
 from bids_app.derivatives import (
     ENTITIES,
@@ -126,6 +127,7 @@ def _run(settings: Settings) -> int:
     content = [[row[column] for column in columns] for row in rows]
     write_atomic(output_dir / GROUP_TABLE, table(list(columns), content))
     write_atomic((output_dir / GROUP_TABLE).with_suffix(".json"), dump_json(columns))
+    write_group_comparison(output_dir, sorted({row["participant_id"] for row in rows}))
     report = write_group_report(output_dir)
     LOG.info("%s", _overview(rows))
     for participant in _without_result(settings, rows):

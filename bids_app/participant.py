@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from bids_app import __version__
 from bids_app.citations import write_citations
+from bids_app.comparison import write_comparisons
 from bids_app.dataset import check_owner, claim, write_dataset_files
 from bids_app.derivatives import Outputs, read_results, report_name
 from bids_app.errors import BrainstemError, DatasetError, NoScanError, UsageError
@@ -200,6 +201,8 @@ def _remarks(validation: Future[Report] | None) -> dict[str, str]:
 
 def _write_reports(settings: Settings, outcome: Outcome) -> None:
     changed = {scan.participant for scan, _ in outcome.done}
+    for participant in sorted(changed):
+        write_comparisons(settings.output_dir, participant)
     missing = {
         scan.participant
         for scan in outcome.complete
