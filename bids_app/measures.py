@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from bids_app.models.store import Region
 
+Box = tuple[slice, ...]
 WHOLE_NAME, WHOLE_ABBREVIATION = "brainstem", "BS"
 
 
@@ -91,21 +92,56 @@ def measure_regions(
     if probabilities is not None:
         sums = [float(map_.sum(dtype=np.float64)) for map_ in probabilities]
         soft_voxels = [*sums, sum(sums)]
-    whole = np.zeros_like(labels, dtype=np.bool_)
-    for region in regions:
-        whole |= labels == region.index
-    # Clusters and centroids are sought in the box around the regions alone: a small part of a head
-    box = _bounding_box(whole)
-    affine_of_box = affine.copy()
-    affine_of_box[:3, 3] = apply_affine(affine, [axis.start for axis in box])
-    masks = [*(labels[box] == region.index for region in regions), whole[box]]
+    labels, affine_of_box, _ = crop(labels, affine, regions)
+    masks = [labels == region.index for region in regions]
+    whole = np.logical_or.reduce(masks)
     return tuple(
         _measure(region, mask, soft, affine_of_box, connectivity)
-        for region, mask, soft in zip([*regions, None], masks, soft_voxels, strict=True)
+        for region, mask, soft in zip([*regions, None], [*masks, whole], soft_voxels, strict=True)
     )
 
 
-def _bounding_box(mask: NDArray[np.bool_]) -> tuple[slice, ...]:
+def crop(
+    labels: NDArray[np.integer[Any]],
+    affine: NDArray[np.float64],
+    regions: Sequence[Region],
+    margin: Sequence[int] = (0, 0, 0),
+) -> tuple[NDArray[np.integer[Any]], NDArray[np.float64], Box]:
+    """Cut a label map to the box around its regions, a small part of a head.
+
+    Parameters
+    ----------
+    labels : ndarray of int, shape (X, Y, Z)
+    affine : ndarray, shape (4, 4)
+        Voxel indices of `labels` to millimetres.
+    regions : sequence of Region
+        What the box must hold.
+    margin : sequence of three int
+        Voxels to keep around it, as far as the map reaches.
+
+    Returns
+    -------
+    labels : ndarray of int, shape (x, y, z)
+        Without a voxel where there is no region.
+    affine : ndarray, shape (4, 4)
+        Of the box.
+    box : tuple of three slices
+        Its place in the map.
+    """
+    outer = bounding_box(labels != 0)
+    inner = bounding_box(np.isin(labels[outer], [region.index for region in regions]))
+    box = tuple(
+        slice(max(a.start + b.start - m, 0), min(a.start + b.stop + m, size))
+        if b.stop
+        else slice(0, 0)
+        for a, b, m, size in zip(outer, inner, margin, labels.shape, strict=True)
+    )
+    of_box = affine.copy()
+    of_box[:3, 3] = apply_affine(affine, [axis.start for axis in box])
+    return labels[box], of_box, box
+
+
+def bounding_box(mask: NDArray[np.bool_]) -> Box:
     """Smallest box with all true voxels, shape (X, Y, Z); empty where there are none."""
     box = [slice(None)] * 3
     for axis in range(3):
