@@ -59,6 +59,13 @@ def test_any_file_of_a_checkpoint_names_it(model, checkpoint):
         assert import_model(path, "small", model.folder.parent) == model
 
 
+def test_a_shard_without_its_index_is_told(checkpoint, tmp_path):
+    (shard,) = checkpoint.glob("*.data-*")
+    alone = Path(shutil.copy(shard, tmp_path))
+    with pytest.raises(ModelError, match=r"model_1\.index: cannot be read"):
+        import_model(alone, "alone", tmp_path / "models")
+
+
 def test_another_checkpoint_does_not_replace_a_model(model, tmp_path):
     other = random_weights(SMALL) | {"1/b": np.zeros(3, np.float32)}
     folder = write_checkpoint(tmp_path, with_slots(other)).parent

@@ -5,6 +5,7 @@ Nothing is written unless all of the checkpoint is whole, and its network the on
 
 from __future__ import annotations
 
+import re
 import shutil
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PUBLISHED_NAME = "mars-mdgru"
+_FILE = re.compile(r"(.+)\.(?:index|meta|meta\.gz|data-\d{5}-of-\d{5})")
 LABELS = ("midbrain", "pons", "medulla")
 
 
@@ -125,8 +127,5 @@ def import_checkpoint(
 def _indices(source: Path) -> list[Path]:
     if source.is_dir():
         return sorted(source.glob("*.index"))
-    for mark in (".index", ".data-", ".meta"):
-        stem, found, _ = source.name.rpartition(mark)
-        if found and (index := source.with_name(f"{stem}.index")).is_file():
-            return [index]
-    return []
+    match = _FILE.fullmatch(source.name)
+    return [source.with_name(f"{match[1]}.index")] if match else []

@@ -17,7 +17,7 @@ import torch
 from torch.nn import functional
 
 from bids_app.engines.mdgru.layout import AXES, DIRECTIONS, LAYERS, scan_name
-from bids_app.engines.mdgru.tiles import TiledConvolution
+from bids_app.engines.mdgru.tiles import LARGEST, TiledConvolution
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -121,9 +121,11 @@ class MDGRU:
         planes = window.movedim(axis - 1, 0)
         steps = range(len(planes))
         filters, bias = self._unit(layer, axis, direction)
-        parts = (
-            TiledConvolution(*filters, planes[0]) if self._tiled else _Direct(*filters, self._dtype)
-        )
+        parts: TiledConvolution | _Direct
+        if self._tiled and max(filters[0].shape[2:]) <= LARGEST:
+            parts = TiledConvolution(*filters, planes[0])
+        else:
+            parts = _Direct(*filters, self._dtype)
         linear = self._weights[f"{layer}/W"][0] / 6
         output = planes.new_empty((*planes.shape[:3], linear.shape[1]))
         state = planes.new_zeros((*planes.shape[1:3], len(linear)))

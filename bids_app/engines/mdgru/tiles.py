@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SIZE = 16  # of a tile, along both axes
+LARGEST = 9  # of a filter; beyond it little of a tile is kept
 HALF = SIZE // 2 + 1  # frequencies along y, of which the others are conjugates
 
 
@@ -31,7 +32,7 @@ class TiledConvolution:
     Parameters
     ----------
     of_input, of_state : Tensor of float32, shapes (3 h, C, height, width), (3 h, h, height, width)
-        Filters of odd sizes up to 15; the gates' 2 h first, then the candidate's h.
+        Filters of odd sizes up to `LARGEST`; the gates' 2 h first, then the candidate's h.
     plane : Tensor, shape (H, W, C)
         One of those to come, which have its height and width.
     """
@@ -117,11 +118,10 @@ def _filter_spectrum(filter_: Tensor) -> Tensor:
     The conjugate of its own spectrum (w), as sums for Gauss's product: with the spectra (a + i b)
     of tiles, which come as a, b and a + b, the real part is a re(w) - b im(w).
     """
-    spectrum = torch.fft.fft2(filter_.double(), s=(SIZE, SIZE)).conj()[:, :, :HALF]
+    spectrum = torch.fft.fft2(filter_.cpu().double(), s=(SIZE, SIZE)).conj()[:, :, :HALF]
     ordered = spectrum.permute(3, 2, 1, 0).reshape(SIZE * HALF, *filter_.shape[1::-1])
-    return torch.stack(
-        [ordered.real, ordered.imag, ordered.real + ordered.imag]
-    ).float().contiguous()  # fmt: skip
+    parts = torch.stack([ordered.real, ordered.imag, ordered.real + ordered.imag])
+    return parts.float().contiguous().to(filter_.device)
 
 
 @cache
