@@ -100,6 +100,7 @@ def make_parser() -> argparse.ArgumentParser:
         "(default: every model found)",
     )
     add_model_options(network)
+    _add_results(parser.add_argument_group("what is told of them"))
     _add_run(parser.add_argument_group("how it runs"))
     return parser
 
@@ -147,6 +148,17 @@ def _add_selection(group: argparse._ArgumentGroup) -> None:
         nargs="+",
         metavar="COLUMN",
         help="group level: columns of participants.tsv to join to the table",
+    )
+
+
+def _add_results(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--flag-threshold",
+        action="append",
+        metavar="NAME=VALUE",
+        help="another threshold for a flag, such as noisy=8; may be given several times. At the "
+        "group level flags are told anew from the measures on record, so that no image needs to "
+        "be done again (docs/quality.md lists names and thresholds)",
     )
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bids_app import __version__
+from bids_app.columns import FROM_VOLUMES, GROUP, QUALITY, REGIONS
 from bids_app.comparison import write_group_comparison
 from bids_app.dataset import check_owner
 from bids_app.derivatives import (
-    ENTITIES,
     GROUP_TABLE,
     NOT_AVAILABLE,
     dump_json,
@@ -21,74 +21,19 @@ from bids_app.derivatives import (
 )
 from bids_app.errors import DatasetError, NoScanError, UsageError
 from bids_app.files import write_atomic
-from bids_app.quality import FLAGS
+from bids_app.normalise import normalise
+from bids_app.quality import CHECKS, flags_again, read_thresholds
 from bids_app.reports.group import write_group_report
 from bids_app.runlog import start_log, stop_log
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from bids_app.derivatives import Result
     from bids_app.settings import Settings
 
 LOG = logging.getLogger(__name__)
 Row = dict[str, str]
-REGIONS = ("midbrain", "pons", "medulla", "brainstem")
-_WHERE = {
-    "participant_id": {"Description": "Participant"},
-    "session_id": {"Description": "Session"},
-    **{key: {"Description": f"BIDS entity {key} of the source image"} for key in ENTITIES},
-    "model": {"Description": "Name of the model"},
-    "model_version": {"Description": "Version of the model"},
-    "source": {"Description": "Path of the source image in its dataset"},
-}
-_MEASURES = {
-    **{
-        f"{name}_mm3": {"Description": f"Volume of the label map's {name}", "Units": "mm^3"}
-        for name in REGIONS
-    },
-    **{
-        f"{name}_soft_mm3": {
-            "Description": f"Volume of the {name} as sum of its probabilities",
-            "Units": "mm^3",
-        }
-        for name in REGIONS
-    },
-    **{
-        f"{name}_clusters": {
-            "Description": f"Connected pieces of the {name}; voxels that share a face connect"
-        }
-        for name in REGIONS
-    },
-    "voxel_size_mm": {
-        "Description": "Edges of a voxel of the source image, to the right, front and up, "
-        "written with x between",
-        "Units": "mm",
-    },
-}
-_QUALITY = {
-    "etiv_mm3": {
-        "Description": "Estimated volume of the inside of the skull; n/a where it cannot be told",
-        "Units": "mm^3",
-    },
-    "locator_confidence": {
-        "Description": "Mean probability, 0 to 1, with which the brainstem was located"
-    },
-    **{
-        f"{name}_agreement": {
-            "Description": f"Dice overlap, 0 to 1, between the {name} of the model's networks, "
-            "mean over pairs; n/a of a model of one network"
-        }
-        for name in REGIONS[:-1]
-    },
-}
-_FLAGS = {
-    "flags": {
-        "Description": "What to look at before trusting the row, separated by commas; n/a: nothing",
-        "Levels": FLAGS,
-    }
-}
-COLUMNS = {**_WHERE, **_MEASURES, **_QUALITY, **_FLAGS}
 
 
 def run(settings: Settings) -> int:
@@ -104,6 +49,7 @@ def run(settings: Settings) -> int:
     BrainstemError
         The folder is another dataset's, holds no result, or cannot be written.
     """
+    read_thresholds(settings.flag_threshold)  # mistakes end the run before anything is written
     check_owner(settings.output_dir, settings.bids_dir)
     start_log(settings, keep=settings.output_dir.is_dir() and not settings.dry_run)
     try:
@@ -115,10 +61,14 @@ def run(settings: Settings) -> int:
 def _run(settings: Settings) -> int:
     LOG.info("brainstem BIDS App %s, group level", __version__)
     output_dir = settings.output_dir
-    rows = [row for row in read_rows(output_dir) if _asked_for(row, settings)]
+    thresholds = read_thresholds(settings.flag_threshold)
+    rows = [row for row in read_rows(output_dir, thresholds) if _asked_for(row, settings)]
     if not rows:
         raise NoScanError(f"{output_dir}: no result matches. Run the participant level first.")
-    columns = dict(COLUMNS)
+    normalise(rows)
+    columns = dict(GROUP)
+    explained = {check.name: check.explain(thresholds) for check in CHECKS}
+    columns["flags"] = {**columns["flags"], "Levels": explained}
     if settings.covariates:
         columns |= _join_covariates(rows, settings)
     if settings.dry_run:
@@ -136,45 +86,50 @@ def _run(settings: Settings) -> int:
     return 0
 
 
-def read_rows(output_dir: Path) -> list[Row]:
+def read_rows(output_dir: Path, thresholds: Mapping[str, float]) -> list[Row]:
     """Read every complete image and every failure of an output dataset.
+
+    Flags are told anew from the measures on record, so that other thresholds need no other maps.
 
     Parameters
     ----------
     output_dir : Path
         The derivative dataset; participants may still be running on it.
+    thresholds : mapping of str to float
+        By name of the flag, in place of those of `bids_app.quality.CHECKS`.
 
     Returns
     -------
     list of dict
-        One row an image and model with the keys of `COLUMNS`, sorted by participant, session,
-        source and model.
+        One row an image and model with the keys of `bids_app.columns.GROUP`, sorted by
+        participant, session, source and model; what `normalise` fills in is not available yet.
     """
     rows = {(failure.pop("label"), failure["source"]): failure for failure in _failures(output_dir)}
     for result in read_results(output_dir):
         try:
-            rows[result.label, result.source] = _row(result)
+            rows[result.label, result.source] = _row(result, thresholds)
         except OSError:
             continue  # a run is making it again just now
     order = ("participant_id", "session_id", "source", "model")
     return sorted(rows.values(), key=lambda row: [row[key] for key in order])
 
 
-def _row(result: Result) -> Row:
-    row = dict.fromkeys(COLUMNS, NOT_AVAILABLE)
+def _row(result: Result, thresholds: Mapping[str, float]) -> Row:
+    row = dict.fromkeys(GROUP, NOT_AVAILABLE)
     row |= {"participant_id": result.participant, "source": result.source, **result.entities}
     row["session_id"] = result.session or NOT_AVAILABLE
     model = result.sidecar.get("Model", {})
     row |= {"model": model.get("Name", result.label), "model_version": model.get("Version", "")}
     for region in result.volumes():
         if (name := region["name"]) in REGIONS:
-            row[f"{name}_mm3"] = region["volume_mm3"]
-            row[f"{name}_soft_mm3"] = region["soft_volume_mm3"]
-            row[f"{name}_clusters"] = region["clusters"]
+            for ending, column in FROM_VOLUMES.items():
+                if f"{name}_{ending}" in row:
+                    row[f"{name}_{ending}"] = region.get(column, NOT_AVAILABLE)
     quality = dict(result.sidecar.get("Quality", {}))
     row["voxel_size_mm"] = "x".join(f"{edge:g}" for edge in quality.pop("voxel_size_mm", []))
-    row |= {key: str(value) for key, value in quality.items() if key in _QUALITY}
-    row["flags"] = ",".join(result.sidecar.get("Flags", [])) or NOT_AVAILABLE
+    row |= {key: str(value) for key, value in quality.items() if key in QUALITY}
+    flags = flags_again(result.sidecar.get("Flags", []), quality, thresholds)
+    row["flags"] = ",".join(flags) or NOT_AVAILABLE
     return row
 
 
@@ -183,8 +138,8 @@ def _failures(output_dir: Path) -> Iterator[Row]:
     for path in sorted(output_dir.glob("logs/*/failures.tsv")):
         with path.open(encoding="utf-8", newline="") as stream:
             for failure in csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE):
-                known = {key: value for key, value in failure.items() if key in COLUMNS}
-                row = dict.fromkeys(COLUMNS, NOT_AVAILABLE) | known
+                known = {key: value for key, value in failure.items() if key in GROUP}
+                row = dict.fromkeys(GROUP, NOT_AVAILABLE) | known
                 yield row | {"flags": "failed", "label": failure["label"]}
 
 
@@ -210,10 +165,10 @@ def _join_covariates(rows: Sequence[Row], settings: Settings) -> dict[str, dict[
     except (OSError, UnicodeDecodeError) as error:
         raise DatasetError(f"--covariates: {path} cannot be read ({error}).") from None
     for column in settings.covariates:
-        if column not in names or column in COLUMNS:
+        if column not in names or column in GROUP:
             raise UsageError(
                 f"--covariates {column}: participants.tsv has no such column to join. It has: "
-                f"{', '.join(name for name in names if name not in COLUMNS)}."
+                f"{', '.join(name for name in names if name not in GROUP)}."
             )
         for row in rows:
             person = people.get(row["participant_id"], {})

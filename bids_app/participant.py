@@ -17,6 +17,7 @@ from bids_app.files import clean
 from bids_app.interrupt import stoppable
 from bids_app.models import store
 from bids_app.pipeline import Outcome, Pipeline, Task, done_before
+from bids_app.quality import read_thresholds
 from bids_app.record import Context
 from bids_app.reports.participant import write_report
 from bids_app.runlog import Failures, start_log, stop_log
@@ -51,6 +52,7 @@ def run(settings: Settings) -> int:
     """
     if len(settings.model) > 1:
         raise UsageError("--model: the participant level takes one; run it once for each model.")
+    read_thresholds(settings.flag_threshold)  # mistakes end the run before anything is written
     if settings.reports_only:
         return _make_reports_again(settings)
     model = store.find((settings.model or (store.DEFAULT,))[0], settings.models_dir)
@@ -100,7 +102,12 @@ def _run(settings: Settings, model: Model, background: ThreadPoolExecutor) -> in
             work_dir=settings.work_dir,
         )
     tasks = _tasks(settings, model)
-    context = Context(model, settings.of_result, settings.write_probabilities)
+    context = Context(
+        model,
+        settings.of_result,
+        settings.write_probabilities,
+        read_thresholds(settings.flag_threshold),
+    )
     if settings.dry_run:
         _remarks(validation)
         for task in tasks:

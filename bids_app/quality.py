@@ -1,30 +1,161 @@
-"""Measures of trust and the flags that follow from them.
+"""Flags: what to look at before trusting a result, told by measures that need no ground truth.
 
-A flag warns; it never removes a result.
+A flag warns; it never removes a result. `CHECKS` is the one table of all flags and thresholds;
+`bids_app.trust` takes the measures, and `docs/quality.md` tells their definitions and sources.
 """
 
 from __future__ import annotations
 
+import operator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from bids_app.errors import UsageError
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from bids_app.measures import RegionMeasure
     from bids_app.segment import Segmentation
 
-FLAGS = {
-    "failed": "the image could not be processed; logs/*/failures.tsv tells why",
-    "no_brainstem": "no brainstem was found; the map is empty",
-    "region_missing": "at least one region is absent from the map",
-    "out_of_view": "the brainstem reaches the edge of the field of view; the rest is not counted",
-    "scattered": "a region's largest cluster holds less than 95 % of its voxels",
-    "no_etiv": "the intracranial volume cannot be told, as on a skull-stripped image",
-}
-MIN_LARGEST_SHARE = 0.95
+
+@dataclass(frozen=True)
+class Check:
+    """A flag and what raises it.
+
+    Attributes
+    ----------
+    name : str
+        As tables and reports show it.
+    description : str
+        What a reader should know; ``{}`` stands for the threshold.
+    measure : str or None
+        Name of a measure of quality, or the end of the names of several: ``soft_dice`` for
+        ``midbrain_soft_dice`` and so on, of which the worst counts. None for a fact that no
+        threshold decides.
+    comparison : {"<", ">"}
+        The flag is raised where the measure is below or above the threshold.
+    threshold : float
+    """
+
+    name: str
+    description: str
+    measure: str | None = None
+    comparison: str = "<"
+    threshold: float = 0.0
+
+    def explain(self, thresholds: Mapping[str, float]) -> str:
+        """Describe the flag with the threshold in use."""
+        return self.description.format(f"{thresholds.get(self.name, self.threshold):g}")
+
+    def measured(self, quality: Mapping[str, float]) -> list[float]:
+        """Give the measures that the flag hangs on; none for a fact."""
+        return [
+            value
+            for key, value in quality.items()
+            if self.measure and (key == self.measure or key.endswith("_" + self.measure))
+        ]
+
+    def raised(self, quality: Mapping[str, float], thresholds: Mapping[str, float]) -> bool:
+        """Tell whether a measure is beyond the threshold; missing measures never are."""
+        compare = {"<": operator.lt, ">": operator.gt}[self.comparison]
+        limit = thresholds.get(self.name, self.threshold)
+        return any(compare(value, limit) for value in self.measured(quality))
 
 
-def flags(segmentation: Segmentation, measures: Sequence[RegionMeasure]) -> tuple[str, ...]:
+CHECKS = (
+    Check("failed", "the image could not be processed; logs/*/failures.tsv tells why"),
+    Check("no_brainstem", "no brainstem was found; the map is empty"),
+    Check("region_missing", "at least one region is absent from the map"),
+    Check(
+        "out_of_view",
+        "the brainstem reaches the edge of the field of view; the rest is not counted",
+    ),
+    Check("no_etiv", "the intracranial volume cannot be told, as on a skull-stripped image"),
+    Check(
+        "networks_disagree",
+        "the model's networks outline a region differently, with a Dice below {}",
+        "agreement", "<", 0.85,
+    ),
+    Check(
+        "mirrors_disagree",
+        "the network outlines a region differently on the mirrored image, with a Dice below {}",
+        "mirror_dice", "<", 0.85,
+    ),
+    Check(
+        "unsure",
+        "the network is unsure of a region: its soft Dice confidence is below {}",
+        "soft_dice", "<", 0.85,
+    ),
+    Check(
+        "located_unsurely",
+        "the brainstem was located with a mean probability below {}",
+        "locator_confidence", "<", 0.8,
+    ),
+    Check(
+        "scattered",
+        "a region's largest cluster holds less than {} of its voxels",
+        "largest_share", "<", 0.95,
+    ),
+    Check(
+        "wrong_order",
+        "midbrain over pons over medulla does not hold: a centre is less than {} mm above the next",
+        "height_mm", "<", 5.0,
+    ),
+    Check(
+        "regions_apart",
+        "midbrain and pons, or pons and medulla, share less than {} mm2 of their surfaces",
+        "contact_mm2", "<", 100.0,
+    ),
+    Check(
+        "asymmetric",
+        "a region overlaps its mirror image about the midsagittal plane with a Dice below {}",
+        "symmetry", "<", 0.8,
+    ),
+    Check(
+        "low_contrast",
+        "the image darkens outwards across less than {} of the brainstem's border",
+        "border_contrast", "<", 0.4,
+    ),
+    Check(
+        "noisy",
+        "the contrast between brainstem and CSF is less than {} times the noise",
+        "contrast_to_noise", "<", 5.0,
+    ),
+    Check("coarse", "an edge of the voxels is longer than {} mm", "longest_edge_mm", ">", 2.1),
+)  # fmt: skip
+FLAGS = {check.name: check.explain({}) for check in CHECKS}
+
+
+def read_thresholds(texts: Iterable[str]) -> dict[str, float]:
+    """Read thresholds as the command line has them, ``NAME=VALUE`` each.
+
+    Raises
+    ------
+    UsageError
+        No such flag has a threshold, or the value is no number.
+    """
+    thresholds = {}
+    known = [check.name for check in CHECKS if check.measure is not None]
+    for text in texts:
+        name, _, value = text.partition("=")
+        if name not in known:
+            raise UsageError(
+                f"--flag-threshold {text}: give NAME=VALUE, NAME one of {', '.join(known)}."
+            )
+        try:
+            thresholds[name] = float(value)
+        except ValueError:
+            raise UsageError(f"--flag-threshold {text}: {value!r} is not a number.") from None
+    return thresholds
+
+
+def flags(
+    segmentation: Segmentation,
+    measures: Sequence[RegionMeasure],
+    quality: Mapping[str, float] | None = None,
+    thresholds: Mapping[str, float] | None = None,
+) -> tuple[str, ...]:
     """Name what the user should look at before trusting an image's volumes.
 
     Parameters
@@ -33,6 +164,10 @@ def flags(segmentation: Segmentation, measures: Sequence[RegionMeasure]) -> tupl
         Label map of the image.
     measures : sequence of RegionMeasure
         One a region, then the whole brainstem.
+    quality : mapping of str to float, optional
+        Measures of quality; without them the facts alone are told.
+    thresholds : mapping of str to float, optional
+        By name of the flag, in place of those of `CHECKS`.
 
     Returns
     -------
@@ -41,15 +176,40 @@ def flags(segmentation: Segmentation, measures: Sequence[RegionMeasure]) -> tupl
     """
     *regions, whole = measures
     faces = (segmentation.labels.take(end, axis) for axis in range(3) for end in (0, -1))
-    found = set()
+    facts = set()
     if whole.voxels == 0:
-        found.add("no_brainstem")
+        facts.add("no_brainstem")
     elif any(region.voxels == 0 for region in regions):
-        found.add("region_missing")
+        facts.add("region_missing")
     if segmentation.out_of_view or any(face.any() for face in faces):
-        found.add("out_of_view")
-    if any(r.voxels and r.largest_share < MIN_LARGEST_SHARE for r in regions):
-        found.add("scattered")
+        facts.add("out_of_view")
     if segmentation.confidence is not None and segmentation.intracranial_mm3 is None:
-        found.add("no_etiv")
-    return tuple(flag for flag in FLAGS if flag in found)
+        facts.add("no_etiv")
+    return flags_again(facts, quality or {}, thresholds or {})
+
+
+def flags_again(
+    earlier: Iterable[str], quality: Mapping[str, float], thresholds: Mapping[str, float]
+) -> tuple[str, ...]:
+    """Compare an image's measures with thresholds anew; keep flags that hang on no measure.
+
+    Parameters
+    ----------
+    earlier : iterable of str
+        Flags of the image's record.
+    quality : mapping of str to float
+        Its measures of quality.
+    thresholds : mapping of str to float
+        By name of the flag, in place of those of `CHECKS`.
+
+    Returns
+    -------
+    tuple of str
+        Keys of `FLAGS`, in its order.
+    """
+    kept = set(earlier)
+    return tuple(
+        check.name
+        for check in CHECKS
+        if check.raised(quality, thresholds) or (check.name in kept and not check.measured(quality))
+    )

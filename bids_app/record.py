@@ -5,18 +5,21 @@ from __future__ import annotations
 import math
 import platform
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from bids_app import __version__
-from bids_app.derivatives import dump_json, model_entry, number, source_uri, table
+from bids_app.columns import VOLUMES
+from bids_app.derivatives import NOT_AVAILABLE, dump_json, model_entry, number, source_uri, table
 from bids_app.files import remove, write_atomic
 from bids_app.images import label_image, nifti_bytes, probability_image
 from bids_app.measures import measure_regions
 from bids_app.quality import flags
 from bids_app.reports.pictures import mosaic
+from bids_app.shape import measure_shape
+from bids_app.trust import measure_quality
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,25 +30,7 @@ if TYPE_CHECKING:
     from bids_app.models.store import Model
     from bids_app.scans import Scan
     from bids_app.segment import Segmentation
-
-VOLUME_COLUMNS = {
-    "index": {"Description": "Value in the label map; n/a for the whole brainstem"},
-    "name": {"Description": "Name of the region"},
-    "abbreviation": {"Description": "Short name of the region"},
-    "voxels": {"Description": "Voxels with this label"},
-    "volume_mm3": {
-        "Description": "Voxels times the volume of a voxel, which is the affine's determinant",
-        "Units": "mm^3",
-    },
-    "soft_volume_mm3": {
-        "Description": "Sum of the region's probabilities times the volume of a voxel",
-        "Units": "mm^3",
-    },
-    "clusters": {"Description": "Connected pieces; voxels that share a face are connected"},
-    "centroid_x_mm": {"Description": "Centre of mass, to the right (RAS)", "Units": "mm"},
-    "centroid_y_mm": {"Description": "Centre of mass, to the front (RAS)", "Units": "mm"},
-    "centroid_z_mm": {"Description": "Centre of mass, upwards (RAS)", "Units": "mm"},
-}
+    from bids_app.shape import Shape
 
 
 @dataclass(frozen=True)
@@ -60,11 +45,14 @@ class Context:
         Those settings that change the result.
     probabilities : bool
         Whether probability maps are written.
+    thresholds : dict of str to float
+        Of flags, where they are not those of `bids_app.quality.CHECKS`.
     """
 
     model: Model
     settings: dict[str, Any]
     probabilities: bool
+    thresholds: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -116,7 +104,9 @@ def write_image(
         context.model.regions,
         probabilities=segmentation.probabilities,
     )
-    found = flags(segmentation, measures)
+    shape = measure_shape(segmentation.labels, volume.affine, context.model.regions)
+    quality = measure_quality(volume, segmentation, context.model.regions, measures, shape)
+    found = flags(segmentation, measures, quality, context.thresholds)
     remove([outputs.sidecar])
     labels = label_image(segmentation.labels, volume.grid)
     write_atomic(outputs.dseg, nifti_bytes(labels, compress=True))
@@ -124,20 +114,10 @@ def write_image(
         _write_probabilities(outputs, scan, volume, segmentation, context)
     else:  # maps of an earlier run would not belong to these labels
         remove([outputs.probseg_sidecar, outputs.probseg])
-    write_atomic(outputs.volumes, table(list(VOLUME_COLUMNS), [_row(m) for m in measures]))
-    write_atomic(outputs.volumes_sidecar, dump_json(VOLUME_COLUMNS))
+    write_atomic(outputs.volumes, table(list(VOLUMES), _rows(measures, shape, segmentation)))
+    write_atomic(outputs.volumes_sidecar, dump_json(VOLUMES))
     picture = mosaic(volume.data, segmentation.labels, volume.voxel_size, context.model.regions)
     write_atomic(outputs.picture, picture)
-    agreement = segmentation.agreement or ()
-    quality = {
-        "voxel_size_mm": [round(edge, 4) for edge in volume.voxel_size],
-        "etiv_mm3": _rounded(segmentation.intracranial_mm3, 1),
-        "locator_confidence": _rounded(segmentation.confidence, 4),
-        **{
-            f"{region.name}_agreement": _rounded(share, 4)
-            for region, share in zip(context.model.regions, agreement, strict=False)
-        },
-    }
     sidecar = {
         "Description": "Midbrain, pons and medulla oblongata, segmented by a neural network",
         **_origin(scan),
@@ -147,8 +127,12 @@ def write_image(
         "Settings": context.settings,
         "Device": segmentation.device,
         "SoftwareVersions": software_versions(),
-        "Quality": {key: value for key, value in quality.items() if value is not None},
+        "Quality": {
+            "voxel_size_mm": [round(edge, 4) for edge in volume.voxel_size],
+            **quality,
+        },
         "Flags": list(found),
+        "FlagThresholds": context.thresholds,
         "Warnings": list(volume.warnings),
         "Seconds": round(seconds, 2),
     }
@@ -185,19 +169,31 @@ def _origin(scan: Scan) -> dict[str, Any]:
     return {"Sources": [uri], "SpatialReference": uri}
 
 
-def _row(measure: RegionMeasure) -> Sequence[str]:
-    centroid = measure.centroid or (None, None, None)
-    return [
-        "n/a" if measure.index is None else str(measure.index),
-        measure.name,
-        measure.abbreviation,
-        str(measure.voxels),
-        number(measure.volume_mm3),
-        number(measure.soft_volume_mm3),
-        str(measure.clusters),
-        *(number(value) for value in centroid),
-    ]
-
-
-def _rounded(value: float | None, digits: int) -> float | None:
-    return None if value is None or math.isnan(value) else round(value, digits)
+def _rows(
+    measures: Sequence[RegionMeasure], shape: Shape, segmentation: Segmentation
+) -> list[list[str]]:
+    """Write the rows of the table of volumes."""
+    spread = segmentation.spread or [None] * len(measures)
+    rows = []
+    for measure, of_shape, share in zip(measures, shape.regions, spread, strict=True):
+        values = (
+            *(measure.centroid or (None, None, None)),
+            of_shape.surface_mm2,
+            of_shape.midsagittal_mm2,
+            of_shape.front_to_back_mm,
+            of_shape.to_20mm_mm3,
+            None if share is None or math.isnan(share) else share * measure.volume_mm3,
+        )
+        rows.append(
+            [
+                NOT_AVAILABLE if measure.index is None else str(measure.index),
+                measure.name,
+                measure.abbreviation,
+                str(measure.voxels),
+                number(measure.volume_mm3),
+                number(measure.soft_volume_mm3),
+                str(measure.clusters),
+                *(number(value) for value in values),
+            ]
+        )
+    return rows

@@ -59,6 +59,12 @@ class Segmentation:
     agreement : tuple of float, or None
         Mean Dice between the maps of the model's networks, a region, in the order of the model's
         regions, nan where all of them leave it out; None of a model of one network.
+    mirror_dice : tuple of float, or None
+        Mean Dice between the votes on tiles as they are and mirrored, a region; None without
+        mirroring.
+    spread : tuple of float, or None
+        Standard deviation over mean of the volume, over all single passes (one a network and
+        mirroring), a region and then of all together; None of a single pass.
     """
 
     labels: NDArray[np.uint8]
@@ -69,6 +75,8 @@ class Segmentation:
     confidence: float | None = None
     out_of_view: bool = False
     agreement: tuple[float, ...] | None = None
+    mirror_dice: tuple[float, ...] | None = None
+    spread: tuple[float, ...] | None = None
 
     def whole_probabilities(self) -> NDArray[np.float32]:
         """Probabilities on the volume's whole grid, shape (K, X, Y, Z)."""

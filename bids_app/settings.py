@@ -46,6 +46,7 @@ class Settings:
     stop_on_first_crash: bool = False
     reports_only: bool = False
     covariates: tuple[str, ...] = ()
+    flag_threshold: tuple[str, ...] = ()
     verbose: int = 0
 
     @cached_property

@@ -161,6 +161,8 @@ def _summary(
 ) -> str:
     from bids_app.measures import measure_regions
     from bids_app.quality import flags
+    from bids_app.shape import measure_shape
+    from bids_app.trust import measure_quality
 
     measures = measure_regions(
         segmentation.labels,
@@ -172,6 +174,8 @@ def _summary(
     lines += [f"Please cite: {model.reference}"]
     lines += [f"warning: {warning}" for warning in volume.warnings]
     lines += [f"{m.name:<10} {m.voxels:>8} voxels {m.volume_mm3 / 1000:>8.2f} ml" for m in measures]
-    if found := flags(segmentation, measures):
+    shape = measure_shape(segmentation.labels, volume.affine, model.regions)
+    quality = measure_quality(volume, segmentation, model.regions, measures, shape)
+    if found := flags(segmentation, measures, quality):
         lines.append(f"flags: {', '.join(found)}")
     return "\n".join([*lines, *(f"wrote {path}" for path in written)])

@@ -10,7 +10,7 @@ import pytest
 from make_fixture_model import write_random_model
 
 from bids_app import cli
-from bids_app.group import COLUMNS
+from bids_app.columns import GROUP
 from bids_app.models import install
 
 
@@ -67,8 +67,8 @@ def test_rows_are_sorted_and_every_column_is_there_and_explained(coarse_dataset,
         ("sub-02", "ses-2", "first"),
         ("sub-02", "ses-2", "second"),
     ]
-    assert list(rows[0]) == list(COLUMNS)
-    assert list(json.loads((output / "group_volumes.json").read_text())) == list(COLUMNS)
+    assert list(rows[0]) == list(GROUP)
+    assert list(json.loads((output / "group_volumes.json").read_text())) == list(GROUP)
     assert rows[5]["voxel_size_mm"] == "4.5x3x3"
 
 

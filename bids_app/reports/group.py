@@ -6,6 +6,7 @@ import csv
 from statistics import median
 from typing import TYPE_CHECKING
 
+from bids_app.columns import MEASURES, PARTS, QUALITY, REGIONS
 from bids_app.derivatives import (
     ENTITIES,
     GROUP_REPORT,
@@ -43,8 +44,7 @@ if TYPE_CHECKING:
 WHOLE_COLOR = "#8A939B"
 MOST_GROUPS = 12  # bands in one drawing
 _VOLUME = "_mm3"
-_LEFT_OUT = ("_soft_mm3", "_clusters")  # in the table of values alone
-_NOT_REGIONS = ("etiv_mm3",)
+_SHOWN = ("voxel_size_mm",)  # of the measures beside volumes; the others are in the table alone
 
 
 def write_group_report(output_dir: Path) -> Path:
@@ -241,17 +241,19 @@ def _class(column: str, rows: Sequence[Row]) -> str | None:
 
 
 def _is_shown(column: str, rows: Sequence[Row]) -> bool:
-    if column in ("participant_id", "flags", "source") or column.endswith(_LEFT_OUT):
+    if column in ("participant_id", "flags", "source"):
         return False
+    if column in MEASURES:
+        return _is_volume(column) or column in _SHOWN
+    if column in QUALITY:
+        return not column.startswith(PARTS)
     if column in ("session_id", *ENTITIES):
         return any(row[column] != NOT_AVAILABLE for row in rows)
     return True
 
 
 def _is_volume(column: str) -> bool:
-    return (
-        column.endswith(_VOLUME) and not column.endswith(_LEFT_OUT) and column not in _NOT_REGIONS
-    )
+    return column.endswith(_VOLUME) and column.removesuffix(_VOLUME) in REGIONS
 
 
 def _head(column: str) -> str:

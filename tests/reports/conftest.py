@@ -7,10 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bids_app.columns import GROUP, VOLUMES
 from bids_app.derivatives import table
-from bids_app.group import COLUMNS
 from bids_app.models.store import region
-from bids_app.record import VOLUME_COLUMNS
 from bids_app.reports.group import write_group_report
 from bids_app.reports.participant import write_report
 from bids_app.reports.png import encode
@@ -58,7 +57,8 @@ class Dataset:
         ]  # fmt: skip
         rows.append(["n/a", "brainstem", "BS", f"{whole:.0f}", f"{whole:.3f}", "n/a", "1"])
         rows[-1] += ["0.000", "-30.000", "-40.000"]
-        text = "\n".join("\t".join(row) for row in (VOLUME_COLUMNS, *rows)) + "\n"
+        rows = [row + ["n/a"] * (len(VOLUMES) - len(row)) for row in rows]
+        text = "\n".join("\t".join(row) for row in (VOLUMES, *rows)) + "\n"
         (anat / f"{stem}_volumes.tsv").write_text(text, encoding="utf-8")
         (participant / "figures" / f"{stem}_dseg.png").write_bytes(picture or tiny_picture())
         (anat / f"{stem}_dseg.json").write_text(json.dumps(content))
@@ -70,8 +70,8 @@ class Dataset:
 
     def group(self, rows) -> "Page":
         """Write the table of the group level, then its page, and read it."""
-        content = [[(dict.fromkeys(COLUMNS, "n/a") | row)[c] for c in COLUMNS] for row in rows]
-        (self.folder / "group_volumes.tsv").write_bytes(table(list(COLUMNS), content))
+        content = [[(dict.fromkeys(GROUP, "n/a") | row)[c] for c in GROUP] for row in rows]
+        (self.folder / "group_volumes.tsv").write_bytes(table(list(GROUP), content))
         return Page(write_group_report(self.folder))
 
 

@@ -1,0 +1,78 @@
+"""Volumes in relation to the size of the head, over the rows of a dataset's table."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bids_app.columns import REGIONS
+from bids_app.derivatives import NOT_AVAILABLE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    Row = dict[str, str]
+
+LEAST_PARTICIPANTS = 10  # for a regression
+_MIDBRAIN_OVER_PONS = {
+    "midbrain_pons_ratio": "_mm3",
+    "midbrain_pons_midsagittal_ratio": "_midsagittal_mm2",
+}
+
+
+def normalise(rows: Sequence[Row]) -> None:
+    """Fill in ratios and the volumes in relation to eTIV, in place.
+
+    ``<region>_etiv_fraction`` is the proportion. ``<region>_adjusted_mm3`` is the residual method
+    (Sanfilipo et al., 2004, doi 10.1016/j.neuroimage.2004.03.040): the volume less slope times
+    the difference of eTIV from its mean. Slope and mean are those of the participants without a
+    flag, each with the mean of its images, apart for each model and version; all rows with an
+    eTIV are adjusted.
+
+    Parameters
+    ----------
+    rows : sequence of dict
+        With the keys of `bids_app.columns.GROUP`; flags are those of the table.
+    """
+    models: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        etiv = _number(row["etiv_mm3"])
+        for region in REGIONS:
+            row[f"{region}_etiv_fraction"] = _ratio(_number(row[f"{region}_mm3"]), etiv, 7)
+        for column, ending in _MIDBRAIN_OVER_PONS.items():
+            midbrain, pons = (_number(row[name + ending]) for name in ("midbrain", "pons"))
+            row[column] = _ratio(midbrain, pons, 4)
+        if np.isfinite(etiv):
+            models.setdefault((row["model"], row["model_version"]), []).append(row)
+    for of_model in models.values():
+        for region in REGIONS:
+            _adjust(of_model, f"{region}_mm3", f"{region}_adjusted_mm3")
+
+
+def _adjust(rows: Sequence[Row], column: str, adjusted: str) -> None:
+    """Adjust one column of the rows of one model, all of which have an eTIV."""
+    people: dict[str, list[tuple[float, float]]] = {}
+    for row in rows:
+        if row["flags"] == NOT_AVAILABLE:
+            pair = (_number(row["etiv_mm3"]), _number(row[column]))
+            people.setdefault(row["participant_id"], []).append(pair)
+    if len(people) < LEAST_PARTICIPANTS:
+        return
+    etiv, volume = np.array([np.mean(pairs, axis=0) for pairs in people.values()]).T
+    centred = etiv - etiv.mean()
+    if not (spread := float(centred @ centred)):
+        return
+    slope = float(centred @ volume) / spread
+    for row in rows:
+        value = _number(row[column]) - slope * (_number(row["etiv_mm3"]) - etiv.mean())
+        row[adjusted] = f"{value:.3f}"
+
+
+def _number(text: str) -> float:
+    return float("nan" if text == NOT_AVAILABLE else text)
+
+
+def _ratio(part: float, whole: float, digits: int) -> str:
+    ratio = part / whole if whole else float("nan")
+    return f"{ratio:.{digits}f}" if np.isfinite(ratio) else NOT_AVAILABLE

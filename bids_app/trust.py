@@ -1,0 +1,112 @@
+"""Measures of trust in a result that need no ground truth.
+
+`docs/quality.md` tells definitions and sources; `bids_app.quality` makes flags of the measures.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bids_app.contrast import REACH_MM, measure_contrast
+from bids_app.measures import WHOLE_NAME, crop
+from bids_app.midplane import symmetry
+from bids_app.shape import MEDULLA, MIDBRAIN, PONS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bids_app.images import Volume
+    from bids_app.measures import RegionMeasure
+    from bids_app.models.store import Region
+    from bids_app.segment import Segmentation
+    from bids_app.shape import Shape
+
+
+def measure_quality(
+    volume: Volume,
+    segmentation: Segmentation,
+    regions: Sequence[Region],
+    measures: Sequence[RegionMeasure],
+    shape: Shape,
+) -> dict[str, float]:
+    """Measure what tells of the trust in a result.
+
+    Parameters
+    ----------
+    volume : Volume
+        The image.
+    segmentation : Segmentation
+        Its label map and probabilities.
+    regions : sequence of Region
+        Of the model.
+    measures : sequence of RegionMeasure
+        One a region, then the whole brainstem.
+    shape : Shape
+        Of the same label map.
+
+    Returns
+    -------
+    dict of str to float
+        Those measures of `bids_app.columns.QUALITY` that can be told; the names of the model's
+        regions stand in front of the measures of a region.
+    """
+    names = [region.name for region in regions]
+    found: dict[str, float | None] = {
+        "etiv_mm3": segmentation.intracranial_mm3,
+        "locator_confidence": segmentation.confidence,
+    }
+    found |= _named(names, "agreement", segmentation.agreement)
+    found |= _named(names, "mirror_dice", segmentation.mirror_dice)
+    found |= _named([*names, WHOLE_NAME], "soft_dice", _soft_dice(segmentation, regions))
+    found |= {f"{m.name}_largest_share": m.largest_share for m in measures if m.voxels}
+    centres = {m.name: m.centroid for m in measures}
+    for pair, border in zip(((MIDBRAIN, PONS), (PONS, MEDULLA)), shape.borders, strict=True):
+        upper, lower = (centres.get(name) for name in pair)
+        if upper is not None and lower is not None:
+            found["_".join((*pair, "height_mm"))] = upper[2] - lower[2]
+            found["_".join((*pair, "contact_mm2"))] = border.area_mm2
+    margin = [int(np.ceil(REACH_MM / edge)) for edge in volume.voxel_size]
+    labels, affine, box = crop(segmentation.labels, volume.affine, regions, margin)
+    if shape.plane is not None:
+        masks = [*(labels == region.index for region in regions), labels > 0]
+        for name, mask in zip([*names, WHOLE_NAME], masks, strict=True):
+            found[f"{name}_symmetry"] = symmetry(mask, affine, shape.plane)
+    contrast = measure_contrast(volume.data[box], labels > 0, volume.voxel_size)
+    found |= contrast._asdict()
+    found["longest_edge_mm"] = max(volume.voxel_size)
+    return {
+        key: round(value, 1 if key == "etiv_mm3" else 4)
+        for key, value in found.items()
+        if value is not None and np.isfinite(value)
+    }
+
+
+def _named(
+    names: Sequence[str], measure: str, values: Sequence[float] | None
+) -> dict[str, float | None]:
+    return {f"{n}_{measure}": v for n, v in zip(names, values or (), strict=False)}
+
+
+def _soft_dice(segmentation: Segmentation, regions: Sequence[Region]) -> list[float]:
+    """Dice between each region's probabilities and its own label, then of all regions together.
+
+    The soft Dice confidence of Borges et al. (2024, arXiv 2402.10665); nan for an absent region.
+    """
+    labels = segmentation.labels[segmentation.box]
+    both, total = np.zeros(len(regions)), np.zeros(len(regions))
+    for k, (region, probability) in enumerate(
+        zip(regions, segmentation.probabilities, strict=True)
+    ):
+        mask = labels == region.index
+        if size := np.count_nonzero(mask):
+            both[k] = probability[mask].sum(dtype=np.float64)
+            total[k] = probability.sum(dtype=np.float64) + size
+    whole = labels > 0
+    if not whole.any():
+        return [float("nan")] * (len(regions) + 1)
+    shares = np.where(total > 0, 2 * both / np.maximum(total, 1e-9), np.nan).tolist()
+    sum_ = segmentation.probabilities.sum(axis=0)
+    of_whole = 2 * sum_[whole].sum(dtype=np.float64) / (sum_.sum(dtype=np.float64) + whole.sum())
+    return [*shares, float(of_whole)]

@@ -1,0 +1,63 @@
+"""Flags warn of what measures tell, by thresholds that a user can set."""
+
+from __future__ import annotations
+
+import pytest
+
+from bids_app.columns import QUALITY
+from bids_app.errors import UsageError
+from bids_app.quality import CHECKS, FLAGS, flags_again, read_thresholds
+
+GOOD = {
+    "pons_agreement": 0.95, "pons_mirror_dice": 0.95, "pons_soft_dice": 0.94,
+    "locator_confidence": 0.9, "pons_largest_share": 1.0, "midbrain_pons_height_mm": 18.0,
+    "pons_medulla_contact_mm2": 300.0, "pons_symmetry": 0.95, "border_contrast": 0.8,
+    "contrast_to_noise": 20.0, "longest_edge_mm": 1.0,
+}  # fmt: skip
+MEASURED = {check.name: check for check in CHECKS if check.measure}
+
+
+def test_good_measures_raise_no_flag():
+    assert flags_again((), GOOD, {}) == ()
+    assert flags_again((), {}, {}) == ()
+
+
+def test_every_measure_of_the_table_is_one_that_is_taken():
+    for check in MEASURED.values():
+        assert check.measured(dict.fromkeys(QUALITY, 1.0)), check.name
+        assert len(check.measured(GOOD)) == 1
+
+
+@pytest.mark.parametrize("name", MEASURED)
+def test_a_measure_beyond_its_threshold_raises_its_flag_alone(name):
+    check = MEASURED[name]
+    (key,) = (k for k in GOOD if k == check.measure or k.endswith("_" + check.measure))
+    beyond = check.threshold + (-0.01 if check.comparison == "<" else 0.01)
+    assert flags_again((), GOOD | {key: beyond}, {}) == (name,)
+    assert flags_again((), GOOD | {key: check.threshold}, {}) == ()
+    assert flags_again((), GOOD | {key: beyond}, {name: beyond}) == ()
+
+
+def test_the_worst_region_counts():
+    assert flags_again((), GOOD | {"medulla_symmetry": 0.1}, {}) == ("asymmetric",)
+
+
+def test_facts_of_a_record_stay_and_thresholds_are_compared_anew():
+    earlier = ("out_of_view", "scattered")
+    assert flags_again(earlier, GOOD, {}) == ("out_of_view",)
+    assert flags_again(earlier, {}, {}) == earlier  # nothing on record to compare
+
+
+def test_explanations_tell_the_threshold_in_use():
+    assert "0.95" in FLAGS["scattered"]
+    assert "0.5" in MEASURED["scattered"].explain({"scattered": 0.5})
+
+
+def test_thresholds_are_read_from_words():
+    assert read_thresholds(["noisy=8", "coarse=3.5"]) == {"noisy": 8.0, "coarse": 3.5}
+
+
+@pytest.mark.parametrize("text", ["noisy", "noisy=", "noisy=much", "out_of_view=1", "loud=3"])
+def test_thresholds_that_mean_nothing_are_refused(text):
+    with pytest.raises(UsageError, match="--flag-threshold"):
+        read_thresholds([text])
