@@ -248,6 +248,7 @@ class _MDGRUSegmenter:
             bar_format="{l_bar}{bar}| {n:.1f} of {total} windows, {elapsed}, {remaining} left",
             total=1,
             leave=False,
+            smoothing=0,  # layers take turns that differ in speed
             disable=not sys.stderr.isatty(),
         )
 

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 CONVOLUTIONS = ("direct", "tiled")
+# What the transforms of tiles cost a channel of the state, in channels that are multiplied.
+_TRANSFORMS = 150
 PRECISIONS = ("float32", "tf32", "bfloat16")
 
 
@@ -65,7 +67,7 @@ class MDGRU:
         work = []
         for layer in LAYERS:
             *_, channels, gates = weights[_filter(layer, 1, "forward", "Gates", "Inp")].shape
-            work.append(gates * (channels + gates // 2))
+            work.append(gates * (channels + gates // 2 + (_TRANSFORMS if self._tiled else 0)))
         self._shares = [part / sum(work) / 6 for part in work]
 
     @property
