@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from bids_app.training.networks import Look
 
 
-NOTHING_SHARE, CUT_OFF_SHARE = 0.08, 0.12  # of the locator's patches
+NOTHING_SHARE, CUT_OFF_SHARE = 0.1, 0.12  # of the locator's patches
 SHRUNK_SHARE, LESION_SHARE = 0.25, 0.15  # of the segmenter's
 
 
@@ -136,12 +136,19 @@ def strip(
 def draw_nothing(
     look: Look, rng: np.random.Generator, device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Make a patch of noise, fine and coarse, in which there is nothing to find."""
+    """Make a patch of noise, fine and coarse, in which there is nothing to find.
+
+    It is uniform or normal, and fills the patch or a box of it, as an image would.
+    """
     shape = (look.size,) * 3
-    coarse = torch.rand([1, 1, *([int(rng.integers(2, 12))] * 3)], device=device)
+    coarse = torch.rand([1, 1, *([int(rng.integers(2, 24))] * 3)], device=device)
     coarse = functional.interpolate(coarse, shape, mode="trilinear")[0, 0]
-    image = coarse * float(rng.random()) + torch.rand(shape, device=device)
-    return finish(image, torch.zeros(shape, dtype=torch.int64, device=device))
+    fine = torch.rand(shape, device=device)
+    if rng.random() < 0.5:
+        fine = (5 + torch.randn(shape, device=device)).clamp(min=0.1)
+    image = coarse * float(rng.random()) + fine * float(rng.random())
+    box = [slice(0, int(edge)) for edge in rng.integers(look.size // 3, look.size + 1, 3)]
+    return finish(image, torch.zeros(shape, dtype=torch.int64, device=device), box)
 
 
 def draw_patch(
