@@ -19,6 +19,7 @@ from tqdm import tqdm
 from bids_app.engines.mdgru.engine import MDGRUModel
 from bids_app.engines.nnunet.cascade import Cascade
 from bids_app.engines.nnunet.inference import NnUNet
+from bids_app.engines.nnunet.votes import relative_spread
 from bids_app.errors import ModelError, UsageError
 from bids_app.models import store
 
@@ -194,6 +195,8 @@ class _CascadeSegmenter:
             confidence=output.confidence,
             out_of_view=output.touches_border,
             agreement=_of_values(output.agreement, self._values),
+            mirror_dice=_of_values(output.mirror_dice, self._values),
+            spread=relative_spread(output.sizes[:, [value - 1 for value in self._values]]),
         )
 
 
@@ -227,6 +230,8 @@ class _NnUNetSegmenter:
             segmentation,
             labels=labels.transpose(2, 1, 0),
             agreement=_of_values(inferred.agreement, self._values),
+            mirror_dice=_of_values(inferred.mirror_dice, self._values),
+            spread=relative_spread(inferred.sizes[:, [value - 1 for value in self._values]]),
         )
 
 
@@ -315,10 +320,8 @@ def _engine_order(volume: Volume) -> tuple[NDArray[np.float32], tuple[float, flo
     return volume.data.transpose(2, 1, 0), (z, y, x)
 
 
-def _of_values(
-    agreement: Sequence[float] | None, values: Sequence[int]
-) -> tuple[float, ...] | None:
-    return None if agreement is None else tuple(agreement[value - 1] for value in values)
+def _of_values(scores: Sequence[float] | None, values: Sequence[int]) -> tuple[float, ...] | None:
+    return None if scores is None else tuple(scores[value - 1] for value in values)
 
 
 def _segmentation(

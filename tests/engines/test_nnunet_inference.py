@@ -12,6 +12,7 @@ import torch
 from make_fixture_model import write_band_model, write_random_model
 
 from bids_app.engines.nnunet.inference import NnUNet
+from bids_app.engines.nnunet.votes import Votes, relative_spread
 from bids_app.errors import ModelError, UsageError
 
 CPU = torch.device("cpu")
@@ -177,6 +178,38 @@ def test_networks_are_compared_with_each_other(folder, head):
     ]
     assert both.infer(prepared).agreement == pytest.approx(expected)
     assert one.infer(prepared).agreement is None
+
+
+def test_single_passes_are_compared_and_counted(folder, head):
+    image = cut(head, PIECE)
+    mirrored, plain = (NnUNet(folder, device=CPU, mirror=mirror) for mirror in (True, False))
+    prepared = mirrored.prepare(image, (1, 1, 1))
+    found, alone = mirrored.infer(prepared), plain.infer(prepared)
+    networks, classes = 2, len(mirrored.labels)
+    assert found.sizes.shape == (networks * 8, classes - 1)
+    assert all(0 <= dice < 1 for dice in found.mirror_dice)
+    # The first pass of each network is the one that runs without mirroring.
+    assert alone.sizes.shape == (networks, classes - 1)
+    np.testing.assert_allclose(found.sizes[::8], alone.sizes, rtol=1e-4)
+    assert alone.mirror_dice is None
+
+
+def test_votes_count_what_passes_share():
+    first, second = torch.zeros((2, 4, 4, 4), dtype=torch.uint8)
+    first[:2], second[1:3], second[0, 0, 0] = 1, 1, 2
+    votes = Votes(torch.ones(4, 4, 4))
+    for _ in range(2):  # two tiles alike
+        votes.add([first, second], 4)
+    np.testing.assert_allclose(votes.sizes, [[64, 0, 0], [64, 2, 0]])
+    np.testing.assert_allclose(votes.mirror_dice(), [[2 * 32 / 128, 0, np.nan]])
+
+
+def test_the_spread_of_sizes_is_relative_and_ends_with_the_whole():
+    spread = relative_spread(np.array([[90.0, 10, 0], [110, 30, 0]]))
+    assert spread[:2] == pytest.approx((np.sqrt(200) / 100, np.sqrt(200) / 20))
+    assert np.isnan(spread[2])
+    assert spread[3] == pytest.approx(np.sqrt(800) / 120)
+    assert relative_spread(np.array([[90.0, 10]])) is None
 
 
 def test_weights_stored_as_float16_are_run_in_float32(folder, head):

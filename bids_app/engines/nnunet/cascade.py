@@ -125,6 +125,10 @@ class CascadeOutput:
         The brainstem ends at the border of the image.
     agreement : tuple of float, or None
         Of the segmenter's networks, for each class but the background (`Inferred`).
+    mirror_dice : tuple of float, or None
+        Of the segmenter's mirrored passes, likewise.
+    sizes : ndarray, shape (P, C - 1)
+        Of the classes by its single passes, likewise; no pass where no brainstem was found.
     """
 
     probabilities: NDArray[np.float32]
@@ -134,6 +138,8 @@ class CascadeOutput:
     found: bool
     touches_border: bool
     agreement: tuple[float, ...] | None
+    mirror_dice: tuple[float, ...] | None
+    sizes: NDArray[np.float64]
 
 
 class Cascade:
@@ -205,10 +211,13 @@ class Cascade:
                 region = better.box(self._segmenter.patch_mm)
                 classes, inferred = self._segment(image[region], spacing)
             agreement = inferred.agreement and inferred.agreement[: kept - 1]
+            mirror_dice = inferred.mirror_dice and inferred.mirror_dice[: kept - 1]
+            sizes = inferred.sizes[:, : kept - 1]
             classes[0] += classes[kept:].sum(axis=0)
             probabilities = classes[:kept]
         else:
-            region, agreement = (slice(0, 0),) * 3, None
+            region, agreement, mirror_dice = (slice(0, 0),) * 3, None, None
+            sizes = np.zeros((0, len(self.labels) - 1))
             probabilities = np.zeros((len(self.labels), 0, 0, 0), dtype=np.float32)
         return CascadeOutput(
             probabilities=probabilities,
@@ -218,6 +227,8 @@ class Cascade:
             found=located.found,
             touches_border=located.touches_border,
             agreement=agreement,
+            mirror_dice=mirror_dice,
+            sizes=sizes,
         )
 
     def _segment(

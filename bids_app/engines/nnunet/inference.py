@@ -19,6 +19,7 @@ from bids_app.engines.nnunet import preprocessing
 from bids_app.engines.nnunet.plans import read_plans
 from bids_app.engines.nnunet.postprocessing import postprocess, read_steps
 from bids_app.engines.nnunet.sliding import predict_tiles, tile_weights
+from bids_app.engines.nnunet.votes import Votes
 from bids_app.engines.nnunet.weights import CHECKPOINT, fill, read_checkpoint
 from bids_app.errors import ModelError, UsageError
 
@@ -44,10 +45,18 @@ class Inferred(NamedTuple):
     agreement : tuple of float, or None
         For each class but the background, the mean over all pairs of networks of the Dice of
         their votes, nan where none votes for it; None of a single network.
+    mirror_dice : tuple of float, or None
+        For each class but the background, the mean Dice of a network's votes on tiles as they are
+        and mirrored; None without mirroring.
+    sizes : ndarray, shape (P, C - 1)
+        Of what each pass, one a network and mirroring, gives to each class but the background, in
+        a unit of their own.
     """
 
     mean: NDArray[np.float32]
     agreement: tuple[float, ...] | None
+    mirror_dice: tuple[float, ...] | None
+    sizes: NDArray[np.float64]
 
 
 class NnUNet:
@@ -157,10 +166,11 @@ class NnUNet:
     @torch.inference_mode()
     def _infer(self, data: Tensor, weights: Tensor) -> Inferred:
         total: Tensor | None = None
-        votes: list[NDArray[np.uint8]] = []
+        maps: list[NDArray[np.uint8]] = []
+        votes = [Votes(self._weights) for _ in self._networks]
         # TF32, or another algorithm on each run, would make results differ from run to run.
         with torch.backends.cudnn.flags(deterministic=True, benchmark=False, allow_tf32=False):
-            for network in self._networks:
+            for network, of_network in zip(self._networks, votes, strict=True):
                 output = predict_tiles(
                     network,
                     data,
@@ -168,13 +178,20 @@ class NnUNet:
                     device=self._device,
                     mirror_axes=self._mirror_axes,
                     softmax=self._softmax,
+                    votes=of_network,
                 )
                 if len(self._networks) > 1:
-                    votes.append(output.argmax(0).to(torch.uint8).cpu().numpy())
+                    maps.append(output.argmax(0).to(torch.uint8).cpu().numpy())
                 total = output if total is None else total.add_(output)
         assert total is not None  # noqa: S101 - there is always a fold
         mean: NDArray[np.float32] = total.div_(len(self._networks)).cpu().contiguous().numpy()
-        return Inferred(mean, _agreement(votes, len(mean)) if votes else None)
+        dice = np.concatenate([of_network.mirror_dice() for of_network in votes])
+        return Inferred(
+            mean,
+            _agreement(maps, len(mean)) if maps else None,
+            tuple(dice.mean(axis=0).tolist()) if len(dice) else None,
+            np.concatenate([of_network.sizes for of_network in votes]),
+        )
 
     def probabilities(self, output: NDArray[np.float32]) -> NDArray[np.float32]:
         """Turn what `infer` gave into probabilities on the network's grid, in place."""
@@ -229,12 +246,12 @@ class NnUNet:
         return self.restore(self.infer(prepared).mean, prepared)
 
 
-def _agreement(votes: Sequence[NDArray[np.uint8]], classes: int) -> tuple[float, ...]:
+def _agreement(maps: Sequence[NDArray[np.uint8]], classes: int) -> tuple[float, ...]:
     """Mean Dice over all pairs of label maps, for each class but the background."""
-    sizes = [np.bincount(vote.ravel(), minlength=classes) for vote in votes]
+    sizes = [np.bincount(map_.ravel(), minlength=classes) for map_ in maps]
     scores = []
-    for a, b in itertools.combinations(range(len(votes)), 2):
-        both = np.bincount(votes[a][votes[a] == votes[b]], minlength=classes)
+    for a, b in itertools.combinations(range(len(maps)), 2):
+        both = np.bincount(maps[a][maps[a] == maps[b]], minlength=classes)
         total = sizes[a] + sizes[b]
         scores.append(np.where(total > 0, 2 * both / np.maximum(total, 1), np.nan)[1:])
     return tuple(np.mean(scores, axis=0).tolist())

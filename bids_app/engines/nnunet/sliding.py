@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
+    from bids_app.engines.nnunet.votes import Votes
+
 STEP = 0.5  # of a patch, nnU-Net's default
 
 
@@ -41,6 +43,7 @@ def predict_tiles(
     device: torch.device,
     mirror_axes: Sequence[int] = (),
     softmax: bool = False,
+    votes: Votes | None = None,
 ) -> Tensor:
     """Run a network over an image, tile by tile.
 
@@ -58,6 +61,8 @@ def predict_tiles(
         Spatial axes (0 to 2) to mirror along; every combination of them is averaged.
     softmax : bool
         Average probabilities rather than logits.
+    votes : Votes, optional
+        Takes up what the network votes for on each mirroring of each tile.
 
     Returns
     -------
@@ -78,12 +83,12 @@ def predict_tiles(
         for starts in itertools.product(*steps)
     ]
     if len(tiles) == 1:  # a mean of one needs no weights
-        mean = _mirrored(network, data.to(device), mirror_axes, softmax=softmax).to(data.device)
-        return mean[:, *inner]
+        mean = _mirrored(network, data.to(device), mirror_axes, votes, softmax=softmax)
+        return mean.to(data.device)[:, *inner]
     total: Tensor | None = None
     weight = torch.zeros(data.shape[1:], device=data.device)
     for tile in tiles:
-        output = _mirrored(network, data[:, *tile].to(device), mirror_axes, softmax=softmax)
+        output = _mirrored(network, data[:, *tile].to(device), mirror_axes, votes, softmax=softmax)
         if total is None:
             total = torch.zeros((len(output), *data.shape[1:]), device=data.device)
         total[:, *tile] += output.to(data.device).mul_(weights)
@@ -93,7 +98,12 @@ def predict_tiles(
 
 
 def _mirrored(
-    network: nn.Module, tile: Tensor, mirror_axes: Sequence[int], *, softmax: bool
+    network: nn.Module,
+    tile: Tensor,
+    mirror_axes: Sequence[int],
+    votes: Votes | None,
+    *,
+    softmax: bool,
 ) -> Tensor:
     """Mean over all mirrored versions of a tile, shape (1, z, y, x) -> (C, z, y, x).
 
@@ -102,6 +112,7 @@ def _mirrored(
     batch = tile[None].contiguous()
     axes = sorted((axis + 2 for axis in mirror_axes), reverse=True)
     total: Tensor | None = None
+    passes: list[Tensor] = []
     for number in range(2 ** len(axes)):
         flipped = [axis for bit, axis in enumerate(axes) if number >> bit & 1]
         output = network(batch.flip(flipped) if flipped else batch)
@@ -109,6 +120,10 @@ def _mirrored(
             output = output.softmax(1)
         if flipped:
             output = output.flip(flipped)
+        if votes is not None:
+            passes.append(output[0].argmax(0).to(torch.uint8))
         total = output if total is None else total.add_(output)
     assert total is not None  # noqa: S101 - the unmirrored tile comes first
+    if votes is not None:
+        votes.add(passes, total.shape[1])
     return total.div_(2 ** len(axes))[0]

@@ -1,0 +1,83 @@
+"""What the single passes of an ensemble vote for: how alike, and how large.
+
+A pass is one network on one mirroring. Its votes are counted on each tile before they are averaged
+away, which costs an argmax beside a pass of the network and changes nothing of the average.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+
+class Votes:
+    """Counts the votes of all passes of one network.
+
+    A voxel of a tile counts by its weight in the average; one that several tiles hold counts in
+    each. So sizes are not volumes, but their ratios are those of volumes.
+
+    Parameters
+    ----------
+    weights : Tensor of float32, shape (z, y, x)
+        Of a tile's voxels, where the network runs.
+
+    Attributes
+    ----------
+    sizes : ndarray, shape (P, C - 1)
+        Weighted voxels that each pass gives to each class but the background.
+    shared : ndarray, shape (P - 1, C - 1)
+        Those that the first pass and each other pass give to the same class.
+    """
+
+    def __init__(self, weights: Tensor) -> None:
+        self._weights = weights
+        self.sizes: NDArray[np.float64] = np.zeros(())  # until the first tile
+        self.shared: NDArray[np.float64] = np.zeros(())
+
+    def add(self, passes: Sequence[Tensor], classes: int) -> None:
+        """Count the votes on a tile: class numbers, each of shape (z, y, x), unmirrored first."""
+        first, *others = passes
+        agreed = [torch.where(other == first, first, 0) for other in others]
+        counts = torch.stack(
+            [
+                torch.stack([((vote == k) * self._weights).sum() for k in range(1, classes)])
+                for vote in (*passes, *agreed)
+            ]
+        )
+        array = counts.cpu().numpy().astype(np.float64)
+        self.sizes = self.sizes + array[: len(passes)]
+        self.shared = self.shared + array[len(passes) :]
+
+    def mirror_dice(self) -> NDArray[np.float64]:
+        """Dice of the first pass and each other, shape (P - 1, C - 1); nan where none votes."""
+        total = self.sizes[0] + self.sizes[1:]
+        return np.where(total > 0, 2 * self.shared / np.maximum(total, 1e-9), np.nan)
+
+
+def relative_spread(sizes: NDArray[np.float64]) -> tuple[float, ...] | None:
+    """Give the standard deviation over the mean of each region's size, then of their sum.
+
+    Parameters
+    ----------
+    sizes : ndarray, shape (P, K)
+        Of K regions by P passes.
+
+    Returns
+    -------
+    tuple of K + 1 float, or None
+        nan where no pass has the region; None with fewer than two passes.
+    """
+    if len(sizes) < 2:
+        return None
+    sizes = np.column_stack([sizes, sizes.sum(axis=1)])
+    mean = sizes.mean(axis=0)
+    spread = np.where(mean > 0, sizes.std(axis=0, ddof=1) / np.maximum(mean, 1e-9), np.nan)
+    return tuple(spread.tolist())
