@@ -160,6 +160,12 @@ def _add_results(group: argparse._ArgumentGroup) -> None:
         "group level flags are told anew from the measures on record, so that no image needs to "
         "be done again (docs/quality.md lists names and thresholds)",
     )
+    group.add_argument(
+        "--freesurfer-stats",
+        action="store_true",
+        help="participant level: also write volumes and label maps in the layout of FreeSurfer's "
+        "brainstem module, below OUTPUT_DIR/freesurfer; with --reports-only without a model",
+    )
 
 
 def _add_run(group: argparse._ArgumentGroup) -> None:

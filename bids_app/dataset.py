@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from bids_app import __version__
 from bids_app.derivatives import (
+    FREESURFER_FOLDER,
     GROUP_REPORT,
     GROUP_TABLE,
     NOT_AVAILABLE,
@@ -35,6 +36,7 @@ IGNORED = (
     "*_volumes.json",
     "*_comparison.tsv",
     "*_comparison.json",
+    FREESURFER_FOLDER,
     "logs",
     ".*",
 )
@@ -152,6 +154,7 @@ Midbrain, pons and medulla oblongata on T1-weighted images, made by the {APP_NAM
 - `*_probseg.nii.gz` (on request): one probability map a label, in the order of `LabelMap`.
 - `*_volumes.tsv`: voxels, volume, clusters and centroid of each region.
 - `{GROUP_TABLE}`: one row an image and model; columns are explained in the JSON file beside it.
+- `{FREESURFER_FOLDER}/` (on request): the same in the layout of FreeSurfer's brainstem module.
 - `sub-*.html`, `{GROUP_REPORT}`: reports.
 - `logs/`: settings, log and failures of each run, and the citations.
 

@@ -27,6 +27,7 @@ ENTITIES = SCAN_ENTITIES[2:]  # beside participant and session, which have colum
 GROUP_TABLE = "group_volumes.tsv"
 COMPARISON_TABLE = "group_comparison.tsv"
 GROUP_REPORT = "group.html"
+FREESURFER_FOLDER = "freesurfer"
 NOT_AVAILABLE = "n/a"
 
 _SIDECAR = re.compile(

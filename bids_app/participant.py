@@ -14,6 +14,7 @@ from bids_app.dataset import check_owner, claim, write_dataset_files
 from bids_app.derivatives import Outputs, read_results, report_name
 from bids_app.errors import BrainstemError, DatasetError, NoScanError, UsageError
 from bids_app.files import clean
+from bids_app.freesurfer import write_freesurfer
 from bids_app.interrupt import stoppable
 from bids_app.models import store
 from bids_app.pipeline import Outcome, Pipeline, Task, done_before
@@ -86,6 +87,8 @@ def _make_reports_again(settings: Settings) -> int:
     try:
         for participant in participants:
             LOG.info("%s", write_report(settings.output_dir, participant))
+        if settings.freesurfer_stats:
+            write_freesurfer(settings.output_dir, participants)
     finally:
         stop_log()
     return 0
@@ -217,6 +220,9 @@ def _write_reports(settings: Settings, outcome: Outcome) -> None:
     }
     for participant in sorted(changed | missing):
         write_report(settings.output_dir, participant)
+    if settings.freesurfer_stats:
+        there = {scan.participant for scan in outcome.complete}
+        write_freesurfer(settings.output_dir, sorted(changed | there))
 
 
 def _summarise(

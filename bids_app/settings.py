@@ -47,6 +47,7 @@ class Settings:
     reports_only: bool = False
     covariates: tuple[str, ...] = ()
     flag_threshold: tuple[str, ...] = ()
+    freesurfer_stats: bool = False
     verbose: int = 0
 
     @cached_property

@@ -6,6 +6,8 @@ import csv
 import json
 import shutil
 
+import nibabel as nib
+import numpy as np
 import pytest
 from make_fixture_model import write_random_model
 
@@ -122,3 +124,30 @@ def test_reports_are_made_again_without_a_model(coarse_dataset, output):
     arguments = [str(coarse_dataset), str(output), "participant", "--reports-only"]
     assert cli.main(arguments) == 0
     assert (output / "sub-01.html").is_file()
+
+
+def test_flags_follow_the_thresholds_of_the_group_run(coarse_dataset, output):
+    group(coarse_dataset, output)
+    assert all("coarse" in row["flags"].split(",") for row in read(output))
+    assert group(coarse_dataset, output, "--flag-threshold", "coarse=6") == 0
+    assert not any("coarse" in row["flags"].split(",") for row in read(output))
+    levels = json.loads((output / "group_volumes.json").read_text())["flags"]["Levels"]
+    assert "6 mm" in levels["coarse"]
+    assert group(coarse_dataset, output, "--flag-threshold", "loud=6") == 2
+
+
+def test_results_are_given_in_freesurfers_layout(coarse_dataset, output):
+    arguments = [str(coarse_dataset), str(output), "participant", "--reports-only"]
+    assert cli.main([*arguments, "--freesurfer-stats"]) == 0
+    folder = output / "freesurfer/sub-02_ses-1/mri"
+    lines = (folder / "brainstemSsVolumes.first.txt").read_text().splitlines()
+    values = {name: float(value) for name, value in (line.split(" ") for line in lines)}
+    assert list(values) == ["Medulla", "Pons", "SCP", "Midbrain", "Whole_brainstem"]
+    parts = values["Medulla"] + values["Pons"] + values["Midbrain"]
+    assert values["Whole_brainstem"] == pytest.approx(parts, abs=0.01)
+    own = nib.load(output / "sub-02/ses-1/anat/sub-02_ses-1_seg-first_dseg.nii.gz")
+    coded = nib.load(folder / "brainstemSsLabels.first.nii.gz")
+    np.testing.assert_array_equal(coded.affine, own.affine)
+    ours, theirs = np.asarray(own.dataobj), np.asarray(coded.dataobj)
+    for index, code in ((0, 0), (1, 173), (2, 174), (3, 175)):
+        np.testing.assert_array_equal(theirs == code, ours == index)
