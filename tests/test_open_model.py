@@ -63,13 +63,14 @@ def test_probabilities_agree_with_the_labels(of_head):
     assert of_head.probabilities.sum(axis=0).max() <= 1 + 1e-5
 
 
-@pytest.mark.parametrize("kind", ["noise", "upper half of the head", "a ball"])
+@pytest.mark.parametrize("kind", ["noise", "upper half of the head", "a phantom"])
 def test_where_no_brainstem_is_the_map_is_empty_and_flagged(segment, head, kind):
     if kind == "noise":
         data = np.random.default_rng(0).normal(100, 20, head.data.shape).astype(np.float32)
-    elif kind == "a ball":
+    elif kind == "a phantom":
         grid = np.indices(head.data.shape).T - np.array(head.data.shape) / 2
-        data = (np.linalg.norm(grid, axis=-1).T < 35).astype(np.float32)
+        ball = 100 * (np.linalg.norm(grid, axis=-1).T < 35)
+        data = abs(np.random.default_rng(0).normal(ball, 4)).astype(np.float32)
     else:
         data = head.data.copy()
         data[:, :, : head.data.shape[2] * 6 // 10] = 0
