@@ -28,11 +28,10 @@ from accuracy_deformation import true_change
 
 from bids_app.errors import ImageError
 from bids_app.images import read_volume
-from bids_app.measures import measure_regions
 from bids_app.models import store
-from bids_app.quality import flags
 from bids_app.segment import Choice, load_segmenter
 from bids_app.training.evaluate import VALUES, HeldOut, read_held_out, volume_of
+from bids_app.trust import judge
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -153,21 +152,16 @@ def segment(job: Job, head: HeldOut, places: Places) -> dict[str, Any]:
         }  # fmt: skip
     found = load(job.model)(volume)
     seconds = time.process_time() - begun
-    measures = measure_regions(
-        found.labels,
-        volume.affine,
-        load_model(job.model).regions,
-        probabilities=found.probabilities,
-    )
+    findings = judge(volume, found, load_model(job.model).regions)
     inside = np.argwhere(found.labels)
     start, stop = (inside.min(0), inside.max(0) + 1) if len(inside) else (np.zeros(3, int),) * 2
     window = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
     return {
         "labels": found.labels[window], "start": start, "shape": found.labels.shape,
-        "ml": [m.volume_mm3 / 1000 for m in measures],
-        "soft_ml": [(m.soft_volume_mm3 or 0) / 1000 for m in measures],
+        "ml": [m.volume_mm3 / 1000 for m in findings.measures],
+        "soft_ml": [(m.soft_volume_mm3 or 0) / 1000 for m in findings.measures],
         "intracranial_ml": (found.intracranial_mm3 or np.nan) / 1000,
-        "flags": ", ".join(flags(found, measures)), "seconds": seconds, "true_change": true,
+        "flags": ", ".join(findings.flags), "seconds": seconds, "true_change": true,
     }  # fmt: skip
 
 

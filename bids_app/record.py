@@ -15,11 +15,8 @@ from bids_app.columns import VOLUMES
 from bids_app.derivatives import NOT_AVAILABLE, dump_json, model_entry, number, source_uri, table
 from bids_app.files import remove, write_atomic
 from bids_app.images import label_image, nifti_bytes, probability_image
-from bids_app.measures import measure_regions
-from bids_app.quality import flags
 from bids_app.reports.pictures import mosaic
-from bids_app.shape import measure_shape
-from bids_app.trust import measure_quality
+from bids_app.trust import judge
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -98,15 +95,7 @@ def write_image(
     OutputError
         A file cannot be written.
     """
-    measures = measure_regions(
-        segmentation.labels,
-        volume.affine,
-        context.model.regions,
-        probabilities=segmentation.probabilities,
-    )
-    shape = measure_shape(segmentation.labels, volume.affine, context.model.regions)
-    quality = measure_quality(volume, segmentation, context.model.regions, measures, shape)
-    found = flags(segmentation, measures, quality, context.thresholds)
+    found = judge(volume, segmentation, context.model.regions, context.thresholds)
     remove([outputs.sidecar])
     labels = label_image(segmentation.labels, volume.grid)
     write_atomic(outputs.dseg, nifti_bytes(labels, compress=True))
@@ -114,7 +103,9 @@ def write_image(
         _write_probabilities(outputs, scan, volume, segmentation, context)
     else:  # maps of an earlier run would not belong to these labels
         remove([outputs.probseg_sidecar, outputs.probseg])
-    write_atomic(outputs.volumes, table(list(VOLUMES), _rows(measures, shape, segmentation)))
+    write_atomic(
+        outputs.volumes, table(list(VOLUMES), _rows(found.measures, found.shape, segmentation))
+    )
     write_atomic(outputs.volumes_sidecar, dump_json(VOLUMES))
     picture = mosaic(volume.data, segmentation.labels, volume.voxel_size, context.model.regions)
     write_atomic(outputs.picture, picture)
@@ -129,15 +120,15 @@ def write_image(
         "SoftwareVersions": software_versions(),
         "Quality": {
             "voxel_size_mm": [round(edge, 4) for edge in volume.voxel_size],
-            **quality,
+            **found.quality,
         },
-        "Flags": list(found),
+        "Flags": list(found.flags),
         "FlagThresholds": context.thresholds,
         "Warnings": list(volume.warnings),
         "Seconds": round(seconds, 2),
     }
     write_atomic(outputs.sidecar, dump_json(sidecar))
-    return Record(measures, found, volume.warnings, seconds)
+    return Record(found.measures, found.flags, volume.warnings, seconds)
 
 
 @cache

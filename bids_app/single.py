@@ -159,23 +159,15 @@ def _run(arguments: argparse.Namespace) -> int:
 def _summary(
     model: Model, volume: Volume, segmentation: Segmentation, written: Sequence[Path]
 ) -> str:
-    from bids_app.measures import measure_regions
-    from bids_app.quality import flags
-    from bids_app.shape import measure_shape
-    from bids_app.trust import measure_quality
+    from bids_app.trust import judge
 
-    measures = measure_regions(
-        segmentation.labels,
-        volume.affine,
-        model.regions,
-        probabilities=segmentation.probabilities,
-    )
+    found = judge(volume, segmentation, model.regions)
     lines = [f"Model: {model.name}, version {model.version}, licence {model.licence}"]
     lines += [f"Please cite: {model.reference}"]
     lines += [f"warning: {warning}" for warning in volume.warnings]
-    lines += [f"{m.name:<10} {m.voxels:>8} voxels {m.volume_mm3 / 1000:>8.2f} ml" for m in measures]
-    shape = measure_shape(segmentation.labels, volume.affine, model.regions)
-    quality = measure_quality(volume, segmentation, model.regions, measures, shape)
-    if found := flags(segmentation, measures, quality):
-        lines.append(f"flags: {', '.join(found)}")
+    lines += [
+        f"{m.name:<10} {m.voxels:>8} voxels {m.volume_mm3 / 1000:>8.2f} ml" for m in found.measures
+    ]
+    if found.flags:
+        lines.append(f"flags: {', '.join(found.flags)}")
     return "\n".join([*lines, *(f"wrote {path}" for path in written)])

@@ -5,23 +5,74 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bids_app.contrast import REACH_MM, measure_contrast
-from bids_app.measures import WHOLE_NAME, crop
+from bids_app.measures import WHOLE_NAME, crop, measure_regions
 from bids_app.midplane import symmetry
-from bids_app.shape import MEDULLA, MIDBRAIN, PONS
+from bids_app.quality import flags
+from bids_app.shape import MEDULLA, MIDBRAIN, PONS, measure_shape
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from bids_app.images import Volume
     from bids_app.measures import RegionMeasure
     from bids_app.models.store import Region
     from bids_app.segment import Segmentation
     from bids_app.shape import Shape
+
+
+@dataclass(frozen=True)
+class Findings:
+    """All that is measured on one segmented image.
+
+    Attributes
+    ----------
+    measures : tuple of RegionMeasure
+        One a region, then the whole brainstem.
+    shape : Shape
+        Surfaces, areas and diameters.
+    quality : dict of str to float
+        What `measure_quality` gave.
+    flags : tuple of str
+        Keys of `bids_app.quality.FLAGS`.
+    """
+
+    measures: tuple[RegionMeasure, ...]
+    shape: Shape
+    quality: dict[str, float]
+    flags: tuple[str, ...]
+
+
+def judge(
+    volume: Volume,
+    segmentation: Segmentation,
+    regions: Sequence[Region],
+    thresholds: Mapping[str, float] | None = None,
+) -> Findings:
+    """Measure a segmented image and tell what to look at before trusting it.
+
+    Parameters
+    ----------
+    volume : Volume
+        The image.
+    segmentation : Segmentation
+        Its label map and probabilities.
+    regions : sequence of Region
+        Of the model.
+    thresholds : mapping of str to float, optional
+        Those of flags that are not the default.
+    """
+    measures = measure_regions(
+        segmentation.labels, volume.affine, regions, probabilities=segmentation.probabilities
+    )
+    shape = measure_shape(segmentation.labels, volume.affine, regions)
+    quality = measure_quality(volume, segmentation, regions, measures, shape)
+    return Findings(measures, shape, quality, flags(segmentation, measures, quality, thresholds))
 
 
 def measure_quality(
