@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import sys
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from bids_app.engines.nnunet.cascade import CascadeOutput
+    from bids_app.engines.nnunet.inference import Inferred
     from bids_app.images import Volume
     from bids_app.models.store import Model
 
@@ -194,9 +196,7 @@ class _CascadeSegmenter:
             intracranial_mm3=output.intracranial_mm3,
             confidence=output.confidence,
             out_of_view=output.touches_border,
-            agreement=_of_values(output.agreement, self._values),
-            mirror_dice=_of_values(output.mirror_dice, self._values),
-            spread=relative_spread(output.sizes[:, [value - 1 for value in self._values]]),
+            **_of_passes(output, self._values),
         )
 
 
@@ -229,9 +229,7 @@ class _NnUNetSegmenter:
         return replace(
             segmentation,
             labels=labels.transpose(2, 1, 0),
-            agreement=_of_values(inferred.agreement, self._values),
-            mirror_dice=_of_values(inferred.mirror_dice, self._values),
-            spread=relative_spread(inferred.sizes[:, [value - 1 for value in self._values]]),
+            **_of_passes(inferred, self._values),
         )
 
 
@@ -318,6 +316,15 @@ def _load_locator(device: torch.device) -> Cascade:
 def _engine_order(volume: Volume) -> tuple[NDArray[np.float32], tuple[float, float, float]]:
     x, y, z = volume.voxel_size
     return volume.data.transpose(2, 1, 0), (z, y, x)
+
+
+def _of_passes(told: CascadeOutput | Inferred, values: Sequence[int]) -> dict[str, Any]:
+    """Give what single passes tell, of the labels of these values, as entries of a segmentation."""
+    return {
+        "agreement": _of_values(told.agreement, values),
+        "mirror_dice": _of_values(told.mirror_dice, values),
+        "spread": relative_spread(told.sizes[:, [value - 1 for value in values]]),
+    }
 
 
 def _of_values(scores: Sequence[float] | None, values: Sequence[int]) -> tuple[float, ...] | None:

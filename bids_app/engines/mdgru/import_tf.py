@@ -6,7 +6,6 @@ Nothing is written unless all of the checkpoint is whole, and its network the on
 from __future__ import annotations
 
 import re
-import shutil
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,18 +14,10 @@ from bids_app.engines.mdgru.checkpoint import read_checkpoint
 from bids_app.engines.mdgru.engine import WEIGHTS, Inference
 from bids_app.engines.mdgru.graph import check_graph
 from bids_app.engines.mdgru.layout import LAYERS, PUBLISHED, select_weights
+from bids_app.engines.nnunet.weights import save
 from bids_app.errors import ModelError
-from bids_app.files import owned_name
-from bids_app.models.store import (
-    MANIFEST,
-    Model,
-    describe_file,
-    list_files,
-    manifest_text,
-    read_manifest,
-    region,
-    verify,
-)
+from bids_app.models.place import put_in_place
+from bids_app.models.store import Model, describe_file, list_files, region
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -86,13 +77,12 @@ def import_checkpoint(
     window = check_graph(graphs[0]) if graphs else Inference.window
     # Stated nowhere: a fifth of the window, as with the published model.
     padding = tuple(min(20, max(2, size // 5)) for size in window)
-    made = target.with_name(owned_name(target.name))
-    try:
+
+    def make(made: Path) -> Model:
         made.mkdir(parents=True)
-        content = {key: torch.tensor(weights[key]) for key in sorted(weights)}
-        torch.save(content, made / WEIGHTS)
+        save({key: torch.tensor(weights[key]) for key in sorted(weights)}, made / WEIGHTS)
         shards = index.parent.glob(f"{index.stem}.data-*-of-*")
-        model = Model(
+        return Model(
             folder=made,
             name=name,
             label=label,
@@ -108,20 +98,8 @@ def import_checkpoint(
             sources=tuple(describe_file(p, p.name) for p in sorted([index, *shards, *graphs])),
             inference={"window": list(window), "padding": list(padding), "labels": "argmax"},
         )
-        (made / MANIFEST).write_text(manifest_text(model), encoding="utf-8")
-        if not target.exists():
-            made.rename(target)
-        there = read_manifest(target)
-        if there.files != model.files:
-            raise ModelError(f"{target} holds another model. Remove it, or use another --name.")
-        verify(there)
-    except OSError as error:
-        raise ModelError(
-            f"{target}: not installed ({error.strerror}: {error.filename})."
-        ) from error
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
-    return there
+
+    return put_in_place(target, make)
 
 
 def _indices(source: Path) -> list[Path]:

@@ -7,7 +7,6 @@ it to train on. Nothing is written unless all of it can be.
 
 from __future__ import annotations
 
-import io
 import json
 import re
 import shutil
@@ -15,26 +14,16 @@ import zipfile
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from bids_app.engines.nnunet import convert_v1
 from bids_app.engines.nnunet.plans import read_plans
 from bids_app.engines.nnunet.postprocessing import POSTPROCESSING, steps_text
 from bids_app.engines.nnunet.unpack import unpack
 from bids_app.engines.nnunet.unpickle_v1 import read_pickle
-from bids_app.engines.nnunet.weights import CHECKPOINT, fill, load
+from bids_app.engines.nnunet.weights import CHECKPOINT, fill, load, save
 from bids_app.errors import ModelError
 from bids_app.files import owned_name
-from bids_app.models.store import (
-    MANIFEST,
-    Model,
-    describe_file,
-    list_files,
-    manifest_text,
-    read_manifest,
-    region,
-    verify,
-)
+from bids_app.models.place import put_in_place
+from bids_app.models.store import Model, describe_file, list_files, region
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -89,11 +78,11 @@ def import_v1(
     ModelError
         The source is damaged, unsafe, or not to be reproduced exactly; or another model is there.
     """
-    made = target.with_name(owned_name(target.name))
-    try:
+
+    def make(made: Path) -> Model:
         with _folder(source, target) as folder:
             convert(folder, made, labels)
-        model = Model(
+        return Model(
             folder=made,
             name=name,
             label=label,
@@ -108,19 +97,8 @@ def import_v1(
             files=list_files(made),
             sources=(describe_file(source, source.name),) if source.is_file() else (),
         )
-        (made / MANIFEST).write_text(manifest_text(model), encoding="utf-8")
-        if not target.exists():
-            made.rename(target)
-        there = read_manifest(target)
-        if there.sha256 != model.sha256:
-            raise ModelError(f"{target} holds another model. Remove it, or use another --name.")
-        verify(there)
-    except OSError as error:
-        where = f": {error.filename}" if error.filename else ""
-        raise ModelError(f"{target}: not installed ({error.strerror}{where}).") from error
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
-    return there
+
+    return put_in_place(target, make)
 
 
 def convert(source: Path, folder: Path, labels: Sequence[str] = LABELS) -> None:
@@ -203,9 +181,7 @@ def _convert_fold(path: Path, folder: Path, configuration: str) -> None:
     }
     place = folder / path.parent.name / CHECKPOINT
     place.parent.mkdir()
-    content = io.BytesIO()  # of a full disk, torch would not say that it is full
-    torch.save(checkpoint, content)
-    place.write_bytes(content.getbuffer())
+    save(checkpoint, place)
 
 
 def _check_sums(path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import zipfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -70,6 +71,13 @@ def load(path: Path) -> Any:
         raise ModelError(
             f"{path}: cannot be loaded as network weights ({reason}). Install the model again."
         ) from error
+
+
+def save(content: object, path: Path) -> None:
+    """Save with torch; unlike torch's own writing, a full disk is an `OSError` that says so."""
+    stream = io.BytesIO()
+    torch.save(content, stream)
+    path.write_bytes(stream.getbuffer())
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
