@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import configparser
-import shutil
-import subprocess
-import sys
 import tomllib
-import zipfile
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -102,47 +98,3 @@ def test_pyproject_checks_the_oldest_python_that_setup_cfg_allows(setup_cfg):
     assert setup_cfg["options"]["python_requires"].startswith(
         f">={pyproject['tool']['mypy']['python_version']},"
     )
-
-
-def test_wheel_holds_the_package_and_the_open_model_but_no_training_or_test_data(tmp_path):
-    try:
-        setuptools = Version(distribution("setuptools").version)
-    except PackageNotFoundError:
-        setuptools = Version("0")
-    if setuptools < Version("77"):
-        pytest.skip("building without a network needs setuptools 77 in this environment")
-    # setuptools leaves build/ and *.egg-info where it builds, and puts what build/ held before
-    # into the next wheel: so never in the repository.
-    source = tmp_path / "source"
-    source.mkdir()
-    for name in ("setup.cfg", "pyproject.toml", "LICENSE", "NOTICE"):
-        shutil.copy(ROOT / name, source)
-    (source / "README.md").write_text("The README of the repository\n")
-    for folder in ("bids_app", "tests"):
-        ignored = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(ROOT / folder, source / folder, ignore=ignored)
-    command = "-m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir"
-    subprocess.run([sys.executable, *command.split(), tmp_path, source], check=True)
-
-    [wheel] = tmp_path.glob("*.whl")
-    assert wheel.name == f"brainstem_bids_app-{bids_app.__version__}-py3-none-any.whl"
-    with zipfile.ZipFile(wheel) as archive:
-        names = {name for name in archive.namelist() if not name.endswith("/")}
-        [metadata] = [n for n in names if n.endswith(".dist-info/METADATA")]
-        text = archive.read(metadata).decode()
-    assert "License-Expression: Apache-2.0 AND CC-BY-4.0\n" in text
-    assert text.count("License-File: ") == 2
-
-    in_tree = {
-        path.relative_to(ROOT).as_posix()
-        for pattern in ("**/*.py", "models/registry.toml", "models/open/**/*", "reports/**/*.html")
-        for path in (ROOT / "bids_app").glob(pattern)
-        if path.is_file()
-    }
-    assert in_tree <= names
-    assert {name.split("/")[0].split("-")[0] for name in names} == {
-        "bids_app",
-        "brainstem_bids_app",
-    }
-    images = {name for name in names if name.endswith((".nii", ".nii.gz", ".npz"))}
-    assert not images
