@@ -5,10 +5,11 @@
         [--registered FOLDER] [--kept FOLDER] [--pictures FOLDER] [--only PART ...]
 
 Everything runs end to end as the app runs an image, on the heads of the test part of
-`bids_app/training/split.toml` (eTIV: on all whole heads). ``--registered`` holds what
-`accuracy_registered.py` made. Results are kept in ``--kept``, so that a run that was stopped goes
-on; with all parts about 240 images of 2 to 5 seconds each on one core. Writes the tables to
-``--out`` and, with the part agreement, the volumes as a picture beside it (``..._volumes.png``).
+`bids_app/training/split.toml` (eTIV: on all whole heads). ``--registered`` holds the brain masks that
+`accuracy_registered.py` made; the scores of plain registration are in ``accuracy_registered.tsv``.
+Results are kept in ``--kept``, so that a run that was stopped goes on; with all parts about 240 images
+of 2 to 5 seconds each on one core. Writes the tables to ``--out`` and, with the part agreement, the
+volumes as a picture beside it (``..._volumes.png``).
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ def main() -> None:
         lines += ["", f"== {PARTS[name][0]}"]
         if name == "agreement":
             scores = maps.score_heads(proof, results, proof.model)
-            lines += maps.agreement_lines(proof, scores, maps.score_registered(proof))
+            lines += maps.agreement_lines(proof, scores, maps.read_registered(proof))
             draw_volumes(
                 {head: rows for head, rows in scores.items() if head in proof.sound},
                 options.out.with_name(f"{options.out.stem}_volumes.png"),

@@ -9,12 +9,14 @@ their non-zero voxels, whole heads stay whole, nothing is stripped or masked:
 ``genericLabel``. This is what a user without a model would do, and the recipe with which the data
 came. For whole heads the brain mask of the template is carried over the same way and widened by
 2 mm, to strip their skulls. What is there already is kept. Two to three minutes a registration on
-one core.
+one core. The scores of all carried labels are written to ``accuracy_registered.tsv`` beside this
+file, where `accuracy.py` reads them.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import sys
 import tempfile
 import time
@@ -27,10 +29,11 @@ sys.path.insert(0, str(REPOSITORY))
 import ants  # noqa: E402
 import nibabel as nib  # noqa: E402
 import numpy as np  # noqa: E402
+from accuracy_agreement import MEASURES  # noqa: E402
 from scipy import ndimage  # noqa: E402
 
 from bids_app.training.cases import MEDULLA, read_split  # noqa: E402
-from bids_app.training.evaluate import HeldOut, read_held_out  # noqa: E402
+from bids_app.training.evaluate import VALUES, HeldOut, read_held_out, score  # noqa: E402
 from bids_app.training.heads import TEMPLATE  # noqa: E402
 
 LABELS = REPOSITORY / "bids_app" / "training" / "labels_v1"
@@ -61,6 +64,23 @@ def main() -> None:
             assert head is not None
             save(carry_mask(head, options.data), head, mask)
         print(f"{target} from {source}: {time.perf_counter() - begun:.0f} s", flush=True)
+    write_scores(options.data, options.out)
+
+
+def write_scores(data: Path, carried: Path) -> None:
+    """Score the labels that were carried to test heads, in the order of the split."""
+    with Path(__file__).with_name("accuracy_registered.tsv").open("w", newline="") as file:
+        writer = csv.writer(file, delimiter="\t", lineterminator="\n")
+        writer.writerow(["head", "region", *(key for key, _ in MEASURES.values())])
+        for target in pairs():
+            if (path := carried / f"{target}_plain.nii.gz").exists():
+                head = read_held_out(target, data, LABELS)
+                assert head is not None
+                labels = np.asarray(nib.load(path).dataobj).astype(np.uint8)
+                rows = score(labels, head.truth, head.loose, head.volume.voxel_size)
+                for region, row in zip(VALUES, rows, strict=True):
+                    cells = [f"{row[key]:.{digits}f}" for key, digits in MEASURES.values()]
+                    writer.writerow([target, region, *cells])
 
 
 def pairs() -> dict[str, str]:
