@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from bids_app.training.cases import IGNORE, MEDULLA, MIDBRAIN, NOT_STEM
 from bids_app.training.faults import blur, corrupt, draw_lesions
-from bids_app.training.pose import sample, sampling_grid, shrink_region
+from bids_app.training.pose import resize_region, sample, sampling_grid
 from bids_app.training.synthesis import draw_image, widen_fluid
 
 if TYPE_CHECKING:
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 
 NOTHING_SHARE, CUT_OFF_SHARE = 0.1, 0.12  # of the locator's patches
-SHRUNK_SHARE, LESION_SHARE = 0.25, 0.15  # of the segmenter's
+FRAMED_SHARE = 0.5  # of the locator's drawn images
+RESIZED_SHARE, LESION_SHARE = 0.5, 0.15  # of the segmenter's
 
 
 def draw_box(size: int, rng: np.random.Generator, look: Look) -> list[slice]:
@@ -35,6 +36,29 @@ def draw_box(size: int, rng: np.random.Generator, look: Look) -> list[slice]:
         depth = int(size * rng.uniform(0, look.depth_cut))
         box[axis][side] = depth if side == 0 else size - depth
     return [slice(*ends) for ends in box]
+
+
+def draw_frame(grid: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+    """Draw a field of view that is turned with the head: beyond its faces all is empty.
+
+    An image that was turned by a registration has such empty corners. Heads bring theirs along;
+    drawn images, whose maps fill the whole look, have none of their own.
+
+    Parameters
+    ----------
+    grid : Tensor, shape (1, z, y, x, 3)
+        Where each voxel of the patch lies in the prepared look, from -1 to 1.
+    rng : numpy.random.Generator
+        Draws where each face lies: at the border of the look or up to 30 % closer.
+
+    Returns
+    -------
+    Tensor of bool, shape (1, 1, z, y, x)
+        What lies within the field of view.
+    """
+    faces = np.where(rng.random((2, 3)) < 0.5, 1.0, rng.uniform(0.7, 1.0, (2, 3)))
+    low, high = torch.tensor(faces, dtype=torch.float32, device=grid.device)
+    return ((grid > -low) & (grid < high)).all(-1)[None]
 
 
 def cut_off_brainstem(target: torch.Tensor, rng: np.random.Generator) -> list[slice] | None:
@@ -94,7 +118,7 @@ def finish(
         hit = torch.nonzero(full.any(dim=[a for a in range(3) if a != axis]))
         ends.append(slice(int(hit[0]), int(hit[-1]) + 1))
     image, target = image[tuple(ends)], target[tuple(ends)]
-    image = (image - image.mean()) / image.std().clamp(min=1e-8)
+    image = (image - image.mean()) / image.std(correction=0).clamp(min=1e-8)
     padding: list[int] = []
     for length in reversed(target.shape):
         before = (size - int(length)) // 2
@@ -186,8 +210,8 @@ def draw_patch(
         key.split("/")[1]: array for key, array in case.arrays.items() if key.startswith(look.array)
     }
     grid = sampling_grid(look, arrays["labels"].shape[0], rng, device)
-    if rng is not None and look.name == "segmenter" and rng.random() < SHRUNK_SHARE:
-        grid = shrink_region(grid, arrays["labels"], rng)
+    if rng is not None and look.name == "segmenter" and rng.random() < RESIZED_SHARE:
+        grid = resize_region(grid, arrays["labels"], rng)
     target = sample(arrays["labels"], grid, "nearest").long()
     brain = sample(arrays["brain"], grid, "nearest") if "brain" in arrays else None
     draws = rng if rng is not None else np.random.default_rng(0)
@@ -200,6 +224,8 @@ def draw_patch(
             anatomy, target = widen_fluid(anatomy, target, rng)
         image = draw_image(anatomy, draws, t1_like=t1_like)
         present = torch.ones_like(image, dtype=torch.bool)
+        if rng is not None and look.name == "locator" and rng.random() < FRAMED_SHARE:
+            present = draw_frame(grid, rng)
     target = to_classes(target, brain, look)
     stripped = bool((~present).float().mean() > 0.3)
     if rng is None:

@@ -15,7 +15,16 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from bids_app.training.cases import CORD, IGNORE, NOT_STEM, REGIONS, Case, read_split, save_cases
+from bids_app.training.cases import (
+    CORD,
+    IGNORE,
+    MEDULLA,
+    NOT_STEM,
+    REGIONS,
+    Case,
+    read_split,
+    save_cases,
+)
 from bids_app.training.sources import find_paths, read_brainstem, read_map, read_ras
 
 if TYPE_CHECKING:
@@ -27,6 +36,9 @@ if TYPE_CHECKING:
 NEAR_SIZE, NEAR_MM = 144, 1.0
 FAR_SIZE, FAR_MM = 128, 2.0
 PLANE_MM = 3.0  # so much below the labels is in doubt, as they are 3 mm above their lower limit
+# The labels set aside 3 mm to both sides of the lower limit of the medulla. A network that is free
+# to end it anywhere in these 6 mm ends it too high; all but the nearest 1 mm is learned.
+LIMIT_MM, SURFACE_MM = 1.0, 1.0
 
 
 def to_bytes(image: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -122,11 +134,51 @@ def know_fluid(labels: NDArray[np.uint8], image: NDArray[np.float32]) -> NDArray
     return out
 
 
+def know_beside_limit(
+    learned: NDArray[np.uint8], labels: NDArray[np.uint8], edges: NDArray[np.float64]
+) -> NDArray[np.uint8]:
+    """Take medulla and cord beside the lower limit for known, but for what is nearest to it.
+
+    Parameters
+    ----------
+    learned : ndarray of uint8, shape (X, Y, Z)
+        Labels with what is set aside.
+    labels : ndarray of uint8, shape (X, Y, Z)
+        Labels of all voxels.
+    edges : ndarray, shape (3,)
+        Voxel size in mm.
+
+    Returns
+    -------
+    ndarray of uint8, shape (X, Y, Z)
+        `learned`, with the labels of what lies within `PLANE_MM` of the limit but not within
+        `LIMIT_MM`, and deeper than `SURFACE_MM` in brainstem or cord.
+    """
+    from scipy import ndimage
+
+    out = learned.copy()
+    inside = np.argwhere(labels)
+    window = tuple(
+        slice(max(a - 1, 0), b + 2) for a, b in zip(inside.min(0), inside.max(0), strict=True)
+    )
+    near = labels[window]
+    ends = {MEDULLA: CORD, CORD: MEDULLA}
+    depth = ndimage.distance_transform_edt(near > 0, sampling=edges)
+    known = np.zeros(near.shape, bool)
+    for own, other in ends.items():
+        if (near == other).any():
+            gap = ndimage.distance_transform_edt(near != other, sampling=edges) - edges[2] / 2
+            known |= (near == own) & (gap >= LIMIT_MM) & (gap < PLANE_MM + 1) & (depth > SURFACE_MM)
+    out[window][known] = near[known]
+    return out
+
+
 def make_case(name: str, image_path: Path, labels_path: Path) -> Case:
     """Prepare a head or a map with its labels."""
     image, affine = read_ras(image_path)
     labels, aside = read_brainstem(labels_path, image.shape[:3], affine)
     learned = np.where(aside, np.uint8(IGNORE), labels)
+    learned = know_beside_limit(learned, labels, np.linalg.norm(affine[:3, :3], axis=0))
     floor = int(np.argmax(labels.any((0, 1)))) - round(PLANE_MM / np.linalg.norm(affine[:3, 2]))
     learned[:, :, : max(floor, 0)][learned[:, :, : max(floor, 0)] == IGNORE] = NOT_STEM
     if name.startswith("synthseg"):

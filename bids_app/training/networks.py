@@ -69,7 +69,7 @@ LOOKS = {
         depth_cut=0.55,
         classes=("background", "brainstem", "intracranial"),
         stem=(1,),
-        features=(8, 16, 32, 64),
+        features=(12, 24, 48, 96),
     ),
     "segmenter": Look(
         name="segmenter",
@@ -81,7 +81,7 @@ LOOKS = {
         depth_cut=0.3,
         classes=("background", *REGIONS, "cord"),
         stem=(1, 2, 3),
-        features=(8, 16, 32, 64, 128),
+        features=(16, 32, 64, 128, 160),
     ),
 }
 

@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional
 
 from bids_app.training.cases import MEDULLA, MIDBRAIN
+from bids_app.training.faults import blur
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -79,10 +80,14 @@ def sampling_grid(
     return grid
 
 
-def shrink_region(
+def resize_region(
     grid: torch.Tensor, labels: NDArray[np.uint8], rng: np.random.Generator
 ) -> torch.Tensor:
-    """Shrink one region of the brainstem by up to 45 % of its volume; what is around it gives way.
+    """Shrink a region of the brainstem, or all of it, by up to 45 % of its volume, or let it grow.
+
+    All of the region is drawn towards its centre in proportion to the distance from it, along each
+    axis by a share of its own; around it this fades smoothly, over 1 to 2 cm, so that what is next
+    to it gives way. The network must follow the borders: it can expect no usual size.
 
     Parameters
     ----------
@@ -93,15 +98,25 @@ def shrink_region(
     rng : numpy.random.Generator
         Draws the region and how much.
     """
-    inside = np.argwhere(labels == rng.integers(MIDBRAIN, MEDULLA + 1))[:, ::-1]
+    region = int(rng.integers(MIDBRAIN, MEDULLA + 2))  # one above: all three
+    mask = (labels >= MIDBRAIN) & (labels <= MEDULLA) if region > MEDULLA else labels == region
+    inside = np.argwhere(mask)[:, ::-1]
     if len(inside) < 100:  # hardly in view
         return grid
-    unit = 2 / (labels.shape[0] - 1)
-    centre, width = inside.mean(0) * unit - 1, 2 * inside.std(0) * unit
-    away = grid - torch.tensor(centre, dtype=torch.float32, device=grid.device)
-    reach = torch.tensor(width, dtype=torch.float32, device=grid.device)
-    near = torch.exp(-0.5 * ((away / reach) ** 2).sum(-1, keepdim=True))
-    return grid + away * near * float(rng.uniform(0.02, 0.3))
+    size = labels.shape[0]
+    left = 1 - rng.uniform(-0.3, 0.45)
+    stretch = np.clip(left ** -rng.dirichlet([3, 3, 3]) - 1, -0.35, 0.35)
+    centre = torch.tensor(inside.mean(0) * 2 / (size - 1) - 1, dtype=torch.float32)
+    weight = torch.from_numpy(mask).to(grid.device)[None, None].float()
+    weight = functional.avg_pool3d(weight, 2)
+    sigma = float(rng.uniform(1.25, 2.5))
+    margin = round(1.5 * sigma)
+    weight = functional.max_pool3d(weight, 2 * margin + 1, stride=1, padding=margin)
+    weight = blur(weight, (sigma, sigma, sigma))
+    # The pooled voxels are placed by their edges: a grid that counts from edge to edge.
+    near = functional.grid_sample(weight, grid * ((size - 1) / size), align_corners=False)
+    pull = torch.tensor(stretch, dtype=torch.float32, device=grid.device)
+    return grid + near[0, 0][None, ..., None] * (grid - centre.to(grid.device)) * pull
 
 
 def sample(array: NDArray[np.uint8], grid: torch.Tensor, mode: str) -> torch.Tensor:

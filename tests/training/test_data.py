@@ -15,7 +15,7 @@ from bids_app.training.cases import (
     read_split,
     save_cases,
 )
-from bids_app.training.data import NEAR_SIZE, cut, know_fluid, prepare, to_bytes
+from bids_app.training.data import NEAR_SIZE, cut, know_beside_limit, know_fluid, prepare, to_bytes
 from bids_app.training.sources import read_brainstem, read_map, track_cord
 
 
@@ -75,6 +75,19 @@ def test_what_is_set_aside_and_dark_as_fluid_is_background():
     known = know_fluid(labels, image)
     assert (known[14:16, 20, 30:38] == 0).all()
     assert (known[24:26, 20, 30:38] == IGNORE).all()
+
+
+def test_beside_the_lower_limit_all_but_the_nearest_millimetre_is_learned():
+    labels = column()
+    labels[15:25, 15:25, 10:20] = CORD
+    learned = labels.copy()
+    learned[15:25, 15:25, 17:23] = IGNORE
+    learned[15:17] = IGNORE  # the rim, in doubt for another reason
+    known = know_beside_limit(learned, labels, np.ones(3))
+    np.testing.assert_array_equal(
+        known[20, 20, 16:24], [CORD, CORD, CORD, IGNORE, IGNORE, MEDULLA, MEDULLA, MEDULLA]
+    )
+    assert (known[15, 20, 17:23] == IGNORE).all()
 
 
 @pytest.mark.parametrize("flipped", [False, True], ids=["RAS", "LPI"])

@@ -4,11 +4,17 @@ import numpy as np
 import pytest
 import torch
 
-from bids_app.training.augment import cut_off_brainstem, draw_patch, finish, to_classes
+from bids_app.training.augment import (
+    cut_off_brainstem,
+    draw_frame,
+    draw_patch,
+    finish,
+    to_classes,
+)
 from bids_app.training.cases import CODES, IGNORE, NOT_STEM, Case
 from bids_app.training.faults import blur, draw_lesions
 from bids_app.training.networks import LOOKS
-from bids_app.training.pose import draw_pose, sample, sampling_grid, shrink_region
+from bids_app.training.pose import draw_pose, resize_region, sample, sampling_grid
 from bids_app.training.synthesis import BRAINSTEM, CSF, NEIGHBOURS, draw_classes, widen_fluid
 
 CPU = torch.device("cpu")
@@ -102,6 +108,12 @@ def test_an_empty_patch_stays_empty():
     assert not target.any()
 
 
+def test_a_patch_of_a_single_voxel_is_finite():
+    image = torch.zeros(8, 8, 8)
+    image[1, 2, 3] = 5
+    assert torch.isfinite(finish(image, torch.ones(8, 8, 8, dtype=torch.long))[0]).all()
+
+
 def test_poses_turn_by_25_degrees_at_most_and_flip_left_and_right_only():
     flips = 0
     for seed in range(60):
@@ -148,16 +160,31 @@ def test_in_most_draws_the_border_at_the_peduncles_is_no_edge():
     assert 22 <= tied <= 38
 
 
-def test_a_region_is_shrunk_alone_and_by_half_at_most(cases):
+def test_regions_shrink_by_half_at_most_or_grow_and_no_voxel_is_folded_over(cases):
     labels = cases["head"].arrays["near/labels"]
     grid = sampling_grid(SEGMENTER, 144, None, CPU)
     before = np.bincount(sample(labels, grid, "nearest").int().flatten(), minlength=4)[1:]
-    for seed in range(4):
-        smaller = shrink_region(grid, labels, np.random.default_rng(seed))
-        after = np.bincount(sample(labels, smaller, "nearest").int().flatten(), minlength=4)[1:]
-        changes = sorted((after - before) / before)
-        assert -0.5 < changes[0] < -0.01
-        assert changes[1] > changes[0] / 2
+    largest = []
+    for seed in range(12):
+        moved = resize_region(grid, labels, np.random.default_rng(seed))
+        after = np.bincount(sample(labels, moved, "nearest").int().flatten(), minlength=4)[1:]
+        changes = (after - before) / before
+        largest.append(changes[np.abs(changes).argmax()])
+        for axis in range(3):
+            assert (moved[0].diff(dim=2 - axis)[..., axis] > 0).all()
+    assert min(largest) > -0.5
+    assert min(largest) < -0.15
+    assert max(largest) > 0.05
+
+
+def test_a_field_of_view_turns_with_the_head():
+    grid = sampling_grid(LOCATOR, 128, None, CPU)
+    kept = [draw_frame(grid, np.random.default_rng(seed)) for seed in range(6)]
+    assert all(frame[0, 0, 16:48, 16:48, 16:48].all() for frame in kept)
+    assert any(not frame.all() for frame in kept)
+    turn = torch.tensor([[0.9, -0.4, 0.0], [0.4, 0.9, 0.0], [0.0, 0.0, 1.0]])
+    turned = draw_frame(grid @ turn.T, np.random.default_rng(1))[0, 0]
+    assert not turned[:, 0, 0].any()
 
 
 def test_lesions_change_the_inside_of_the_brainstem():

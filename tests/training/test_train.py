@@ -14,7 +14,14 @@ from bids_app.training.cases import IGNORE, NOT_STEM, Case
 from bids_app.training.export import export_network, write_manifest
 from bids_app.training.loss import loss_of
 from bids_app.training.networks import LOOKS, build_network
-from bids_app.training.train import Plan, choose_case, cut_box, train, validate
+from bids_app.training.train import (
+    Plan,
+    choose_case,
+    computes_in_bfloat16,
+    cut_box,
+    train,
+    validate,
+)
 
 CPU = torch.device("cpu")
 SEGMENTER, LOCATOR = LOOKS["segmenter"], LOOKS["locator"]
@@ -133,6 +140,13 @@ def test_a_run_starts_from_weights_that_are_given(run, cases, tmp_path):
     second = torch.load(tmp_path / "next" / "checkpoint.pth", weights_only=True)["average"]
     for name in first:  # one warm-up step moves them by no more than this
         torch.testing.assert_close(first[name], second[name], atol=2e-3, rtol=2e-3)
+
+
+@pytest.mark.parametrize("able", [True, False])
+def test_mixed_precision_is_for_processors_that_have_it(monkeypatch, able):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": able}, raising=False)
+    assert computes_in_bfloat16(CPU) is able
+    assert computes_in_bfloat16(torch.device("cuda"))
 
 
 def test_only_the_training_part_is_trained_on(cases, tmp_path):
