@@ -5,11 +5,11 @@
         [--registered FOLDER] [--kept FOLDER] [--pictures FOLDER] [--only PART ...]
 
 Everything runs end to end as the app runs an image, on the heads of the test part of
-`bids_app/training/split.toml` (eTIV: on all whole heads). ``--registered`` holds the brain masks that
-`accuracy_registered.py` made; the scores of plain registration are in ``accuracy_registered.tsv``.
-Results are kept in ``--kept``, so that a run that was stopped goes on; with all parts about 240 images
-of 2 to 5 seconds each on one core. Writes the tables to ``--out`` and, with the part agreement, the
-volumes as a picture beside it (``..._volumes.png``).
+`bids_app/training/split.toml` (eTIV: on all whole heads). ``--registered`` holds the brain masks
+that `accuracy_registered.py` made; the scores of plain registration are in
+``accuracy_registered.tsv``. Results are kept in ``--kept``, so that a run that was stopped goes on;
+with all parts about 240 images of 2 to 5 seconds each on one core. Writes the tables to ``--out``
+and, with the part agreement, the volumes as a picture beside it (``..._volumes.png``).
 """
 
 from __future__ import annotations
