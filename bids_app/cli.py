@@ -149,6 +149,12 @@ def _add_selection(group: argparse._ArgumentGroup) -> None:
         metavar="COLUMN",
         help="group level: columns of participants.tsv to join to the table",
     )
+    group.add_argument(
+        "--norms",
+        type=Path,
+        metavar="FILE",
+        help="group level: your own table of norms (TSV), for z scores (docs/measures.md)",
+    )
 
 
 def _add_results(group: argparse._ArgumentGroup) -> None:

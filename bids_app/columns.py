@@ -202,9 +202,94 @@ QUALITY: Columns = {
     },
     "longest_edge_mm": {"Description": "Longest edge of a voxel", "Units": "mm"},
 }
+ACQUISITION: Columns = {
+    "site": {
+        "Description": "Where the image was taken: site of participants.tsv where that is joined, "
+        "else InstitutionName of its sidecar"
+    },
+    "manufacturer": {"Description": "Manufacturer of the scanner, from the image's sidecar"},
+    "scanner_model": {"Description": "Model of the scanner, from the image's sidecar"},
+    "field_strength_t": {
+        "Description": "Nominal field strength, from the image's sidecar",
+        "Units": "T",
+    },
+    "batch": {"Description": "Site, manufacturer, scanner and field strength in one, for ComBat"},
+    "years_since_first": {
+        "Description": "Time since the participant's first image that has a date",
+        "Units": "year",
+    },
+}
+_ROBUST = "0.6745 (volume - median) / median absolute deviation; n/a with fewer than 10 results"
+OUTLIERS: Columns = {
+    **_of(REGIONS, "{}_robust_z", f"How far the {{}} lies out in this table, a model: {_ROBUST}"),
+    **_of(REGIONS, "{}_batch_z", f"How far the {{}} lies out among its batch, a model: {_ROBUST}"),
+}
 FLAGS: Columns = {
     "flags": {
         "Description": "What to look at before trusting the row, separated by commas; n/a: nothing"
-    }
+    },
+    "rating": {
+        "Description": "A person's rating, from group_ratings.tsv",
+        "Levels": {"pass": "to be used", "fail": "not to be used"},
+    },
 }
-GROUP: Columns = {**WHERE, **MEASURES, **QUALITY, **FLAGS}
+GROUP: Columns = {**WHERE, **MEASURES, **QUALITY, **ACQUISITION, **OUTLIERS, **FLAGS}
+
+# The table of changes: a row for each later image of a participant.
+LONGITUDINAL: Columns = {
+    "participant_id": {"Description": "Participant"},
+    "first_session_id": {"Description": "Session that is compared with, the first"},
+    "session_id": {"Description": "The later session"},
+    **{key: {"Description": f"BIDS entity {key} of both source images"} for key in ENTITIES},
+    "model": {"Description": "Name of the model"},
+    "model_version": {"Description": "Version of the model"},
+    "first_source": {"Description": "Path of the first image in its dataset"},
+    "source": {"Description": "Path of the later image in its dataset"},
+    "years": {"Description": "Time between both images; n/a without dates", "Units": "year"},
+    **_of(REGIONS, "{}_change_mm3", "Volume of the {} in the later image less the first", "mm^3"),
+    **_of(
+        REGIONS, "{}_change_percent", "Change of the {} in per cent of the first volume", "percent"
+    ),
+    **_of(
+        REGIONS,
+        "{}_change_percent_a_year",
+        "Change of the {} in per cent of the first volume, over years; n/a below 30 days",
+        "percent/year",
+    ),
+    **_of(
+        REGIONS,
+        "{}_change_sd_percent",
+        "Standard deviation of the change of the {} as the single passes of the network tell it, "
+        "in per cent of the first volume; without the scanner's share",
+        "percent",
+    ),
+    **_of(
+        REGIONS,
+        "{}_smallest_percent",
+        "Smallest change of the {} that stands out of the noise with 95 %: 1.96 standard "
+        "deviations of a change that is noise alone",
+        "percent",
+    ),
+    "noise_from": {
+        "Description": "What that noise is taken of",
+        "Levels": {
+            "repeats": "repeated scans of a session in this table (runs), 10 pairs at least",
+            "changes": "scatter of this table's changes, 10 participants at least; holds also how "
+            "people differ in their change",
+            "passes": "single passes of the network alone, which is too little",
+        },
+    },
+    "beyond_noise": {
+        "Description": "Regions whose change is larger than the noise, separated by commas"
+    },
+    "flags": {
+        "Description": "Why the change may not be one of the brain, separated by commas",
+        "Levels": {
+            "scanner_changed": "site, manufacturer or model of the scanner differ",
+            "field_strength_changed": "the field strengths differ",
+            "voxel_size_changed": "the voxel sizes differ",
+            "flagged_image": "one of the images has a flag in the group table",
+            "no_date": "the time between the images is unknown",
+        },
+    },
+}

@@ -15,7 +15,6 @@ import numpy as np
 from nibabel.filebasedimages import ImageFileError
 
 from bids_app.derivatives import (
-    COMPARISON_TABLE,
     ENTITIES,
     NOT_AVAILABLE,
     dump_json,
@@ -83,11 +82,13 @@ def write_comparisons(output_dir: Path, participant: str) -> None:
             remove(paths)
 
 
-def write_group_comparison(output_dir: Path, participants: Sequence[str]) -> None:
+def write_group_comparison(place: Path, output_dir: Path, participants: Sequence[str]) -> None:
     """Gather the tables of all images in one, if there are any.
 
     Parameters
     ----------
+    place : Path
+        Of the table.
     output_dir : Path
         The derivative dataset.
     participants : sequence of str
@@ -100,12 +101,13 @@ def write_group_comparison(output_dir: Path, participants: Sequence[str]) -> Non
     """
     rows = []
     for participant in participants:
+        if not any((output_dir / participant).glob("**/anat/*_comparison.tsv")):
+            continue  # saves reading the sidecars of thousands
         for first, *_ in _by_image(output_dir, participant):
             if first.outputs.comparison.is_file():
                 where = {"participant_id": participant, "source": first.source, **first.entities}
                 where["session_id"] = first.session or NOT_AVAILABLE
                 rows += [where | row for row in read_table(first.outputs.comparison)]
-    place = output_dir / COMPARISON_TABLE
     if rows:
         content = [[row.get(column, NOT_AVAILABLE) for column in GROUP_COLUMNS] for row in rows]
         write_atomic(place, table(list(GROUP_COLUMNS), content))

@@ -17,6 +17,7 @@ from bids_app.derivatives import (
     GROUP_REPORT,
     GROUP_TABLE,
     NOT_AVAILABLE,
+    RATINGS,
     dump_json,
     read_json,
     table,
@@ -36,6 +37,9 @@ IGNORED = (
     "*_volumes.json",
     "*_comparison.tsv",
     "*_comparison.json",
+    "*_longitudinal.tsv",
+    "*_longitudinal.json",
+    "*_ratings.tsv",
     FREESURFER_FOLDER,
     "logs",
     ".*",
@@ -154,6 +158,9 @@ Midbrain, pons and medulla oblongata on T1-weighted images, made by the {APP_NAM
 - `*_probseg.nii.gz` (on request): one probability map a label, in the order of `LabelMap`.
 - `*_volumes.tsv`: voxels, volume, clusters and centroid of each region.
 - `{GROUP_TABLE}`: one row an image and model; columns are explained in the JSON file beside it.
+- `group_longitudinal.tsv`: change from each participant's first session, where there are several.
+- `{RATINGS}`: ratings that a person exported from `{GROUP_REPORT}`, if put here.
+- `selection*`: the same of chosen participants, sessions or models alone.
 - `{FREESURFER_FOLDER}/` (on request): the same in the layout of FreeSurfer's brainstem module.
 - `sub-*.html`, `{GROUP_REPORT}`: reports.
 - `logs/`: settings, log and failures of each run, and the citations.

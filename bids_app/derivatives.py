@@ -24,9 +24,10 @@ if TYPE_CHECKING:
     from bids_app.scans import Scan
 
 ENTITIES = SCAN_ENTITIES[2:]  # beside participant and session, which have columns of their own
-GROUP_TABLE = "group_volumes.tsv"
-COMPARISON_TABLE = "group_comparison.tsv"
-GROUP_REPORT = "group.html"
+WHOLE, SELECTION = "group", "selection"  # stems of the tables and the page of the group level
+GROUP_TABLE = f"{WHOLE}_volumes.tsv"
+GROUP_REPORT = f"{WHOLE}.html"
+RATINGS = f"{WHOLE}_ratings.tsv"
 FREESURFER_FOLDER = "freesurfer"
 NOT_AVAILABLE = "n/a"
 
@@ -119,6 +120,42 @@ class Outputs:
         """Files that a complete image has, the sidecar first."""
         files = (self.sidecar, self.dseg, self.volumes, self.volumes_sidecar, self.picture)
         return (*files, self.probseg, self.probseg_sidecar) if probabilities else files
+
+
+@dataclass(frozen=True)
+class GroupFiles:
+    """Paths of what the group level writes.
+
+    Attributes
+    ----------
+    folder : Path
+        The output dataset.
+    stem : str
+        `WHOLE`, or `SELECTION` where the user chose results of the folder.
+    """
+
+    folder: Path
+    stem: str = WHOLE
+
+    @property
+    def volumes(self) -> Path:
+        """Table of volumes."""
+        return self.folder / f"{self.stem}_volumes.tsv"
+
+    @property
+    def longitudinal(self) -> Path:
+        """Table of changes between sessions."""
+        return self.folder / f"{self.stem}_longitudinal.tsv"
+
+    @property
+    def comparison(self) -> Path:
+        """Table of how models agree."""
+        return self.folder / f"{self.stem}_comparison.tsv"
+
+    @property
+    def report(self) -> Path:
+        """The page."""
+        return self.folder / f"{self.stem}.html"
 
 
 def report_name(participant: str) -> str:

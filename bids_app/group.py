@@ -2,38 +2,44 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bids_app import __version__
-from bids_app.columns import FROM_VOLUMES, GROUP, QUALITY, REGIONS
+from bids_app.acquisition import add_scanners, add_years, read_dates
+from bids_app.columns import GROUP, REGIONS, Columns
 from bids_app.comparison import write_group_comparison
+from bids_app.covariates import join_covariates, join_ratings
 from bids_app.dataset import check_owner
 from bids_app.derivatives import (
-    GROUP_TABLE,
     NOT_AVAILABLE,
+    RATINGS,
+    SELECTION,
+    WHOLE,
+    GroupFiles,
     dump_json,
-    read_json,
-    read_results,
     table,
 )
-from bids_app.errors import DatasetError, NoScanError, UsageError
+from bids_app.errors import NoScanError
 from bids_app.files import write_atomic
+from bids_app.gather import read_rows
+from bids_app.longitudinal import write_longitudinal
 from bids_app.normalise import normalise
-from bids_app.quality import CHECKS, flags_again, read_thresholds
+from bids_app.norms import add_norm_scores, describe, read_norms
+from bids_app.outliers import add_outliers
+from bids_app.quality import CHECKS, read_thresholds
 from bids_app.reports.group import write_group_report
 from bids_app.runlog import start_log, stop_log
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
-    from bids_app.derivatives import Result
+    from bids_app.gather import Row
     from bids_app.settings import Settings
 
 LOG = logging.getLogger(__name__)
-Row = dict[str, str]
+MOST_TOLD = 100  # rows of the overview on the screen
 
 
 def run(settings: Settings) -> int:
@@ -61,86 +67,58 @@ def run(settings: Settings) -> int:
 def _run(settings: Settings) -> int:
     LOG.info("brainstem BIDS App %s, group level", __version__)
     output_dir = settings.output_dir
-    thresholds = read_thresholds(settings.flag_threshold)
-    rows = [row for row in read_rows(output_dir, thresholds) if _asked_for(row, settings)]
+    found = read_rows(output_dir, read_thresholds(settings.flag_threshold))
+    rows = [row for row in found if _asked_for(row, settings)]
     if not rows:
         raise NoScanError(f"{output_dir}: no result matches. Run the participant level first.")
-    normalise(rows)
+    # A part of the results never takes the place of the table of all.
+    files = GroupFiles(output_dir, WHOLE if len(rows) == len(found) else SELECTION)
+    dates = read_dates(rows, settings.bids_dir)
+    add_years(rows, dates)
+    columns = _fill_in(rows, settings)
+    if settings.dry_run:
+        LOG.info("would write %d rows to %s", len(rows), files.volumes)
+        return 0
+    content = [[row[column] for column in columns] for row in rows]
+    write_atomic(files.volumes, table(list(columns), content))
+    write_atomic(files.volumes.with_suffix(".json"), dump_json(columns))
+    changes = write_longitudinal(files.longitudinal, rows, dates)
+    participants = sorted({row["participant_id"] for row in rows})
+    write_group_comparison(files.comparison, output_dir, participants)
+    report = write_group_report(files, left_out=len(found) - len(rows))
+    LOG.info("%s", _overview(rows))
+    for participant in _without_result(settings, rows):
+        LOG.warning("%s has no result", participant)
+    LOG.info("\nRows: %d, in %s", len(rows), files.volumes)
+    if changes:
+        LOG.info("Changes between sessions: %d, in %s", changes, files.longitudinal)
+    if files.stem == SELECTION:
+        LOG.info(
+            "Left out: %d results of the folder, which were not asked for. %s_* stays as it was.",
+            len(found) - len(rows),
+            WHOLE,
+        )
+    LOG.info("Report: %s", report)
+    return 0
+
+
+def _fill_in(rows: Sequence[Row], settings: Settings) -> Columns:
+    """Fill in what hangs on other rows or on the input dataset; give the data dictionary."""
+    thresholds = read_thresholds(settings.flag_threshold)
     columns = dict(GROUP)
     explained = {check.name: check.explain(thresholds) for check in CHECKS}
     columns["flags"] = {**columns["flags"], "Levels": explained}
     if settings.covariates:
-        columns |= _join_covariates(rows, settings)
-    if settings.dry_run:
-        LOG.info("would write %d rows to %s", len(rows), output_dir / GROUP_TABLE)
-        return 0
-    content = [[row[column] for column in columns] for row in rows]
-    write_atomic(output_dir / GROUP_TABLE, table(list(columns), content))
-    write_atomic((output_dir / GROUP_TABLE).with_suffix(".json"), dump_json(columns))
-    write_group_comparison(output_dir, sorted({row["participant_id"] for row in rows}))
-    report = write_group_report(output_dir)
-    LOG.info("%s", _overview(rows))
-    for participant in _without_result(settings, rows):
-        LOG.warning("%s has no result", participant)
-    LOG.info("\nRows: %d, in %s\nReport: %s", len(rows), output_dir / GROUP_TABLE, report)
-    return 0
-
-
-def read_rows(output_dir: Path, thresholds: Mapping[str, float]) -> list[Row]:
-    """Read every complete image and every failure of an output dataset.
-
-    Flags are told anew from the measures on record, so that other thresholds need no other maps.
-
-    Parameters
-    ----------
-    output_dir : Path
-        The derivative dataset; participants may still be running on it.
-    thresholds : mapping of str to float
-        By name of the flag, in place of those of `bids_app.quality.CHECKS`.
-
-    Returns
-    -------
-    list of dict
-        One row an image and model with the keys of `bids_app.columns.GROUP`, sorted by
-        participant, session, source and model; what `normalise` fills in is not available yet.
-    """
-    rows = {(failure.pop("label"), failure["source"]): failure for failure in _failures(output_dir)}
-    for result in read_results(output_dir):
-        try:
-            rows[result.label, result.source] = _row(result, thresholds)
-        except OSError:
-            continue  # a run is making it again just now
-    order = ("participant_id", "session_id", "source", "model")
-    return sorted(rows.values(), key=lambda row: [row[key] for key in order])
-
-
-def _row(result: Result, thresholds: Mapping[str, float]) -> Row:
-    row = dict.fromkeys(GROUP, NOT_AVAILABLE)
-    row |= {"participant_id": result.participant, "source": result.source, **result.entities}
-    row["session_id"] = result.session or NOT_AVAILABLE
-    model = result.sidecar.get("Model", {})
-    row |= {"model": model.get("Name", result.label), "model_version": model.get("Version", "")}
-    for region in result.volumes():
-        if (name := region["name"]) in REGIONS:
-            for ending, column in FROM_VOLUMES.items():
-                if f"{name}_{ending}" in row:
-                    row[f"{name}_{ending}"] = region.get(column, NOT_AVAILABLE)
-    quality = dict(result.sidecar.get("Quality", {}))
-    row["voxel_size_mm"] = "x".join(f"{edge:g}" for edge in quality.pop("voxel_size_mm", []))
-    row |= {key: str(value) for key, value in quality.items() if key in QUALITY}
-    flags = flags_again(result.sidecar.get("Flags", []), quality, thresholds)
-    row["flags"] = ",".join(flags) or NOT_AVAILABLE
-    return row
-
-
-def _failures(output_dir: Path) -> Iterator[Row]:
-    """Give a row for each failure on record, older runs first, with the model's label beside."""
-    for path in sorted(output_dir.glob("logs/*/failures.tsv")):
-        with path.open(encoding="utf-8", newline="") as stream:
-            for failure in csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE):
-                known = {key: value for key, value in failure.items() if key in GROUP}
-                row = dict.fromkeys(GROUP, NOT_AVAILABLE) | known
-                yield row | {"flags": "failed", "label": failure["label"]}
+        columns |= join_covariates(rows, settings.bids_dir, settings.covariates)
+    add_scanners(rows, settings.bids_dir)
+    normalise(rows)
+    add_outliers(rows, thresholds)
+    join_ratings(rows, settings.output_dir / RATINGS)
+    if settings.norms is not None:
+        norms = read_norms(settings.norms, columns)
+        add_norm_scores(rows, norms)
+        columns |= describe(norms)
+    return columns
 
 
 def _asked_for(row: Row, settings: Settings) -> bool:
@@ -154,32 +132,6 @@ def _asked_for(row: Row, settings: Settings) -> bool:
     )
 
 
-def _join_covariates(rows: Sequence[Row], settings: Settings) -> dict[str, dict[str, str]]:
-    """Add columns of participants.tsv to rows; give their entries of the data dictionary."""
-    path = settings.bids_dir / "participants.tsv"
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE)
-            names = reader.fieldnames or []
-            people = {row["participant_id"]: row for row in reader if row.get("participant_id")}
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"--covariates: {path} cannot be read ({error}).") from None
-    for column in settings.covariates:
-        if column not in names or column in GROUP:
-            raise UsageError(
-                f"--covariates {column}: participants.tsv has no such column to join. It has: "
-                f"{', '.join(name for name in names if name not in GROUP)}."
-            )
-        for row in rows:
-            person = people.get(row["participant_id"], {})
-            row[column] = (person.get(column) or NOT_AVAILABLE).strip() or NOT_AVAILABLE
-    described = read_json(path.with_suffix(".json"))
-    return {
-        column: described.get(column, {"Description": f"{column}, from participants.tsv"})
-        for column in settings.covariates
-    }
-
-
 def _without_result(settings: Settings, rows: Iterable[Row]) -> list[str]:
     """Participants of the input dataset, among those asked for, that have no complete image."""
     done = {row["participant_id"] for row in rows if row["flags"] != "failed"}
@@ -188,17 +140,20 @@ def _without_result(settings: Settings, rows: Iterable[Row]) -> list[str]:
 
 
 def _overview(rows: Sequence[Row]) -> str:
-    """Write the volumes of all rows as a table in ml."""
+    """Write the volumes of the first rows as a table in ml."""
+    shown = rows[:MOST_TOLD]
     names = [
         " ".join(row[key] for key in ("participant_id", "session_id", "run") if row[key] != "n/a")
-        for row in rows
+        for row in shown
     ]
     width = max(len(name) for name in [*names, "volumes in ml"])
     lines = [f"{'volumes in ml':<{width}}  {'model':<12}" + "".join(f"{r:>11}" for r in REGIONS)]
-    for name, row in zip(names, rows, strict=True):
+    for name, row in zip(names, shown, strict=True):
         values = "".join(f"{_millilitres(row[f'{r}_mm3']):>11}" for r in REGIONS)
         flags = "" if row["flags"] == NOT_AVAILABLE else f"  {row['flags']}"
         lines.append(f"{name:<{width}}  {row['model']:<12}{values}{flags}")
+    if len(rows) > len(shown):
+        lines.append(f"and {len(rows) - len(shown):,} more")
     return "\n".join(lines)
 
 

@@ -123,6 +123,17 @@ CHECKS = (
         "contrast_to_noise", "<", 5.0,
     ),
     Check("coarse", "an edge of the voxels is longer than {} mm", "longest_edge_mm", ">", 2.1),
+    Check(
+        "outlying",
+        "a volume lies more than {} robust standard deviations out in the dataset (group level)",
+        "robust_z", ">", 3.5,
+    ),
+    Check(
+        "outlying_in_batch",
+        "a volume lies more than {} robust standard deviations out among the images of its site "
+        "and scanner (group level)",
+        "batch_z", ">", 3.5,
+    ),
 )  # fmt: skip
 FLAGS = {check.name: check.explain({}) for check in CHECKS}
 

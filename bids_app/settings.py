@@ -46,6 +46,7 @@ class Settings:
     stop_on_first_crash: bool = False
     reports_only: bool = False
     covariates: tuple[str, ...] = ()
+    norms: Path | None = None
     flag_threshold: tuple[str, ...] = ()
     freesurfer_stats: bool = False
     verbose: int = 0

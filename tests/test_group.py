@@ -53,8 +53,8 @@ def group(bids_dir, output, *options):
     return cli.main([str(bids_dir), str(output), "group", *options])
 
 
-def read(output):
-    with (output / "group_volumes.tsv").open(newline="") as stream:
+def read(output, name="group_volumes.tsv"):
+    with (output / name).open(newline="") as stream:
         return list(csv.DictReader(stream, delimiter="\t"))
 
 
@@ -86,9 +86,21 @@ def test_volumes_are_those_of_the_participants_tables(coarse_dataset, output):
         assert row[f"{name}_clusters"] == region["clusters"]
 
 
-def test_rows_can_be_chosen_by_model_and_participant(coarse_dataset, output):
+def test_chosen_rows_leave_the_table_of_all_alone(coarse_dataset, output, capsys):
+    group(coarse_dataset, output)
+    before = (output / "group_volumes.tsv").read_bytes()
     group(coarse_dataset, output, "--model", "second", "--participant-label", "02")
-    assert {(r["participant_id"], r["model"]) for r in read(output)} == {("sub-02", "second")}
+    found = read(output, "selection_volumes.tsv")
+    assert {(r["participant_id"], r["model"]) for r in found} == {("sub-02", "second")}
+    assert (output / "group_volumes.tsv").read_bytes() == before
+    assert "Left out: 4 results" in capsys.readouterr().out
+    assert "4 results of this folder were not asked for" in (output / "selection.html").read_text()
+
+
+def test_choosing_all_there_is_makes_the_table_of_all(coarse_dataset, output):
+    group(coarse_dataset, output, "--participant-label", "01", "02")
+    assert len(read(output)) == 6
+    assert not list(output.glob("selection*"))
 
 
 def test_covariates_are_joined(coarse_dataset, output, tmp_path):
@@ -97,6 +109,55 @@ def test_covariates_are_joined(coarse_dataset, output, tmp_path):
     assert group(bids, output, "--covariates", "age", "sex") == 0
     assert [(r["age"], r["sex"]) for r in read(output)][::2] == [("n/a", "n/a"), *[("61", "F")] * 2]
     assert group(bids, output, "--covariates", "height") == 2
+
+
+def test_a_sessions_own_age_wins(coarse_dataset, output, tmp_path):
+    bids = shutil.copytree(coarse_dataset, tmp_path / "bids")
+    (bids / "participants.tsv").write_text("participant_id\tage\nsub-02\t61\n")
+    (bids / "sub-02/sub-02_sessions.tsv").write_text("session_id\tage\nses-2\t63\n")
+    assert group(bids, output, "--covariates", "age") == 0
+    assert [r["age"] for r in read(output)][::2] == ["n/a", "61", "63"]
+
+
+def test_changes_between_sessions_have_a_table(coarse_dataset, output, tmp_path):
+    bids = shutil.copytree(coarse_dataset, tmp_path / "bids")
+    (bids / "sub-02/sub-02_sessions.tsv").write_text(
+        "session_id\tacq_time\nses-1\t2020-01-01\nses-2\t2022-01-01\n"
+    )
+    assert group(bids, output) == 0
+    changes = read(output, "group_longitudinal.tsv")
+    assert [(c["session_id"], c["model"]) for c in changes] == [
+        ("ses-2", "first"),
+        ("ses-2", "second"),
+    ]
+    assert float(changes[0]["years"]) == pytest.approx(2.001, abs=0.001)
+    dictionary = json.loads((output / "group_longitudinal.json").read_text())
+    assert list(dictionary) == list(changes[0])
+
+
+def test_ratings_of_the_page_come_into_the_table(coarse_dataset, output):
+    group(coarse_dataset, output)
+    first = read(output)[0]
+    cells = [first[key] for key in ("source", "model", "model_version")]
+    head = "source\tmodel\tmodel_version\trating\n"
+    (output / "group_ratings.tsv").write_text(head + "\t".join([*cells, "fail"]) + "\n")
+    assert group(coarse_dataset, output) == 0
+    assert [r["rating"] for r in read(output)] == ["fail", *["n/a"] * 5]
+    (output / "group_ratings.tsv").write_text(head + "\t".join([*cells, "good"]) + "\n")
+    assert group(coarse_dataset, output) == 2
+
+
+def test_z_scores_by_a_users_norms(coarse_dataset, output, tmp_path):
+    norms = tmp_path / "norms.tsv"
+    norms.write_text("measure\tmodel\tmean\tsd\npons_mm3\tfirst\t1000\t500\n")
+    assert group(coarse_dataset, output, "--norms", str(norms)) == 0
+    for row in read(output):
+        expected = (
+            f"{(float(row['pons_mm3']) - 1000) / 500:.2f}" if row["model"] == "first" else "n/a"
+        )
+        assert row["pons_mm3_norm_z"] == expected
+    assert "pons_mm3_norm_z" in json.loads((output / "group_volumes.json").read_text())
+    assert group(coarse_dataset, output, "--norms", str(tmp_path / "absent.tsv")) == 2
 
 
 def test_participants_without_result_are_named(coarse_dataset, output, capsys):

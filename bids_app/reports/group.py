@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 import csv
-from statistics import median
+from statistics import mean, median, stdev
 from typing import TYPE_CHECKING
 
-from bids_app.columns import MEASURES, PARTS, QUALITY, REGIONS
-from bids_app.derivatives import (
-    ENTITIES,
-    GROUP_REPORT,
-    GROUP_TABLE,
-    NOT_AVAILABLE,
-    report_name,
-)
+from bids_app.columns import REGIONS
+from bids_app.derivatives import ENTITIES, NOT_AVAILABLE, GroupFiles, report_name
 from bids_app.errors import NoScanError
 from bids_app.files import write_atomic
 from bids_app.models.store import region
 from bids_app.quality import FLAGS
 from bids_app.reports.markup import element, foreign
 from bids_app.reports.page import (
-    anchor,
     badges,
+    counted,
     heads,
-    measure_name,
-    millilitres,
     page,
     swatch,
     table,
@@ -32,6 +24,7 @@ from bids_app.reports.page import (
     volume_head,
 )
 from bids_app.reports.plots import Point, distribution
+from bids_app.reports.results import VOLUME, address, flags_of, is_volume, results_section
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -43,68 +36,86 @@ if TYPE_CHECKING:
 
 WHOLE_COLOR = "#8A939B"
 MOST_GROUPS = 12  # bands in one drawing
-_VOLUME = "_mm3"
-_SHOWN = ("voxel_size_mm",)  # of the measures beside volumes; the others are in the table alone
+_DOTS = (
+    "Each dot is {}. Boxes hold the middle half, with a line at the median. A ringed dot lies out "
+    "by more than 3.5 robust standard deviations and leads to its report."
+)
 
 
-def write_group_report(output_dir: Path) -> Path:
-    """Write the page of a dataset from its table of volumes.
+def write_group_report(files: GroupFiles, *, left_out: int = 0) -> Path:
+    """Write the page of a dataset from its tables.
 
     Parameters
     ----------
-    output_dir : Path
-        The derivative dataset, with `GROUP_TABLE`.
+    files : GroupFiles
+        Names the tables, of which that of volumes is there, and the page.
+    left_out : int
+        Results of the folder that are in no table, as the user did not ask for them.
 
     Returns
     -------
     Path
-        The page: one file, the same bytes for the same table.
+        The page: one file, the same bytes for the same tables.
 
     Raises
     ------
     NoScanError
-        There is no table, or it has no row.
+        There is no table of volumes, or it has no row.
     OutputError
         The page cannot be written.
     """
-    rows = _read(output_dir / GROUP_TABLE)
+    rows = _read(files.volumes)
+    if not rows:
+        raise NoScanError(
+            f"{files.volumes}: no results. Run the participant level, then the group level."
+        )
     reported = {row["participant_id"] for row in rows}
-    reported = {name for name in reported if (output_dir / report_name(name)).is_file()}
-    flagged = sum(bool(_flags(row)) for row in rows)
+    reported = {name for name in reported if (files.folder / report_name(name)).is_file()}
+    flagged = sum(bool(flags_of(row)) for row in rows)
     sections = {
         "Flags": _flag_counts(rows) if flagged else None,
         "Volumes": _distributions(rows, reported),
-        "Results": _results(rows, reported),
+        "Change": _changes(_read(files.longitudinal), files),
+        "Models": _models(_read(files.comparison)),
+        "Results": results_section(rows, reported),
     }
     links = [
         element("li", element("a", name, href=f"#{name.lower()}"))
         for name, section in sections.items()
         if section
     ]
+    note = (
+        f"A selection: {counted(left_out, 'result')} of this folder "
+        f"{'was' if left_out == 1 else 'were'} not asked for and left out."
+    )
     main = [
-        title_block("All participants", output_dir, len(rows), flagged),
+        title_block(
+            "Chosen results" if left_out else "All participants", files.folder, len(rows), flagged
+        ),
+        element("p", note, class_="notice") if left_out else None,
         element("nav", element("ul", *links), aria_label="On this page"),
         *sections.values(),
     ]
-    path = output_dir / GROUP_REPORT
-    write_atomic(path, page("All participants: brainstem", main, script="sort.js"))
-    return path
+    write_atomic(files.report, page("All participants: brainstem", main, script="group.js"))
+    return files.report
 
 
 def _read(path: Path) -> list[Row]:
-    rows: list[Row] = []
-    if path.is_file():
-        with path.open(encoding="utf-8", newline="") as stream:
-            rows = list(csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE))
-    if not rows:
-        raise NoScanError(f"{path}: no results. Run the participant level, then the group level.")
-    return rows
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE))
+
+
+def _section(name: str, *content: Markup | None) -> Markup:
+    place = name.lower()
+    return element("section", element("h2", name, id=place), *content, aria_labelledby=place)
 
 
 def _flag_counts(rows: Sequence[Row]) -> Markup:
     counts: dict[str, int] = {}
     for row in rows:
-        for flag in _flags(row):
+        for flag in flags_of(row):
             counts[flag] = counts.get(flag, 0) + 1
     lines = [
         element(
@@ -115,51 +126,63 @@ def _flag_counts(rows: Sequence[Row]) -> Markup:
         )
         for flag, number in sorted(counts.items(), key=lambda item: -item[1])
     ]
-    heading = element("h2", "Flags", id="flags")
-    content = table(
-        "What the flags say",
-        [*heads("Flag"), *heads("Results", class_="number"), *heads("Meaning")],
-        lines,
-    )
-    return element("section", heading, content, aria_labelledby="flags")
+    head = [*heads("Flag"), *heads("Results", class_="number"), *heads("Meaning")]
+    return _section("Flags", table("What the flags say", head, lines))
 
 
 # --- distributions ------------------------------------------------------------------------
 
 
 def _distributions(rows: Sequence[Row], reported: set[str]) -> Markup:
-    regions = [c.removesuffix(_VOLUME) for c in rows[0] if _is_volume(c)]
-    keys = _groups(rows)
-    figures, lines = [], []
-    for index, name in enumerate(regions, 1):
-        color = WHOLE_COLOR if name == "brainstem" else region(index, name).color
-        groups: dict[str, list[Point]] = {}
-        for row, key in zip(rows, keys, strict=True):
-            if (volume := row[name + _VOLUME]) != NOT_AVAILABLE:
-                point = Point(float(volume) / 1000, _name(row), _address(row, reported))
-                groups.setdefault(key, []).append(point)
-        if groups:
-            figures.append(distribution(volume_head(name), color, groups))
-            lines += [_summary(name, color, key, points) for key, points in groups.items()]
+    regions = {c.removesuffix(VOLUME): c for c in rows[0] if is_volume(c)}
+    figures, lines = _drawn(rows, regions, _groups(rows), reported)
     names = ("Results", "Median (ml)", "Lowest (ml)", "Highest (ml)")
     head = [*heads("Region", "Group"), *heads(*names, class_="number")]
-    return element(
-        "section",
-        element("h2", "Volumes", id="volumes"),
-        element(
-            "p",
-            "Each dot is a result. Boxes hold the middle half, with a line at the median. A ringed "
-            "dot lies out by more than 3.5 robust standard deviations and leads to its report.",
-            class_="lead",
-        ),
+    batches = {row.get("batch", NOT_AVAILABLE) for row in rows} - {NOT_AVAILABLE}
+    of_batches = None
+    if 1 < len(batches) <= MOST_GROUPS:
+        of_batches = element(
+            "details",
+            element("summary", "By site and scanner"),
+            element(
+                "div",
+                *_drawn(rows, regions, [row["batch"] for row in rows], reported)[0],
+                class_="plots",
+            ),
+        )
+    return _section(
+        "Volumes",
+        element("p", _DOTS.format("a result"), class_="lead"),
         element("div", *figures, class_="plots"),
+        of_batches,
         element(
             "details",
             element("summary", "Volumes in numbers"),
             table("Volumes in numbers", head, lines),
         ),
-        aria_labelledby="volumes",
     )
+
+
+def _drawn(
+    rows: Sequence[Row], regions: Mapping[str, str], keys: Sequence[str], reported: set[str]
+) -> tuple[list[Markup], list[Markup]]:
+    """Draw the volumes of each region in groups; give the drawings, and the groups in numbers."""
+    figures, lines = [], []
+    for index, (name, column) in enumerate(regions.items(), 1):
+        color = _color(index, name)
+        groups: dict[str, list[Point]] = {}
+        for row, key in zip(rows, keys, strict=True):
+            if (volume := row[column]) != NOT_AVAILABLE:
+                point = Point(float(volume) / 1000, _name(row), address(row, reported))
+                groups.setdefault(key, []).append(point)
+        if groups:
+            figures.append(distribution(volume_head(name), color, groups))
+            lines += [_summary(name, color, key, points) for key, points in groups.items()]
+    return figures, lines
+
+
+def _color(index: int, name: str) -> str:
+    return WHOLE_COLOR if name == "brainstem" else region(index, name).color
 
 
 def _groups(rows: Sequence[Row]) -> list[str]:
@@ -184,90 +207,92 @@ def _summary(name: str, color: str, group: str, points: Sequence[Point]) -> Mark
     )
 
 
-# --- all results --------------------------------------------------------------------------
+# --- sessions, and models -----------------------------------------------------------------
 
 
-def _results(rows: Sequence[Row], reported: set[str]) -> Markup:
-    columns = {c: _class(c, rows) for c in rows[0] if _is_shown(c, rows)}
-    head = heads("Flags", "Participant")
-    for column, class_ in columns.items():
-        head += heads(_head(column), class_=class_)
-    ordered = sorted(rows, key=lambda row: not _flags(row))  # stable: else as in the table
-    lines = [_line(row, columns, reported) for row in ordered]
-    return element(
-        "section",
-        element("h2", "Results", id="results"),
-        element(
-            "p",
-            "Flagged results come first. All columns, also those left out here, are in ",
-            element("code", GROUP_TABLE),
-            "; the file beside it explains them.",
-            class_="lead",
-        ),
-        table("All results", head, lines, class_="sortable"),
-        aria_labelledby="results",
+def _changes(rows: Sequence[Row], files: GroupFiles) -> Markup | None:
+    """Show the changes from the first session to later ones, if there are any."""
+    if not rows:
+        return None
+    several = len({(row["model"], row["model_version"]) for row in rows}) > 1
+    names = [
+        " ".join(
+            [*([_model(row)] if several else []), row["first_session_id"], "to", row["session_id"]]
+        )
+        for row in rows
+    ]
+    if len(set(names)) > MOST_GROUPS:
+        names = [_model(row) for row in rows]
+    figures = []
+    for index, name in enumerate(REGIONS, 1):
+        groups: dict[str, list[Point]] = {}
+        for row, group in zip(rows, names, strict=True):
+            if (change := row[f"{name}_change_percent"]) != NOT_AVAILABLE:
+                groups.setdefault(group, []).append(Point(float(change), _name(row), ""))
+        if groups:
+            title = f"{name[:1].upper()}{name[1:]} (change in %)"
+            figures.append(distribution(title, _color(index, name), groups))
+    flagged = sum(row["flags"] != NOT_AVAILABLE for row in rows)
+    beyond = sum(row["beyond_noise"] != NOT_AVAILABLE for row in rows)
+    text = (
+        f"{counted(len(rows), 'change')} from a first session, {beyond:,} of them beyond the noise "
+        f"in a region at least; {flagged:,} with a flag, such as another scanner. All are in "
+    )
+    return _section(
+        "Change",
+        element("p", text, element("code", files.longitudinal.name), ".", class_="lead"),
+        element("div", *figures, class_="plots"),
     )
 
 
-def _line(row: Row, columns: Mapping[str, str | None], reported: set[str]) -> Markup:
-    flags = _flags(row)
-    name = foreign(row["participant_id"])
-    if address := _address(row, reported):
-        name = element("a", name, href=address)
+def _models(rows: Sequence[Row]) -> Markup | None:
+    """Show how far models agree, if there are several."""
+    pairs: dict[tuple[str, str], dict[str, list[Row]]] = {}
+    for row in rows:
+        if row["difference_percent"] != NOT_AVAILABLE:
+            of_pair = pairs.setdefault((row["model"], row["other_model"]), {})
+            of_pair.setdefault(row["name"], []).append(row)
+    if not pairs:
+        return None
+    figures, lines = [], []
+    for pair, regions in pairs.items():
+        title = " less ".join(pair)
+        groups = {
+            name: [Point(float(row["difference_percent"]), _name(row), "") for row in found]
+            for name, found in regions.items()
+        }
+        figures.append(distribution(f"{title} (% of the mean volume)", WHOLE_COLOR, groups))
+        lines += [_agreement(title, name, found) for name, found in regions.items()]
+    names = ("Images", "Dice, median", "Dice, lowest", "Difference (%)", "95 % of differences (%)")
+    head = [*heads("Models", "Region"), *heads(*names, class_="number")]
+    return _section(
+        "Models",
+        element("p", _DOTS.format("an image"), class_="lead"),
+        element("div", *figures, class_="plots"),
+        table("Model against model", head, lines),
+    )
+
+
+def _agreement(title: str, name: str, rows: Sequence[Row]) -> Markup:
+    """Write median and lowest Dice, and the limits of agreement of Bland and Altman (1986)."""
+    overlaps = [float(row["dice"]) for row in rows if row["dice"] != NOT_AVAILABLE]
+    differences = [float(row["difference_percent"]) for row in rows]
+    middle = mean(differences)
+    limits = NOT_AVAILABLE
+    if len(differences) > 1:
+        reach = 1.96 * stdev(differences)
+        limits = f"{middle - reach:.1f} to {middle + reach:.1f}"
+    numbers = (f"{median(overlaps):.3f}", f"{min(overlaps):.3f}") if overlaps else ("n/a", "n/a")
     return element(
         "tr",
-        # Sorted by how many flags there are; a second click brings the flagged to the top again.
-        element("td", badges(flags), data_value=str(len(flags))),
-        element("th", name, scope="row"),
-        *(_cell(column, row[column], class_) for column, class_ in columns.items()),
-        class_="flagged" if flags else None,
+        element("th", foreign(title), scope="row"),
+        element("td", foreign(name)),
+        element("td", f"{len(rows):,}", class_="number"),
+        *(element("td", text, class_="number") for text in (*numbers, f"{middle:.1f}", limits)),
     )
-
-
-def _cell(column: str, value: str, class_: str | None) -> Markup:
-    if class_ is None:
-        return element("td", foreign(value))
-    return element("td", millilitres(value) if _is_volume(column) else value, class_=class_)
-
-
-def _class(column: str, rows: Sequence[Row]) -> str | None:
-    """Class of a column's cells: ``number`` where all that is there is numbers."""
-    try:
-        for row in rows:
-            float("nan" if row[column] == NOT_AVAILABLE else row[column])
-    except ValueError:
-        return None
-    return "number"
-
-
-def _is_shown(column: str, rows: Sequence[Row]) -> bool:
-    if column in ("participant_id", "flags", "source"):
-        return False
-    if column in MEASURES:
-        return _is_volume(column) or column in _SHOWN
-    if column in QUALITY:
-        return not column.startswith(PARTS)
-    if column in ("session_id", *ENTITIES):
-        return any(row[column] != NOT_AVAILABLE for row in rows)
-    return True
-
-
-def _is_volume(column: str) -> bool:
-    return column.endswith(_VOLUME) and column.removesuffix(_VOLUME) in REGIONS
-
-
-def _head(column: str) -> str:
-    if _is_volume(column):
-        return volume_head(column.removesuffix(_VOLUME))
-    return measure_name(column.removesuffix("_id"))
 
 
 # --- one row ------------------------------------------------------------------------------
-
-
-def _flags(row: Row) -> list[str]:
-    flags = row["flags"]
-    return [] if flags == NOT_AVAILABLE else flags.split(",")
 
 
 def _model(row: Row) -> str:
@@ -277,11 +302,3 @@ def _model(row: Row) -> str:
 def _name(row: Row) -> str:
     parts = (row[column] for column in ("participant_id", "session_id", *ENTITIES))
     return " ".join(part for part in parts if part != NOT_AVAILABLE)
-
-
-def _address(row: Row, reported: set[str]) -> str:
-    """Address of a row's report, beside this page; empty where there is none."""
-    if row["participant_id"] not in reported:
-        return ""
-    place = anchor(row["source"], row["model"], row["model_version"])
-    return f"{report_name(row['participant_id'])}#{place}"

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from statistics import median, quantiles
+from statistics import quantiles
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from bids_app.outliers import robust_z
 from bids_app.reports.markup import element
 
 if TYPE_CHECKING:
@@ -23,6 +26,8 @@ AXIS = 24  # height of the axis
 INTERVALS = 5  # of the axis, about
 LEAST_FOR_BOX = 5  # values; below that a box says less than the dots
 OUTLYING = 3.5  # robust z from which a value is marked (Iglewicz and Hoaglin, 1993)
+MOST_DOTS = 2000  # of a group; more are drawn as a histogram
+BARS = 80
 _GOLDEN = (math.sqrt(5) - 1) / 2
 
 
@@ -38,6 +43,7 @@ class Point:
 def distribution(title: str, color: str, groups: Mapping[str, Sequence[Point]]) -> Markup:
     """Draw every value of a measure as a dot over a box plot, in a band for each group.
 
+    Of a group of more than `MOST_DOTS` values a histogram stands in the place of the dots.
     Boxes reach from the first to the third quartile, whiskers to the furthest values within one
     and a half times that length (Tukey). Values that lie out within their group (see
     `outlying`) are ringed and lead to their report.
@@ -81,16 +87,10 @@ def distribution(title: str, color: str, groups: Mapping[str, Sequence[Point]]) 
 
 
 def outlying(values: Sequence[float]) -> list[bool]:
-    """Tell which values lie out: robust z, 0.6745 (value - median) / MAD, beyond `OUTLYING`.
-
-    Where the median absolute deviation (MAD) is 0, or with fewer than `LEAST_FOR_BOX` values,
-    none does.
-    """
-    centre = median(values)
-    deviation = median(abs(value - centre) for value in values)
-    if deviation == 0 or len(values) < LEAST_FOR_BOX:
-        return [False] * len(values)
-    return [0.6745 * abs(value - centre) / deviation > OUTLYING for value in values]
+    """Tell which values lie out by `robust_z`; none where it cannot be told."""
+    z = robust_z(np.array(values, dtype=np.float64), least=LEAST_FOR_BOX)
+    out: list[bool] = (np.abs(z) > OUTLYING).tolist()
+    return out
 
 
 def _band(
@@ -99,9 +99,11 @@ def _band(
     values = [point.value for point in points]
     # Steps by the golden section spread the dots evenly, and the same way each time.
     heights = [top + DOTS[0] + (DOTS[1] - DOTS[0]) * (i * _GOLDEN % 1) for i in range(len(points))]
-    # One path for all: thousands of circles would slow the page down.
-    dots = "".join(f"M{across(v):.1f} {y:.1f}h0" for v, y in zip(values, heights, strict=True))
-    yield element("path", d=dots, stroke=color, class_="dots")
+    if len(values) > MOST_DOTS:
+        yield _histogram(values, top, color, across)
+    else:  # one path for all: thousands of circles would slow the page down
+        dots = "".join(f"M{across(v):.1f} {y:.1f}h0" for v, y in zip(values, heights, strict=True))
+        yield element("path", d=dots, stroke=color, class_="dots")
     if len(values) >= LEAST_FOR_BOX:
         first, middle, third = quantiles(values, n=4, method="inclusive")
         reach = 1.5 * (third - first)
@@ -119,6 +121,20 @@ def _band(
     for point, y, out in zip(points, heights, outlying(values), strict=True):
         if out:
             yield _marked(point, across(point.value), y, color)
+
+
+def _histogram(
+    values: Sequence[float], top: int, color: str, across: Callable[[float], float]
+) -> Markup:
+    counts, edges = np.histogram(values, bins=BARS)
+    bottom, tall = top + DOTS[1] + 3, DOTS[1] - DOTS[0] + 6
+    bars = "".join(
+        f"M{across(left):.1f} {bottom}V{bottom - tall * count / counts.max():.1f}"
+        f"H{across(right):.1f}V{bottom}Z"
+        for count, left, right in zip(counts, edges, edges[1:], strict=True)
+        if count
+    )
+    return element("path", d=bars, fill=color, class_="bars")
 
 
 def _marked(point: Point, x: float, y: float, color: str) -> Markup:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bids_app.columns import GROUP, VOLUMES
-from bids_app.derivatives import table
+from bids_app.derivatives import GroupFiles, table
 from bids_app.models.store import region
 from bids_app.reports.group import write_group_report
 from bids_app.reports.participant import write_report
@@ -72,7 +72,7 @@ class Dataset:
         """Write the table of the group level, then its page, and read it."""
         content = [[(dict.fromkeys(GROUP, "n/a") | row)[c] for c in GROUP] for row in rows]
         (self.folder / "group_volumes.tsv").write_bytes(table(list(GROUP), content))
-        return Page(write_group_report(self.folder))
+        return Page(write_group_report(GroupFiles(self.folder)))
 
 
 def tiny_picture() -> bytes:

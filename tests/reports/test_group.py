@@ -2,12 +2,17 @@
 
 import base64
 import hashlib
+import json
 import re
 
 import pytest
 
+from bids_app.columns import LONGITUDINAL
+from bids_app.comparison import GROUP_COLUMNS
+from bids_app.derivatives import GroupFiles, table
 from bids_app.errors import NoScanError
 from bids_app.quality import FLAGS
+from bids_app.reports import results
 from bids_app.reports.group import write_group_report
 
 REGIONS = ("midbrain", "pons", "medulla", "brainstem")
@@ -34,6 +39,11 @@ def cells(page):
     return [[re.sub("<[^>]*>", "", c) for c in re.findall(r"<t[hd].*?</t[hd]>", r)] for r in lines]
 
 
+def data(page):
+    """What the page's script shows."""
+    return json.loads(re.search(r'id="data">(.*?)</script>', page.source, re.DOTALL)[1])
+
+
 def test_every_result_has_a_row_flagged_ones_first(dataset):
     rows = [
         row("sub-01"),
@@ -48,7 +58,8 @@ def test_every_result_has_a_row_flagged_ones_first(dataset):
 
 
 def test_volumes_are_told_in_millilitres(dataset):
-    assert cells(dataset.group([row()]))[0][-15:-10] == ["1.0.0", "9.00", "15.00", "5.00", "29.00"]
+    line = cells(dataset.group([row()]))[0]
+    assert line[2:8] == ["open", "1.0.0", "9.00", "15.00", "5.00", "29.00"]
 
 
 def test_each_flag_is_counted_and_explained(dataset):
@@ -110,7 +121,7 @@ def test_only_the_script_of_the_page_may_run(dataset):
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = page.all("meta", **{"http-equiv": "Content-Security-Policy"})[0]["content"]
     assert f"script-src 'sha256-{digest}'" in policy
-    assert len(page.all("script")) == 1
+    assert [script.get("type") for script in page.all("script")] == ["application/json", None]
     assert not any(key.startswith("on") for _, found in page.elements for key in found)
 
 
@@ -118,14 +129,14 @@ def test_hostile_text_is_shown_as_text(dataset):
     evil = "<script>alert(1)</script>\"'><svg onload=alert(1)>\u202e"
     names = ("participant_id", "session_id", "model", "flags", "voxel_size_mm")
     page = dataset.group([row() | dict.fromkeys(names, evil)])
-    assert len(page.all("script")) == 1
+    assert len(page.all("script")) == 2
     assert not any("onload" in found for _, found in page.elements)
     assert page.text.count("<script>alert(1)</script>") >= 4
 
 
 def test_no_table_and_an_empty_table_are_no_results(dataset):
     with pytest.raises(NoScanError, match="participant level"):
-        write_group_report(dataset.folder)
+        write_group_report(GroupFiles(dataset.folder))
     with pytest.raises(NoScanError, match="participant level"):
         dataset.group([])
 
@@ -133,3 +144,76 @@ def test_no_table_and_an_empty_table_are_no_results(dataset):
 def test_the_same_table_gives_the_same_bytes(dataset):
     rows = [row(f"sub-{i:02d}", scale=1 + i / 50) for i in range(20)]
     assert dataset.group(rows).source == dataset.group(rows).source
+
+
+def test_the_script_has_every_result_also_those_left_out_of_the_page(dataset, monkeypatch):
+    monkeypatch.setattr(results, "STATIC", 3)
+    page = dataset.group([row(f"sub-{i:02d}") for i in range(9)] + [row("sub-10", flags="noisy")])
+    assert [line[1] for line in cells(page)] == ["sub-10", "sub-00", "sub-01"]
+    names = [column["name"] for column in data(page)["columns"]]
+    assert names[:2] == ["flags", "participant_id"]
+    assert len(data(page)["rows"]) == 10
+    assert data(page)["rows"][0][names.index("pons_mm3")] == "15.00"
+
+
+def test_a_page_too_large_keeps_the_flagged_and_says_so(dataset, monkeypatch):
+    monkeypatch.setattr(results, "MOST", 3)
+    page = dataset.group([row(f"sub-{i:02d}") for i in range(9)] + [row("sub-10", flags="noisy")])
+    assert [line[1] for line in data(page)["rows"]] == ["sub-10", "sub-00", "sub-01"]
+    assert "This page holds 3 of 10 results" in page.text
+
+
+def test_the_data_cannot_end_their_block(dataset):
+    evil = "</script><script>alert(1)</script>"
+    page = dataset.group([row(participant=evil)])
+    assert "<script>alert" not in page.source
+    assert data(page)["rows"][0][1] == evil
+
+
+def test_a_selection_says_what_is_left_out(dataset):
+    dataset.group([row()])
+    path = write_group_report(GroupFiles(dataset.folder), left_out=41)
+    assert "41 results of this folder were not asked for" in path.read_text()
+
+
+def test_changes_are_drawn_by_session(dataset):
+    change = dict.fromkeys(LONGITUDINAL, "n/a") | {
+        "participant_id": "sub-01",
+        "first_session_id": "ses-1",
+        "session_id": "ses-2",
+        "model": "open",
+        "pons_change_percent": "-1.500",
+        "flags": "scanner_changed",
+        "beyond_noise": "pons",
+    }
+    place = GroupFiles(dataset.folder).longitudinal
+    place.write_bytes(table(list(LONGITUDINAL), [list(change.values())]))
+    page = dataset.group([row()])
+    assert "Pons (change in %)" in page.text
+    assert "1 change from a first session, 1 of them beyond the noise" in page.text
+
+
+def test_models_are_held_against_each_other(dataset):
+    found = [
+        dict.fromkeys(GROUP_COLUMNS, "n/a")
+        | {
+            "participant_id": f"sub-{i}",
+            "model": "open1",
+            "other_model": "mars",
+            "name": "pons",
+            "dice": f"{0.9 + i / 100:.2f}",
+            "difference_percent": f"{i:.2f}",
+        }
+        for i in range(3)
+    ]
+    place = GroupFiles(dataset.folder).comparison
+    place.write_bytes(table(list(GROUP_COLUMNS), [list(line.values()) for line in found]))
+    page = dataset.group([row()])
+    assert "open1 less mars" in page.text
+    assert "-1.0 to 3.0" in page.text
+
+
+def test_sites_are_drawn_apart_where_there_are_several(dataset):
+    page = dataset.group([row("sub-01", batch="Basel, 3"), row("sub-02", batch="Bern, 1.5")])
+    assert "By site and scanner" in page.text
+    assert "By site and scanner" not in dataset.group([row("sub-01", batch="Basel, 3")]).text

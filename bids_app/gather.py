@@ -1,0 +1,75 @@
+"""Gather every complete image and every failure of an output dataset as rows of one table."""
+
+from __future__ import annotations
+
+import csv
+from typing import TYPE_CHECKING
+
+from bids_app.columns import FROM_VOLUMES, GROUP, QUALITY, REGIONS
+from bids_app.derivatives import NOT_AVAILABLE, read_results
+from bids_app.quality import flags_again
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from bids_app.derivatives import Result
+
+Row = dict[str, str]
+
+
+def read_rows(output_dir: Path, thresholds: Mapping[str, float]) -> list[Row]:
+    """Read every complete image and every failure of an output dataset.
+
+    Flags are told anew from the measures on record, so that other thresholds need no other maps.
+
+    Parameters
+    ----------
+    output_dir : Path
+        The derivative dataset; participants may still be running on it.
+    thresholds : mapping of str to float
+        By name of the flag, in place of those of `bids_app.quality.CHECKS`.
+
+    Returns
+    -------
+    list of dict
+        One row an image and model with the keys of `bids_app.columns.GROUP`, sorted by
+        participant, session, source and model; what `normalise` fills in is not available yet.
+    """
+    rows = {(failure.pop("label"), failure["source"]): failure for failure in _failures(output_dir)}
+    for result in read_results(output_dir):
+        try:
+            rows[result.label, result.source] = _row(result, thresholds)
+        except OSError:
+            continue  # a run is making it again just now
+    order = ("participant_id", "session_id", "source", "model")
+    return sorted(rows.values(), key=lambda row: [row[key] for key in order])
+
+
+def _row(result: Result, thresholds: Mapping[str, float]) -> Row:
+    row = dict.fromkeys(GROUP, NOT_AVAILABLE)
+    row |= {"participant_id": result.participant, "source": result.source, **result.entities}
+    row["session_id"] = result.session or NOT_AVAILABLE
+    model = result.sidecar.get("Model", {})
+    row |= {"model": model.get("Name", result.label), "model_version": model.get("Version", "")}
+    for region in result.volumes():
+        if (name := region["name"]) in REGIONS:
+            for ending, column in FROM_VOLUMES.items():
+                if f"{name}_{ending}" in row:
+                    row[f"{name}_{ending}"] = region.get(column, NOT_AVAILABLE)
+    quality = dict(result.sidecar.get("Quality", {}))
+    row["voxel_size_mm"] = "x".join(f"{edge:g}" for edge in quality.pop("voxel_size_mm", []))
+    row |= {key: str(value) for key, value in quality.items() if key in QUALITY}
+    flags = flags_again(result.sidecar.get("Flags", []), quality, thresholds)
+    row["flags"] = ",".join(flags) or NOT_AVAILABLE
+    return row
+
+
+def _failures(output_dir: Path) -> Iterator[Row]:
+    """Give a row for each failure on record, older runs first, with the model's label beside."""
+    for path in sorted(output_dir.glob("logs/*/failures.tsv")):
+        with path.open(encoding="utf-8", newline="") as stream:
+            for failure in csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE):
+                known = {key: value for key, value in failure.items() if key in GROUP}
+                row = dict.fromkeys(GROUP, NOT_AVAILABLE) | known
+                yield row | {"flags": "failed", "label": failure["label"]}
