@@ -198,26 +198,27 @@ def _add_noise(
     for model, of_model in models.items():
         for region in REGIONS:
             scatter = _scatter(of_model, f"{region}_change_percent")
+            noise = repeats.get(model, {}).get(region)
             for change in of_model:
+                passes = change[f"{region}_change_sd_percent"]
                 if change[f"{region}_change_percent"] == NOT_AVAILABLE:
                     continue
-                passes = change[f"{region}_change_sd_percent"]
-                if noise := repeats.get(model, {}).get(region):
-                    smallest, source = math.sqrt(2) * noise, "repeats"
+                if noise:
+                    deviation, source = math.sqrt(2) * noise, "repeats"
                 elif scatter:
-                    smallest, source = scatter, "changes"
+                    deviation, source = scatter, "changes"
                 elif passes != NOT_AVAILABLE:
-                    smallest, source = float(passes), "passes"
+                    deviation, source = float(passes), "passes"
                 else:
                     continue
-                change[f"{region}_smallest_percent"] = number(NINETY_FIVE * smallest)
+                change[f"{region}_smallest_percent"] = number(NINETY_FIVE * deviation)
                 change["noise_from"] = source
     for change in changes:
         told = [
             region
             for region in REGIONS
-            if (smallest := change[f"{region}_smallest_percent"]) != NOT_AVAILABLE
-            and abs(float(change[f"{region}_change_percent"])) > float(smallest)
+            if (least := change[f"{region}_smallest_percent"]) != NOT_AVAILABLE
+            and abs(float(change[f"{region}_change_percent"])) > float(least)
         ]
         change["beyond_noise"] = ",".join(told) or NOT_AVAILABLE
 
