@@ -202,6 +202,12 @@ QUALITY: Columns = {
     },
     "longest_edge_mm": {"Description": "Longest edge of a voxel", "Units": "mm"},
 }
+MAIN: Columns = {
+    "steadiness": {
+        "Description": "The main measure of quality: the lowest agreement or mirror_dice of the "
+        "regions, 0 where one is missing; n/a of a single pass"
+    }
+}
 ACQUISITION: Columns = {
     "site": {
         "Description": "Where the image was taken: site of participants.tsv where that is joined, "
@@ -233,7 +239,7 @@ FLAGS: Columns = {
         "Levels": {"pass": "to be used", "fail": "not to be used"},
     },
 }
-GROUP: Columns = {**WHERE, **MEASURES, **QUALITY, **ACQUISITION, **OUTLIERS, **FLAGS}
+GROUP: Columns = {**WHERE, **MEASURES, **QUALITY, **MAIN, **ACQUISITION, **OUTLIERS, **FLAGS}
 
 # The table of changes: a row for each later image of a participant.
 LONGITUDINAL: Columns = {

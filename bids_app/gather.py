@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from bids_app.columns import FROM_VOLUMES, GROUP, QUALITY, REGIONS
 from bids_app.derivatives import NOT_AVAILABLE, read_results
-from bids_app.quality import flags_again
+from bids_app.quality import flags_again, steadiness
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -60,6 +60,8 @@ def _row(result: Result, thresholds: Mapping[str, float]) -> Row:
     quality = dict(result.sidecar.get("Quality", {}))
     row["voxel_size_mm"] = "x".join(f"{edge:g}" for edge in quality.pop("voxel_size_mm", []))
     row |= {key: str(value) for key, value in quality.items() if key in QUALITY}
+    if (main := steadiness(quality, result.sidecar.get("Flags", []))) is not None:
+        row["steadiness"] = f"{main:.4f}"
     flags = flags_again(result.sidecar.get("Flags", []), quality, thresholds)
     row["flags"] = ",".join(flags) or NOT_AVAILABLE
     return row

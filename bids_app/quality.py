@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from bids_app.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from bids_app.measures import RegionMeasure
     from bids_app.segment import Segmentation
@@ -136,6 +136,29 @@ CHECKS = (
     ),
 )  # fmt: skip
 FLAGS = {check.name: check.explain({}) for check in CHECKS}
+
+
+def steadiness(quality: Mapping[str, float], flags: Collection[str]) -> float | None:
+    """Give the main measure of quality: how well a model agrees with itself on an image.
+
+    Parameters
+    ----------
+    quality : mapping of str to float
+        Measures of quality of an image.
+    flags : collection of str
+        Its flags.
+
+    Returns
+    -------
+    float or None
+        Of the region where it is lowest, the Dice between the model's networks or between the
+        image and its mirror images (`bids_app.trust`), 0 to 1; 0 where a region is missing, None
+        of a single pass.
+    """
+    if not {"no_brainstem", "region_missing"}.isdisjoint(flags):
+        return 0.0
+    endings = ("_agreement", "_mirror_dice")
+    return min((value for key, value in quality.items() if key.endswith(endings)), default=None)
 
 
 def read_thresholds(texts: Iterable[str]) -> dict[str, float]:

@@ -92,7 +92,7 @@ def test_the_group_gathers_all_images(two, tmp_path):
     add_result(tmp_path, "one", blocks(), session="ses-2")
     add_result(tmp_path, "two", blocks(), session="ses-2")
     write_comparisons(tmp_path, "sub-01")
-    write_group_comparison(tmp_path, ["sub-01"])
+    write_group_comparison(tmp_path / "group_comparison.tsv", tmp_path, ["sub-01"])
     rows = read_table(tmp_path / "group_comparison.tsv")
     assert list(rows[0]) == list(GROUP_COLUMNS)
     assert [row["session_id"] for row in rows] == ["n/a"] * 4 + ["ses-2"] * 4
@@ -104,5 +104,5 @@ def test_the_group_gathers_all_images(two, tmp_path):
 def test_without_two_models_there_is_no_table(tmp_path):
     add_result(tmp_path, "one", blocks())
     write_comparisons(tmp_path, "sub-01")
-    write_group_comparison(tmp_path, ["sub-01"])
+    write_group_comparison(tmp_path / "group_comparison.tsv", tmp_path, ["sub-01"])
     assert not list(tmp_path.rglob("*comparison*"))

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from bids_app.columns import QUALITY
+from bids_app.columns import OUTLIERS, QUALITY
 from bids_app.errors import UsageError
-from bids_app.quality import CHECKS, FLAGS, flags_again, read_thresholds
+from bids_app.quality import CHECKS, FLAGS, flags_again, read_thresholds, steadiness
 
 GOOD = {
     "pons_agreement": 0.95, "pons_mirror_dice": 0.95, "pons_soft_dice": 0.94,
     "locator_confidence": 0.9, "pons_largest_share": 1.0, "midbrain_pons_height_mm": 18.0,
     "pons_medulla_contact_mm2": 300.0, "pons_symmetry": 0.95, "border_contrast": 0.8,
     "contrast_to_noise": 20.0, "longest_edge_mm": 1.0,
+    "pons_robust_z": 0.5, "pons_batch_z": 0.5,
 }  # fmt: skip
 MEASURED = {check.name: check for check in CHECKS if check.measure}
 
@@ -24,7 +25,7 @@ def test_good_measures_raise_no_flag():
 
 def test_every_measure_of_the_table_is_one_that_is_taken():
     for check in MEASURED.values():
-        assert check.measured(dict.fromkeys(QUALITY, 1.0)), check.name
+        assert check.measured(dict.fromkeys(QUALITY | OUTLIERS, 1.0)), check.name
         assert len(check.measured(GOOD)) == 1
 
 
@@ -61,3 +62,15 @@ def test_thresholds_are_read_from_words():
 def test_thresholds_that_mean_nothing_are_refused(text):
     with pytest.raises(UsageError, match="--flag-threshold"):
         read_thresholds([text])
+
+
+def test_steadiness_is_that_of_the_region_where_it_is_lowest():
+    quality = {"pons_mirror_dice": 0.9, "medulla_mirror_dice": 0.8, "medulla_soft_dice": 0.1}
+    assert steadiness(quality, ()) == 0.8
+    assert steadiness(quality | {"pons_agreement": 0.7}, ("noisy",)) == 0.7
+
+
+def test_steadiness_of_a_missing_region_is_0_and_of_a_single_pass_unknown():
+    assert steadiness({"pons_mirror_dice": 0.9}, ("region_missing",)) == 0
+    assert steadiness({}, ("no_brainstem",)) == 0
+    assert steadiness({"pons_soft_dice": 0.9}, ()) is None

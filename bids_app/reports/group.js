@@ -6,10 +6,10 @@
   const MISSING = "n/a";
   const KEY = "brainstem ratings of " + location.pathname;
   const { columns, meanings, rows } = JSON.parse(document.getElementById("data").textContent);
-  const [RATING, SOURCE, SESSION, MODEL, VERSION, REPORTED] = [0, 1, 2, 3, 4, 5].map(
+  const [FLAGS, PARTICIPANT, RATING] = [0, 1, 2];
+  const [SOURCE, SESSION, MODEL, VERSION, REPORTED] = [0, 1, 2, 3, 4].map(
     (i) => columns.length + i,
   );
-  const FLAGS = 0, PARTICIPANT = 1;
   const table = document.querySelector("table.results");
   const body = table.tBodies[0];
   const heads = [...table.tHead.rows[0].cells];
@@ -112,13 +112,14 @@
         drawn.append(make("td", {}, ...(badges.length ? badges : [none])));
       } else if (kind === "participant") {
         drawn.append(make("th", { scope: "row" }, link(row)));
+      } else if (kind === "rating") {
+        drawn.append(rater(row));
       } else if (kind === "number") {
         drawn.append(make("td", { className: "number" }, row[column]));
       } else {
         drawn.append(make("td", {}, own(row[column])));
       }
     });
-    drawn.append(rater(row));
     return drawn;
   };
   const many = (n) => n.toLocaleString("en");

@@ -60,7 +60,7 @@ def results_section(rows: Sequence[Row], reported: set[str]) -> Markup:
         columns.pop(FURTHEST, None)
     ordered = sorted(rows, key=lambda row: not flags_of(row))  # stable: else as in the table
     kept = ordered[:MOST]
-    head = heads("Flags", "Participant")
+    head = heads("Flags", "Participant", "Rating")
     for column, kind in columns.items():
         head += heads(_head(column), class_=None if kind == "text" else "number")
     lines = [_line(row, columns, reported) for row in ordered[:STATIC]]
@@ -88,7 +88,7 @@ def results_section(rows: Sequence[Row], reported: set[str]) -> Markup:
             class_="lead",
         ),
         _controls(rows),
-        table("All results", [*head, *heads("Rating")], lines, class_="results"),
+        table("All results", head, lines, class_="results"),
         element("div", id="pages", hidden=True, class_="pages"),
         _data(kept, columns, reported),
         aria_labelledby="results",
@@ -146,7 +146,7 @@ def _controls(rows: Sequence[Row]) -> Markup:
         ),
         id="controls",
         hidden=True,
-        class_="controls",
+        class_="sieve",
     )
 
 
@@ -155,13 +155,12 @@ def _line(row: Row, columns: Mapping[str, str], reported: set[str]) -> Markup:
     name = foreign(row["participant_id"])
     if place := address(row, reported):
         name = element("a", name, href=place)
-    rating = row.get("rating", NOT_AVAILABLE)
     return element(
         "tr",
         element("td", badges(flags)),
         element("th", name, scope="row"),
+        element("td", row["rating"]),
         *(_cell(column, row[column], kind) for column, kind in columns.items()),
-        element("td", rating),
         class_="flagged" if flags else None,
     )
 
@@ -174,15 +173,13 @@ def _cell(column: str, value: str, kind: str) -> Markup:
 
 def _data(rows: Sequence[Row], columns: Mapping[str, str], reported: set[str]) -> Markup:
     """Write what the script shows, as a JSON block; nothing in it can end the block."""
-    names = ["flags", "participant_id", *columns]
-    kinds = {"flags": "flags", "participant_id": "participant"} | dict(columns)
+    kinds = {"flags": "flags", "participant_id": "participant", "rating": "rating", **columns}
     content = {
-        "columns": [{"name": name, "kind": kinds[name]} for name in names],
+        "columns": [{"name": name, "kind": kind} for name, kind in kinds.items()],
         "meanings": FLAGS,
         "rows": [
             [
-                *(millilitres(row[name]) if is_volume(name) else row[name] for name in names),
-                row.get("rating", NOT_AVAILABLE),
+                *(millilitres(row[name]) if is_volume(name) else row[name] for name in kinds),
                 row["source"],
                 row["session_id"],
                 row["model"],
