@@ -183,7 +183,7 @@ def prevalence_lines(runs: Sequence[Run]) -> list[str]:
 def curve_lines(tuning: Sequence[Run], tested: Sequence[Run]) -> list[str]:
     """Tell the area under the curve of each measure, and by kind of fault for the main one."""
     lines = ["", f"== Area under the ROC curve for a Dice below {BAD}",
-             "measure\theads for thresholds\theads tested on\t95 % interval over heads"]  # fmt: skip
+             "measure\ton heads for thresholds\ttested\t95 % interval over heads"]  # fmt: skip
     for name, measure in MEASURES.items():
         areas = [area(np.array([measure(r) for r in runs]), bad(runs)) for runs in (tuning, tested)]
         low, high = interval(tested, measure)
