@@ -16,10 +16,11 @@ import numpy as np
 import torch
 
 from bids_app.engines.nnunet import preprocessing
+from bids_app.engines.nnunet.cpu import use_onednn
 from bids_app.engines.nnunet.plans import read_plans
 from bids_app.engines.nnunet.postprocessing import postprocess, read_steps
 from bids_app.engines.nnunet.sliding import predict_tiles, tile_weights
-from bids_app.engines.nnunet.votes import Votes
+from bids_app.engines.nnunet.votes import Votes, winners
 from bids_app.engines.nnunet.weights import CHECKPOINT, fill, read_checkpoint
 from bids_app.errors import ModelError, UsageError
 
@@ -110,6 +111,9 @@ class NnUNet:
         checkpoints = [read_checkpoint(path) for path in _checkpoints(folder, folds)]
         self._plans = read_plans(folder, checkpoints[0].configuration)
         self._networks = [fill(self._plans.network(), c.weights).to(device) for c in checkpoints]
+        if device.type == "cpu":
+            for network in self._networks:
+                use_onednn(network)
         self._weights = tile_weights(self._plans.patch_size, device)
         self._device = device
         self._mirror_axes = checkpoints[0].mirror_axes if mirror else ()
@@ -181,7 +185,7 @@ class NnUNet:
                     votes=of_network,
                 )
                 if len(self._networks) > 1:
-                    maps.append(output.argmax(0).to(torch.uint8).cpu().numpy())
+                    maps.append(winners(output).cpu().numpy())
                 total = output if total is None else total.add_(output)
         assert total is not None  # noqa: S101 - there is always a fold
         mean: NDArray[np.float32] = total.div_(len(self._networks)).cpu().contiguous().numpy()

@@ -11,6 +11,8 @@ from nnunetv2.inference.sliding_window_prediction import (
     compute_steps_for_sliding_window,
 )
 
+from bids_app.engines.nnunet.votes import winners
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -121,7 +123,7 @@ def _mirrored(
         if flipped:
             output = output.flip(flipped)
         if votes is not None:
-            passes.append(output[0].argmax(0).to(torch.uint8))
+            passes.append(winners(output[0]))
         total = output if total is None else total.add_(output)
     assert total is not None  # noqa: S101 - the unmirrored tile comes first
     if votes is not None:
