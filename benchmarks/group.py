@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -47,8 +48,8 @@ def main() -> None:
             source, output = Path(folder, f"bids_{images}"), Path(folder, f"out_{images}")
             copy(originals, source, output, images)
             print(f"\n{images:,} images")
-            seconds, gigabytes = run_group(source, output)
-            print(f"  group level: {seconds:.1f} s, {gigabytes:.2f} GiB")
+            seconds, cpu, gigabytes = run_group(source, output)
+            print(f"  group level: {seconds:.1f} s ({cpu:.1f} of CPU), {gigabytes:.2f} GiB")
             for name in ("group_volumes.tsv", "group_longitudinal.tsv", "group.html"):
                 print(f"  {name}: {(output / name).stat().st_size / 1e6:.1f} MB")
             if options.browser:
@@ -131,8 +132,8 @@ def scale(row: dict[str, str], factor: float) -> dict[str, str]:
     return row | volumes
 
 
-def run_group(source: Path, output: Path) -> tuple[float, float]:
-    """Run the group level; its seconds and the most memory of it, in GiB."""
+def run_group(source: Path, output: Path) -> tuple[float, float, float]:
+    """Run the group level; its seconds, those of the CPU, and its most memory in GiB."""
     command = [
         sys.executable,
         "-m",
@@ -152,7 +153,8 @@ def run_group(source: Path, output: Path) -> tuple[float, float]:
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise SystemExit(f"the group level ended with {process.returncode}")
-    return time.perf_counter() - start, usage.ru_maxrss / 2**20
+    cpu = usage.ru_utime + usage.ru_stime
+    return time.perf_counter() - start, cpu, usage.ru_maxrss / 2**20
 
 
 def open_page(browser: str, page: Path, images: int) -> None:
@@ -160,16 +162,27 @@ def open_page(browser: str, page: Path, images: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         common = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--window-size=1400,3000"]
         common += [f"--user-data-dir={folder}/profile", f"--screenshot={folder}/page.png"]
-        took = []
+        took, cpu = [], []
         for address in ("about:blank", "about:blank", page.resolve().as_uri()):
-            start = time.perf_counter()
+            start, before = time.perf_counter(), cpu_of_children()
             run_quietly([*common, address])
             took.append(time.perf_counter() - start)
+            cpu.append(cpu_of_children() - before)
         dumped = [*common[:-1], "--dump-dom", page.resolve().as_uri()]
         dom = subprocess.run(dumped, capture_output=True, text=True, check=True).stdout
     drawn = f"{images:,} of {images:,} results" in dom
-    print(f"  opened in {took[2] - took[1]:.1f} s (browser's own start: {took[1]:.1f} s);", end=" ")
-    print("all results there" if drawn else "NOT ALL RESULTS THERE")
+    print(
+        f"  opened in {took[2] - took[1]:.1f} s ({cpu[2] - cpu[1]:.1f} of CPU), the browser's own "
+        f"start of {took[1]:.1f} s ({cpu[1]:.1f}) not counted;",
+        "all results there" if drawn else "NOT ALL RESULTS THERE",
+        flush=True,
+    )
+
+
+def cpu_of_children() -> float:
+    """Seconds of CPU that ended children took."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def run_quietly(command: list[Any]) -> None:

@@ -104,16 +104,18 @@ def bad(runs: Sequence[Run]) -> NDArray[np.bool_]:
 
 def lowest(ending: str) -> Callable[[Run], float]:
     """Take the worst region's measure; 0 where a region is missing."""
+    return lambda found: min(found.quality.get(f"{name}_{ending}", 0.0) for name in PARTS)
 
-    def value(found: Run) -> float:
-        values = [found.quality.get(f"{name}_{ending}", 0.0) for name in PARTS]
-        return min(values)
 
-    return value
+def average(ending: str) -> Callable[[Run], float]:
+    """Take the mean of the regions' measure; 0 where a region is missing."""
+    return lambda found: sum(found.quality.get(f"{name}_{ending}", 0.0) for name in PARTS) / 3
 
 
 MEASURES: dict[str, Callable[[Run], float]] = {
-    MAIN: lambda found: steadiness(found.quality, found.flags) or 0.0,
+    MAIN: lambda found: steadiness(found.quality) or 0.0,
+    "lowest mirror_dice": lowest("mirror_dice"),
+    "mean soft_dice": average("soft_dice"),
     "lowest soft_dice": lowest("soft_dice"),
     "lowest symmetry": lowest("symmetry"),
     "lowest largest_share": lowest("largest_share"),
@@ -202,7 +204,7 @@ def threshold_lines(tuning: Sequence[Run], tested: Sequence[Run]) -> list[str]:
              "warn where\tsensitivity\tspecificity\t"
              + "\t".join(f"bad of the warned, {p:.0%} bad" for p in PREVALENCES)]  # fmt: skip
     is_bad = bad(tested)
-    for name in (MAIN, "lowest soft_dice", "locator_confidence"):
+    for name in (MAIN, "mean soft_dice", "locator_confidence"):
         measure = MEASURES[name]
         limit = best_threshold(np.array([measure(r) for r in tuning]), bad(tuning))
         warned = np.array([measure(r) for r in tested]) < limit
@@ -220,7 +222,7 @@ def told(warned: NDArray[np.bool_], is_bad: NDArray[np.bool_]) -> str:
 def flag_lines(tested: Sequence[Run]) -> list[str]:
     """Tell how often each flag is right, with the thresholds of `bids_app.quality.CHECKS`."""
     is_bad = bad(tested)
-    raised = [flags_again(r.flags, r.quality, {}) for r in tested]
+    raised = [flags_again(r.flags, r.quality | {MAIN: MEASURES[MAIN](r)}, {}) for r in tested]
     lines = ["", "== Flags, with the app's thresholds, heads tested on",
              "flag\tof the bad\tof the others"]  # fmt: skip
     names = [check.name for check in CHECKS if any(check.name in flags for flags in raised)]

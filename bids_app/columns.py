@@ -148,6 +148,11 @@ QUALITY: Columns = {
         "Description": "Estimated volume of the inside of the skull; n/a where it cannot be told",
         "Units": "mm^3",
     },
+    "steadiness": {
+        "Description": "The main measure of quality, 0 to 1: mean agreement of the regions, or "
+        "mean mirror_dice of a model of one network; a missing region counts 0; n/a of a single "
+        "pass"
+    },
     "locator_confidence": {
         "Description": "Mean probability, 0 to 1, with which the brainstem was located"
     },
@@ -202,12 +207,6 @@ QUALITY: Columns = {
     },
     "longest_edge_mm": {"Description": "Longest edge of a voxel", "Units": "mm"},
 }
-MAIN: Columns = {
-    "steadiness": {
-        "Description": "The main measure of quality: the lowest agreement or mirror_dice of the "
-        "regions, 0 where one is missing; n/a of a single pass"
-    }
-}
 ACQUISITION: Columns = {
     "site": {
         "Description": "Where the image was taken: site of participants.tsv where that is joined, "
@@ -239,7 +238,7 @@ FLAGS: Columns = {
         "Levels": {"pass": "to be used", "fail": "not to be used"},
     },
 }
-GROUP: Columns = {**WHERE, **MEASURES, **QUALITY, **MAIN, **ACQUISITION, **OUTLIERS, **FLAGS}
+GROUP: Columns = {**WHERE, **MEASURES, **QUALITY, **ACQUISITION, **OUTLIERS, **FLAGS}
 
 # The table of changes: a row for each later image of a participant.
 LONGITUDINAL: Columns = {

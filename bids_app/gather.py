@@ -59,10 +59,12 @@ def _row(result: Result, thresholds: Mapping[str, float]) -> Row:
                     row[f"{name}_{ending}"] = region.get(column, NOT_AVAILABLE)
     quality = dict(result.sidecar.get("Quality", {}))
     row["voxel_size_mm"] = "x".join(f"{edge:g}" for edge in quality.pop("voxel_size_mm", []))
+    earlier = result.sidecar.get("Flags", [])
+    main = 0.0 if "no_brainstem" in earlier else steadiness(quality)
+    if main is not None:  # records of earlier versions lack it
+        quality["steadiness"] = round(main, 4)
     row |= {key: str(value) for key, value in quality.items() if key in QUALITY}
-    if (main := steadiness(quality, result.sidecar.get("Flags", []))) is not None:
-        row["steadiness"] = f"{main:.4f}"
-    flags = flags_again(result.sidecar.get("Flags", []), quality, thresholds)
+    flags = flags_again(earlier, quality, thresholds)
     row["flags"] = ",".join(flags) or NOT_AVAILABLE
     return row
 

@@ -10,10 +10,11 @@ import operator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from bids_app.columns import PARTS
 from bids_app.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from bids_app.measures import RegionMeasure
     from bids_app.segment import Segmentation
@@ -72,6 +73,12 @@ CHECKS = (
         "the brainstem reaches the edge of the field of view; the rest is not counted",
     ),
     Check("no_etiv", "the intracranial volume cannot be told, as on a skull-stripped image"),
+    Check(
+        "unsteady",
+        "the model agrees with itself, over its networks or mirrored images, with a mean Dice of "
+        "the regions below {}",
+        "steadiness", "<", 0.94,
+    ),
     Check(
         "networks_disagree",
         "the model's networks outline a region differently, with a Dice below {}",
@@ -138,27 +145,25 @@ CHECKS = (
 FLAGS = {check.name: check.explain({}) for check in CHECKS}
 
 
-def steadiness(quality: Mapping[str, float], flags: Collection[str]) -> float | None:
+def steadiness(quality: Mapping[str, float]) -> float | None:
     """Give the main measure of quality: how well a model agrees with itself on an image.
 
     Parameters
     ----------
     quality : mapping of str to float
-        Measures of quality of an image.
-    flags : collection of str
-        Its flags.
+        Measures of an image: ``<region>_agreement`` of an ensemble or ``<region>_mirror_dice``.
 
     Returns
     -------
     float or None
-        Of the region where it is lowest, the Dice between the model's networks or between the
-        image and its mirror images (`bids_app.trust`), 0 to 1; 0 where a region is missing, None
-        of a single pass.
+        Mean over midbrain, pons and medulla, 0 to 1, where a region without the measure counts 0;
+        None of a single pass.
     """
-    if not {"no_brainstem", "region_missing"}.isdisjoint(flags):
-        return 0.0
-    endings = ("_agreement", "_mirror_dice")
-    return min((value for key, value in quality.items() if key.endswith(endings)), default=None)
+    for ending in ("agreement", "mirror_dice"):
+        values = [quality.get(f"{region}_{ending}") for region in PARTS]
+        if any(value is not None for value in values):
+            return sum(value or 0.0 for value in values) / len(values)
+    return None
 
 
 def read_thresholds(texts: Iterable[str]) -> dict[str, float]:

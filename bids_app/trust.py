@@ -13,7 +13,7 @@ import numpy as np
 from bids_app.contrast import REACH_MM, measure_contrast
 from bids_app.measures import WHOLE_NAME, crop, measure_regions
 from bids_app.midplane import symmetry
-from bids_app.quality import flags
+from bids_app.quality import flags, steadiness
 from bids_app.shape import MEDULLA, MIDBRAIN, PONS, measure_shape
 
 if TYPE_CHECKING:
@@ -127,11 +127,13 @@ def measure_quality(
     contrast = measure_contrast(volume.data[box], labels > 0, volume.voxel_size)
     found |= contrast._asdict()
     found["longest_edge_mm"] = max(volume.voxel_size)
-    return {
+    quality = {
         key: round(value, 1 if key == "etiv_mm3" else 4)
         for key, value in found.items()
         if value is not None and np.isfinite(value)
     }
+    main = steadiness(quality)
+    return quality if main is None else quality | {"steadiness": round(main, 4)}
 
 
 def _named(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bids_app.columns import OUTLIERS, QUALITY
+from bids_app.columns import OUTLIERS, PARTS, QUALITY
 from bids_app.errors import UsageError
 from bids_app.quality import CHECKS, FLAGS, flags_again, read_thresholds, steadiness
 
@@ -13,7 +13,7 @@ GOOD = {
     "locator_confidence": 0.9, "pons_largest_share": 1.0, "midbrain_pons_height_mm": 18.0,
     "pons_medulla_contact_mm2": 300.0, "pons_symmetry": 0.95, "border_contrast": 0.8,
     "contrast_to_noise": 20.0, "longest_edge_mm": 1.0,
-    "pons_robust_z": 0.5, "pons_batch_z": 0.5,
+    "steadiness": 0.95, "pons_robust_z": 0.5, "pons_batch_z": 0.5,
 }  # fmt: skip
 MEASURED = {check.name: check for check in CHECKS if check.measure}
 
@@ -64,13 +64,12 @@ def test_thresholds_that_mean_nothing_are_refused(text):
         read_thresholds([text])
 
 
-def test_steadiness_is_that_of_the_region_where_it_is_lowest():
-    quality = {"pons_mirror_dice": 0.9, "medulla_mirror_dice": 0.8, "medulla_soft_dice": 0.1}
-    assert steadiness(quality, ()) == 0.8
-    assert steadiness(quality | {"pons_agreement": 0.7}, ("noisy",)) == 0.7
+def test_steadiness_is_the_mean_agreement_or_else_that_under_mirroring():
+    quality = {f"{r}_mirror_dice": v for r, v in zip(PARTS, (0.9, 0.6, 0.9), strict=True)}
+    assert steadiness(quality) == pytest.approx(0.8)
+    assert steadiness(quality | {f"{r}_agreement": 0.7 for r in PARTS}) == pytest.approx(0.7)
 
 
-def test_steadiness_of_a_missing_region_is_0_and_of_a_single_pass_unknown():
-    assert steadiness({"pons_mirror_dice": 0.9}, ("region_missing",)) == 0
-    assert steadiness({}, ("no_brainstem",)) == 0
-    assert steadiness({"pons_soft_dice": 0.9}, ()) is None
+def test_a_missing_region_counts_0_and_a_single_pass_tells_nothing():
+    assert steadiness({"pons_mirror_dice": 0.9, "medulla_mirror_dice": 0.9}) == pytest.approx(0.6)
+    assert steadiness({"pons_soft_dice": 0.9}) is None
