@@ -230,12 +230,12 @@ OUTLIERS: Columns = {
     **_of(REGIONS, "{}_batch_z", f"How far the {{}} lies out among its batch, a model: {_ROBUST}"),
 }
 FLAGS: Columns = {
-    "flags": {
-        "Description": "What to look at before trusting the row, separated by commas; n/a: nothing"
-    },
     "rating": {
         "Description": "A person's rating, from group_ratings.tsv",
         "Levels": {"pass": "to be used", "fail": "not to be used"},
+    },
+    "flags": {
+        "Description": "What to look at before trusting the row, separated by commas; n/a: nothing"
     },
 }
 GROUP: Columns = {**WHERE, **MEASURES, **QUALITY, **ACQUISITION, **OUTLIERS, **FLAGS}
