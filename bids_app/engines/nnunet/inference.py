@@ -173,7 +173,9 @@ class NnUNet:
         maps: list[NDArray[np.uint8]] = []
         votes = [Votes(self._weights) for _ in self._networks]
         # TF32, or another algorithm on each run, would make results differ from run to run.
-        with torch.backends.cudnn.flags(deterministic=True, benchmark=False, allow_tf32=False):
+        with torch.backends.cudnn.flags(
+            enabled=True, deterministic=True, benchmark=False, allow_tf32=False
+        ):
             for network, of_network in zip(self._networks, votes, strict=True):
                 output = predict_tiles(
                     network,
