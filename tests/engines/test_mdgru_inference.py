@@ -82,9 +82,45 @@ def test_tiles_change_nothing_but_the_rounding(channels, filters):
 
 def test_threads_change_nothing(channels):
     before = torch.get_num_threads()
-    window = torch.from_numpy(channels.data)
+    window = torch.from_numpy(channels.data)[None]
     assert torch.equal(network()(window), network(threads=4)(window))
     assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize("convolution", ["direct", "tiled"])
+def test_several_windows_at_a_time_give_what_one_gives(channels, convolution):
+    options = {"device": CPU, "box": (slice(0, 12), slice(5, 14), slice(0, 9))}
+    mdgru = network(convolution=convolution)
+    one, three = (
+        predict(mdgru, channels, (12, 12, 9), (4, 4, 3), batch=batch, **options) for batch in (1, 3)
+    )
+    assert np.abs(one - three).max() < 1e-6
+
+
+def test_windows_are_run_one_at_a_time_where_memory_is_too_small(channels, caplog):
+    class Small(MDGRU):
+        def __call__(self, windows, progress):
+            if len(windows) > 1:
+                raise torch.OutOfMemoryError
+            return super().__call__(windows, progress)
+
+    small, found = Small(tensors(random_weights(SMALL)), device=CPU), []
+    for mdgru, batch in ((network(), 1), (small, 4)):
+        found.append(predict(mdgru, channels, (16,) * 3, (4,) * 3, device=CPU, batch=batch))
+    assert np.array_equal(*found)
+    assert "one at a time" in caplog.text
+
+
+@pytest.mark.parametrize(("precision", "tf32"), [("float32", False), ("tf32", True)])
+def test_tf32_is_used_only_where_asked_for(channels, precision, tf32):
+    flags = []
+
+    def look(_share):
+        flags.append((torch.backends.cudnn.enabled, torch.backends.cudnn.allow_tf32))
+
+    network(precision=precision)(torch.from_numpy(channels.data)[None], look)
+    assert set(flags) == {(True, tf32)}
+    assert not torch.backends.cuda.matmul.allow_tf32
 
 
 def test_windows_that_do_not_touch_the_box_change_nothing_in_it(channels):
@@ -100,7 +136,7 @@ def test_windows_that_do_not_touch_the_box_change_nothing_in_it(channels):
 
 def test_progress_adds_up_to_the_windows(channels):
     shares = []
-    predict(network(), channels, (16, 16, 16), (4, 4, 4), device=CPU,
+    predict(network(), channels, (16, 16, 16), (4, 4, 4), device=CPU, batch=3,
             progress=lambda share, total: shares.append((share, total)))  # fmt: skip
     assert {total for _, total in shares} == {2 * 2 * 2}
     assert sum(share for share, _ in shares) == pytest.approx(8)
@@ -113,7 +149,7 @@ def test_what_the_progress_raises_ends_the_work(channels, threads):
 
     running = threading.active_count()
     with pytest.raises(KeyboardInterrupt):
-        network(threads=threads)(torch.from_numpy(channels.data), end)
+        network(threads=threads)(torch.from_numpy(channels.data)[None], end)
     assert threading.active_count() == running
 
 

@@ -5,8 +5,9 @@ The manifest's table ``[inference]`` says how::
     window = [100, 100, 100]     # voxels along x, y, z
     padding = [20, 20, 20]       # by which windows overlap
     labels = "argmax"            # or "threshold": the published rule after reslicing
-    convolution = "direct"       # or "tiled"; without it tiled on a CPU, direct elsewhere
+    convolution = "tiled"        # or "direct", the default but on a CPU in float32
     precision = "float32"        # or "tf32", "bfloat16": quicker on some GPUs, less exact
+    batch = 1                    # windows at a time; more may be quicker on a GPU
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ class Inference:
     labels: str = "argmax"
     convolution: str = ""
     precision: str = "float32"
+    batch: int = 1
 
     @classmethod
     def read(cls, table: Mapping[str, Any]) -> Inference:
@@ -76,6 +78,10 @@ class Inference:
         ):
             if getattr(made, name) not in allowed:
                 raise ModelError(f"[inference] {name} is not one of {', '.join(allowed)}.")
+        if made.convolution == "tiled" and made.precision != "float32":
+            raise ModelError("[inference] tiled convolutions are in float32 alone.")
+        if type(made.batch) is not int or made.batch < 1:
+            raise ModelError("[inference] batch is a whole number, 1 or more.")
         if not all(
             isinstance(sizes, tuple) and len(sizes) == 3 and all(type(n) is int for n in sizes)
             for sizes in (made.window, made.padding)
@@ -122,11 +128,11 @@ class MDGRUModel:
             raise ModelError(f"{folder / WEIGHTS}: no weights of MD-GRU. Install the model again.")
         select_weights({f"default/{name}": tensor.numpy() for name, tensor in content.items()})
         self._device = device
+        tiled = device.type == "cpu" and self.inference.precision == "float32"
         self._network = MDGRU(
             content,
             device=device,
-            convolution=self.inference.convolution
-            or ("tiled" if device.type == "cpu" else "direct"),
+            convolution=self.inference.convolution or ("tiled" if tiled else "direct"),
             precision=self.inference.precision,
             threads=threads,
         )
@@ -190,6 +196,7 @@ class MDGRUModel:
             self.inference.window,
             self.inference.padding,
             device=self._device,
+            batch=self.inference.batch,
             box=box,
             progress=progress,
         )

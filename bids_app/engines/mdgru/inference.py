@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
     from bids_app.engines.mdgru.network import MDGRU
 
+LOG = logging.getLogger(__name__)
 Box = tuple[slice, slice, slice]
 SIGMA_MM = 5.0  # of the low frequencies that the second channel lacks
 
@@ -91,6 +94,7 @@ def predict(
     padding: Sequence[int],
     *,
     device: torch.device,
+    batch: int = 1,
     box: Box | None = None,
     progress: Callable[[float, int], object] = lambda _share, _total: None,
 ) -> NDArray[np.float32]:
@@ -106,6 +110,8 @@ def predict(
         Size of the windows and of their overlap along x, y, z, in voxels.
     device : torch.device
         Of the network.
+    batch : int
+        Windows at a time. Where the device's memory is too small for them, one at a time.
     box : tuple of three slices, optional
         Part of the image that is asked for, by default all of it. Windows that do not touch it
         are not run, which changes nothing within it.
@@ -128,33 +134,51 @@ def predict(
     size = [part.stop - part.start for part in parts]
     total = torch.zeros((*size, network.classes))
     number = math.prod(map(len, axes))
-    for starts in itertools.product(*axes):
-        data = torch.from_numpy(_cut(channels, starts, window)).to(device)
-        probabilities = network(data, lambda share: progress(share, number)).cpu()
-        probabilities *= weights[..., None]
-        # Where the window and the box overlap, counted from the first voxel of each.
-        common = [
-            (max(start, part.start), min(start + w, part.stop))
-            for start, w, part in zip(starts, window, parts, strict=True)
-        ]
-        there = [slice(a - p.start, b - p.start) for (a, b), p in zip(common, parts, strict=True)]
-        here = [slice(a - s, b - s) for (a, b), s in zip(common, starts, strict=True)]
-        total[*there] += probabilities[*here]
+    windows = list(itertools.product(*axes))
+    done = 0
+    while done < number:
+        some = windows[done : done + batch]
+        data = torch.from_numpy(np.stack([_cut(channels, starts, window) for starts in some]))
+        share = partial(_report, progress, len(some), number)
+        try:
+            found = network(data.to(device), share).cpu()
+        except torch.OutOfMemoryError:
+            if batch == 1:
+                raise
+            LOG.warning("%s is out of memory; windows are run one at a time", device)
+            batch = 1
+            continue
+        for starts, probabilities in zip(some, found, strict=True):
+            there, here = _overlap(starts, window, parts)
+            total[*there] += (probabilities * weights[..., None])[*here]
+        done += len(some)
     total /= total.sum(-1, keepdim=True)
     return total.permute(3, 0, 1, 2).contiguous().numpy()
+
+
+def _report(
+    progress: Callable[[float, int], object], windows: int, number: int, share: float
+) -> None:
+    """Tell the progress of some windows at a time as that of single ones."""
+    progress(share * windows, number)
 
 
 def _cut(channels: Channels, starts: Sequence[int], window: Sequence[int]) -> NDArray[np.float32]:
     """Cut a window, shape (*window, 2), filled outside the image."""
     cut = np.empty((*window, channels.data.shape[3]), dtype=np.float32)
     cut[...] = channels.outside
-    inside = [
-        slice(max(start, 0), min(start + w, size))
-        for start, w, size in zip(starts, window, channels.data.shape, strict=False)
-    ]
-    place = [
-        slice(part.start - start, part.stop - start)
-        for part, start in zip(inside, starts, strict=True)
-    ]
+    inside, place = _overlap(starts, window, [slice(0, n) for n in channels.data.shape[:3]])
     cut[*place] = channels.data[*inside]
     return cut
+
+
+def _overlap(
+    starts: Sequence[int], window: Sequence[int], box: Sequence[slice]
+) -> tuple[list[slice], list[slice]]:
+    """Find where a window and a box overlap, counted from the first voxel of box and window."""
+    in_box, in_window = [], []
+    for start, size, part in zip(starts, window, box, strict=True):
+        first, end = max(start, part.start), min(start + size, part.stop)
+        in_box.append(slice(first - part.start, end - part.start))
+        in_window.append(slice(first - start, end - start))
+    return in_box, in_window

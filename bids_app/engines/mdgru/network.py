@@ -3,7 +3,7 @@
 After Andermatt et al. 2016, doi 10.1007/978-3-319-46976-8_15. Each of the three layers runs six
 units (three axes, both directions), takes the mean of their states, and maps it linearly.
 
-All tensors have their channels last: windows are of shape (X, Y, Z, C), planes (H, W, C).
+All tensors have their channels last: windows are of shape (B, X, Y, Z, C), planes (B, H, W, C).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 CONVOLUTIONS = ("direct", "tiled")
 # What the transforms of tiles cost a channel of the state, in channels that are multiplied.
-_TRANSFORMS = 150
+_TRANSFORMS = 100
 PRECISIONS = ("float32", "tf32", "bfloat16")
 
 
@@ -77,38 +77,40 @@ class MDGRU:
 
     @torch.inference_mode()
     def __call__(
-        self, window: Tensor, progress: Callable[[float], object] = lambda _share: None
+        self, windows: Tensor, progress: Callable[[float], object] = lambda _share: None
     ) -> Tensor:
-        """Compute the class probabilities of one window.
+        """Compute the class probabilities of windows.
 
         Parameters
         ----------
-        window : Tensor of float32, shape (X, Y, Z, 2)
-            On the network's device.
+        windows : Tensor of float32, shape (B, X, Y, Z, 2)
+            B windows of one size, on the network's device.
         progress : callable, optional
-            Called with the share of the window's work that was done since the last call. What it
-            raises ends the work.
+            Called with the share of the work that was done since the last call. What it raises
+            ends the work.
 
         Returns
         -------
-        Tensor of float32, shape (X, Y, Z, classes)
+        Tensor of float32, shape (B, X, Y, Z, classes)
         """
         # Another algorithm on each run would make results differ from run to run.
-        with torch.backends.cudnn.flags(deterministic=True, benchmark=False, allow_tf32=self._tf32):
+        with torch.backends.cudnn.flags(
+            enabled=True, deterministic=True, benchmark=False, allow_tf32=self._tf32
+        ):
             for layer, share in zip(LAYERS, self._shares, strict=True):
-                window = self._layer(layer, window, partial(progress, share))
+                windows = self._layer(layer, windows, partial(progress, share))
                 if layer != LAYERS[-1]:
-                    window = window.tanh_()
-            return window.softmax(-1)
+                    windows = windows.tanh_()
+            return windows.softmax(-1)
 
-    def _layer(self, layer: int, window: Tensor, done: Callable[[], object]) -> Tensor:
-        """Mean of the six scans through the linear map, shape (X, Y, Z, C) to (X, Y, Z, C')."""
+    def _layer(self, layer: int, windows: Tensor, done: Callable[[], object]) -> Tensor:
+        """Mean of the six scans through the linear map, (B, X, Y, Z, C) to (B, X, Y, Z, C')."""
         axes, directions = zip(*itertools.product(AXES, DIRECTIONS), strict=True)
         total: Tensor | None = None
         # The results are added in one order, whichever scan ends first.
         with _pool(self._threads) as pool:
             try:
-                for output in pool.map(partial(self._scan, layer, window), axes, directions):
+                for output in pool.map(partial(self._scan, layer, windows), axes, directions):
                     total = output if total is None else total.add_(output)
                     done()
             except BaseException:
@@ -118,9 +120,9 @@ class MDGRU:
         return total.add_(self._weights[f"{layer}/b"])
 
     @torch.inference_mode()
-    def _scan(self, layer: int, window: Tensor, axis: int, direction: str) -> Tensor:
-        """Run one unit along an axis, and map its states; shape (X, Y, Z, C) to (X, Y, Z, C')."""
-        planes = window.movedim(axis - 1, 0)
+    def _scan(self, layer: int, windows: Tensor, axis: int, direction: str) -> Tensor:
+        """Run one unit along an axis, and map its states: (B, X, Y, Z, C) to (B, X, Y, Z, C')."""
+        planes = windows.movedim(axis, 0)
         steps = range(len(planes))
         filters, bias = self._unit(layer, axis, direction)
         parts: TiledConvolution | _Direct
@@ -129,8 +131,8 @@ class MDGRU:
         else:
             parts = _Direct(*filters, self._dtype)
         linear = self._weights[f"{layer}/W"][0] / 6
-        output = planes.new_empty((*planes.shape[:3], linear.shape[1]))
-        state = planes.new_zeros((*planes.shape[1:3], len(linear)))
+        output = planes.new_empty((*planes.shape[:4], linear.shape[1]))
+        state = planes.new_zeros((*planes.shape[1:4], len(linear)))
         hidden = len(linear)
         for step in steps if direction == "forward" else reversed(steps):
             gates, candidate, recurrent = parts(planes[step], state)
@@ -139,7 +141,7 @@ class MDGRU:
             candidate = recurrent.mul_(reset).add_(candidate).add_(bias[2 * hidden :]).tanh_()
             state = torch.lerp(candidate, state, keep)
             torch.matmul(state, linear, out=output[step])
-        return output.movedim(0, axis - 1)
+        return output.movedim(0, axis)
 
     def _unit(self, layer: int, axis: int, direction: str) -> tuple[tuple[Tensor, Tensor], Tensor]:
         """Give filters of input and state, shape (3 h, C, height, width), and their bias, (3 h,).
@@ -175,20 +177,18 @@ class _Direct:
         self._padding = (of_input.shape[2] // 2, of_input.shape[3] // 2)
         self._gates = 2 * of_state.shape[1]
 
-    def __call__(self, plane: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Gates of both, shape (H, W, 2 h), and each one's part of the candidate, (H, W, h)."""
-        inputs, states = (
+    def __call__(self, planes: Tensor, states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Gates of both, shape (B, H, W, 2 h), and each one's part of the candidate."""
+        of_input, of_state = (
             functional.conv2d(
-                image.to(self._dtype).permute(2, 0, 1)[None].contiguous(),
-                filter_,
-                padding=self._padding,
-            )[0]
-            .permute(1, 2, 0)
+                images.to(self._dtype).permute(0, 3, 1, 2), filter_, padding=self._padding
+            )
+            .permute(0, 2, 3, 1)
             .float()
-            for image, filter_ in zip((plane, state), self._filters, strict=True)
+            for images, filter_ in zip((planes, states), self._filters, strict=True)
         )
-        gates = inputs[..., : self._gates] + states[..., : self._gates]
-        return gates, inputs[..., self._gates :], states[..., self._gates :]
+        gates = of_input[..., : self._gates] + of_state[..., : self._gates]
+        return gates, of_input[..., self._gates :], of_state[..., self._gates :]
 
 
 def _pool(threads: int) -> ThreadPoolExecutor:
