@@ -11,7 +11,7 @@ from bids_app.engines.mdgru.crc32c import masked_crc32c
 from bids_app.engines.mdgru.layout import make_layout
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -83,20 +83,12 @@ def write_checkpoint(
     """
     folder.mkdir(parents=True, exist_ok=True)
     data = [bytearray() for _ in range(shards)]
-    table = {b"": _field(1, shards) + _field(3, _field(1, 1))}
+    table = {b"": header_bytes(shards)}
     for number, (name, tensor) in enumerate(sorted(tensors.items())):
         shard = number % shards
         content = np.ascontiguousarray(tensor).tobytes()
-        shape = b"".join(_field(2, _field(1, size)) for size in tensor.shape)
-        crc = masked_crc32c(content).to_bytes(4, "little")
-        table[name.encode()] = (
-            _field(1, _TYPES[tensor.dtype])
-            + _field(2, shape)
-            + _field(3, shard)
-            + _field(4, len(data[shard]))
-            + _field(5, len(content))
-            + bytes([6 << 3 | 5])
-            + crc
+        table[name.encode()] = entry_bytes(
+            _TYPES[tensor.dtype], tensor.shape, shard, len(data[shard]), content
         )
         data[shard] += content
     for shard, content in enumerate(data):
@@ -104,6 +96,19 @@ def write_checkpoint(
     index = folder / f"{stem}.index"
     index.write_bytes(table_bytes(table))
     return index
+
+
+def header_bytes(shards: int, endianness: int = 0) -> bytes:
+    """Write a checkpoint's header, the value of the empty name."""
+    return _field(1, shards) + _field(2, endianness) + _field(3, _field(1, 1))
+
+
+def entry_bytes(type_: int, shape: Sequence[int], shard: int, offset: int, content: bytes) -> bytes:
+    """Write where a tensor lies, and what it is: the value of its name."""
+    sizes = b"".join(_field(2, _field(1, size)) for size in shape)
+    place = _field(3, shard) + _field(4, offset) + _field(5, len(content))
+    crc = bytes([6 << 3 | 5]) + masked_crc32c(content).to_bytes(4, "little")
+    return _field(1, type_) + _field(2, sizes) + place + crc
 
 
 def table_bytes(

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from make_mdgru_model import (
     SMALL,
+    entry_bytes,
+    header_bytes,
     random_weights,
     table_bytes,
     with_slots,
@@ -125,6 +127,40 @@ def test_300_damaged_checkpoints_are_refused(original, tmp_path):
 def test_compressed_blocks_are_refused_by_name(tmp_path):
     index = put(tmp_path, {"model_1.index": table_bytes({b"": b""}, compression=1)})
     refused(read_checkpoint, index, match="snappy")
+
+
+EIGHT = bytes(8)
+HEADER = {b"": header_bytes(1)}
+
+
+@pytest.mark.parametrize(
+    ("table", "reason"),
+    [
+        ({}, "0 shards"),
+        ({b"": header_bytes(1, endianness=1)}, "big-endian"),
+        (HEADER | {b"a": entry_bytes(1, (2,), 1, 0, EIGHT)}, "tensors in a shard 1, of 1"),
+        (HEADER | {b"a": entry_bytes(14, (4,), 0, 0, EIGHT)}, "type 14"),
+        (HEADER | {b"a": entry_bytes(1, (3,), 0, 0, EIGHT)}, r"shape \(3,\) in 8 bytes"),
+        (HEADER | {b"a": entry_bytes(1, (2**63, 2), 0, 0, EIGHT)}, "in 8 bytes"),
+        (
+            HEADER
+            | {
+                b"a": entry_bytes(1, (2,), 0, 0, EIGHT),
+                b"b": entry_bytes(1, (0, 2**64 - 1), 0, 8, b""),
+            },
+            "Maximum|too large",
+        ),
+        (HEADER | {b"a": entry_bytes(1, (2,), 0, 1, EIGHT)}, "does not follow"),
+        (HEADER | {name: entry_bytes(1, (2,), 0, 0, EIGHT) for name in (b"a", b"b")}, "8 bytes"),
+        (HEADER | {b"a": entry_bytes(1, (2,), 0, 0, b"12345678")}, "wrong checksum of a"),
+        (HEADER | {b"\xff": entry_bytes(1, (2,), 0, 0, EIGHT)}, "utf-8"),
+        (HEADER | {b"a": b"\xff" * 12}, "does not end"),
+    ],
+)
+def test_an_index_with_right_checksums_but_wrong_content_is_refused(tmp_path, table, reason):
+    put(tmp_path, {"model_1.data-00000-of-00001": EIGHT})
+    index = put(tmp_path, {"model_1.index": table_bytes(table)})
+    refused(read_checkpoint, index, match=reason)
 
 
 def first(weights, ending):

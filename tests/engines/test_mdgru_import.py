@@ -10,12 +10,13 @@ import pytest
 import torch
 from make_mdgru_model import SMALL, random_weights, with_slots, write_checkpoint
 
-from bids_app.engines.mdgru import graph
 from bids_app.engines.mdgru.engine import WEIGHTS, Inference, MDGRUModel
+from bids_app.engines.mdgru.graph import Graph, check_graph
 from bids_app.engines.mdgru.import_tf import import_checkpoint
 from bids_app.engines.mdgru.inference import predict, whiten
 from bids_app.engines.mdgru.layout import PUBLISHED
 from bids_app.engines.mdgru.network import MDGRU
+from bids_app.engines.mdgru.nodes import Node, OtherGraphError, read_nodes
 from bids_app.engines.mdgru.resampling import (
     box_in_millimetres,
     from_millimetres,
@@ -103,6 +104,9 @@ def test_the_manifest_says_how_it_is_run_and_is_part_of_the_digest(model, tmp_pa
         {"window": 100},
         {"padding": [1, 20, 20]},
         {"padding": [50, 20, 20]},
+        {"batch": 0},
+        {"batch": True},
+        {"convolution": "tiled", "precision": "bfloat16"},
         {"labels": "best"},
         {"convolution": "fft"},
         {"precision": "float16"},
@@ -125,9 +129,12 @@ def test_the_graph_tells_the_windows(tmp_path):
     assert tiny.inference["window"] == [16, 18, 20]
 
 
+UNKNOWN = b"\x12\x0b\x08" + b"\xff" * 9 + b"\x01"  # a size that is -1
+
+
 @pytest.fixture(scope="module")
 def nodes():
-    return graph._read_nodes(gzip.decompress((TINY / "brainstem_140000.meta.gz").read_bytes()))
+    return read_nodes(gzip.decompress((TINY / "brainstem_140000.meta.gz").read_bytes()))
 
 
 CELL = "default/2/mdgru/dim3/backward/rnn/while/CGRUCell"
@@ -139,7 +146,7 @@ def altered(node, op=None, swap=None, replace=None):
         inputs[swap[0]], inputs[swap[1]] = inputs[swap[1]], inputs[swap[0]]
     for number, name in (replace or {}).items():
         inputs[number] = name
-    return graph._Node(op or node.op, tuple(inputs), node.attributes)
+    return Node(op or node.op, tuple(inputs), node.attributes)
 
 
 @needs_tiny
@@ -162,8 +169,31 @@ def altered(node, op=None, swap=None, replace=None):
 )
 def test_a_graph_that_differs_is_refused_by_its_option(nodes, name, change, option):
     other = dict(nodes) | {name: altered(nodes[name], **change)}
-    with pytest.raises(graph._OtherGraphError, match=option):
-        graph._Graph(other).check()
+    with pytest.raises(OtherGraphError, match=option):
+        Graph(other).check()
+
+
+@needs_tiny
+def test_a_graph_without_the_loop_of_a_scan_is_refused(nodes):
+    merges = {name: altered(node, "Enter") for name, node in nodes.items() if node.op == "Merge"}
+    with pytest.raises(OtherGraphError, match="loop of the scan"):
+        Graph(dict(nodes) | merges).check()
+
+
+@needs_tiny
+def test_a_graph_that_runs_in_circles_is_refused(nodes):
+    name = f"{CELL}/add_2"
+    circle = altered(nodes[name], "AddV2", replace={0: name, 1: name})
+    with pytest.raises(OtherGraphError, match="does not end"):
+        Graph(dict(nodes) | {name: circle}).check()
+
+
+@needs_tiny
+def test_windows_of_no_fixed_size_are_refused(nodes):
+    sizes = 4 * UNKNOWN + b"\x12\x02\x08\x02"
+    node = Node("Placeholder", (), {"shape": b":" + bytes([len(sizes)]) + sizes})
+    with pytest.raises(OtherGraphError, match="size of the windows"):
+        Graph(dict(nodes) | {"default/Placeholder_2": node}).check()
 
 
 @needs_tiny
@@ -173,7 +203,7 @@ def test_a_damaged_graph_is_refused(tmp_path):
         path = tmp_path / f"{number}.meta"
         path.write_bytes(damage)
         with pytest.raises(ModelError, match=path.name):
-            graph.check_graph(path)
+            check_graph(path)
 
 
 def test_images_near_one_millimetre_are_left_alone():

@@ -83,7 +83,7 @@ def read_checkpoint(index: Path) -> dict[str, NDArray[Any]]:
             )
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror}).") from None
-    except ValueError as error:  # of text that is no UTF-8, too
+    except (ValueError, OverflowError) as error:  # of text that is no UTF-8, too
         raise ModelError(
             f"{path}: damaged, or no TensorFlow checkpoint ({error}). Get the file again."
         ) from None

@@ -75,8 +75,10 @@ def import_checkpoint(
         raise ModelError(f"{index}: {classes} classes; background and {', '.join(LABELS)} are run.")
     graphs = [p for p in (index.with_suffix(".meta"), index.with_suffix(".meta.gz")) if p.exists()]
     window = check_graph(graphs[0]) if graphs else Inference.window
-    # Stated nowhere: a fifth of the window, as with the published model.
-    padding = tuple(min(20, max(2, size // 5)) for size in window)
+    # Stated nowhere: a fifth of the window, as with the published model; 1 would have no taper.
+    padding = [min(20, size // 5) if size >= 10 else 0 for size in window]
+    inference = {"window": list(window), "padding": padding, "labels": "argmax"}
+    Inference.read(inference)
 
     def make(made: Path) -> Model:
         made.mkdir(parents=True)
@@ -96,7 +98,7 @@ def import_checkpoint(
             regions=tuple(region(value, text) for value, text in enumerate(LABELS, start=1)),
             files=list_files(made),
             sources=tuple(describe_file(p, p.name) for p in sorted([index, *shards, *graphs])),
-            inference={"window": list(window), "padding": list(padding), "labels": "argmax"},
+            inference=inference,
         )
 
     return put_in_place(target, make)
