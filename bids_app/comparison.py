@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import zlib
 from typing import TYPE_CHECKING, Any
 
 import nibabel as nib
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from bids_app.derivatives import Result
 
 LOG = logging.getLogger(__name__)
+_UNREADABLE = (OSError, EOFError, ValueError, zlib.error, ImageFileError)
 COLUMNS: dict[str, dict[str, Any]] = {
     "model": {"Description": "Label of the first model in file names"},
     "other_model": {"Description": "Label of the second model in file names"},
@@ -72,7 +74,7 @@ def write_comparisons(output_dir: Path, participant: str) -> None:
         paths = results[0].outputs.comparison, results[0].outputs.comparison_sidecar
         try:
             rows = [row for pair in itertools.combinations(results, 2) for row in _compare(*pair)]
-        except (OSError, EOFError, ImageFileError) as error:  # such as a map that was deleted
+        except _UNREADABLE as error:  # such as a map that was deleted
             LOG.warning("%s: its models cannot be compared (%s)", results[0].source, error)
             rows = []
         if rows:

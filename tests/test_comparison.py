@@ -82,8 +82,23 @@ def test_maps_of_two_versions_of_an_image_are_not_compared(two, tmp_path):
     assert not two.comparison_sidecar.exists()
 
 
-def test_a_map_that_is_gone_stops_nothing(two, tmp_path):
-    two.dseg.unlink()
+def gone(path):
+    path.unlink()
+
+
+def damaged(path):
+    content = bytearray(path.read_bytes())
+    content[20:] = bytes(len(content) - 20)
+    path.write_bytes(content)
+
+
+def another(path):
+    nib.save(nib.Nifti1Image(np.ones((3, 3, 3), np.uint8), np.eye(4)), path)
+
+
+@pytest.mark.parametrize("change", [gone, damaged, another])
+def test_a_map_that_cannot_be_compared_stops_nothing(two, tmp_path, change):
+    change(two.dseg)
     write_comparisons(tmp_path, "sub-01")
     assert not two.comparison.exists()
 
