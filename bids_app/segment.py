@@ -237,6 +237,8 @@ class _MDGRUSegmenter:
     def __init__(self, model: Model, choice: Choice, device: torch.device) -> None:
         self.device = str(device)
         self._values = [region.index for region in model.regions]
+        if choice.folds:
+            raise UsageError(f"--folds: the model {model.name} is one network without folds.")
         self._model = MDGRUModel(
             model.folder, model.inference, device=device, threads=choice.threads
         )
