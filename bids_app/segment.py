@@ -259,7 +259,7 @@ class _MDGRUSegmenter:
 
         def progress(share: float, windows: int) -> None:
             bar.total = windows
-            bar.update(share)
+            bar.update(min(share, windows - bar.n))  # their sum may be a rounding too large
             if self._check is not None:
                 self._check()
 
