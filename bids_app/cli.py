@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import tomllib
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,11 +59,22 @@ def parse(argv: Sequence[str] | None = None) -> Settings:
     SystemExit
         The command line is wrong (exit code 2), or asked for help or the version.
     """
+    return settle(vars(make_parser().parse_args(argv)))
+
+
+def settle(typed: dict[str, Any]) -> Settings:
+    """Make settings of what was typed, by name of the field, and of the file that it names.
+
+    Raises
+    ------
+    UsageError
+        As for `parse`.
+    """
     parser = make_parser()
-    typed = vars(parser.parse_args(argv))
     values: dict[str, Any] = {}
     if (file := typed.pop("config_file", None)) is not None:
-        values = vars(parser.parse_args([*_as_arguments(parser, file), "--", ".", ".", "group"]))
+        words = _as_arguments(parser, _read_toml(file), f"--config-file {file}")
+        values = vars(parser.parse_args([*words, "--", ".", ".", "group"]))
     values |= typed
     values["nprocs"] = values.get("nprocs", available_cpus())
     values["omp_nthreads"] = values.get("omp_nthreads", values["nprocs"])
@@ -86,9 +97,20 @@ def make_parser() -> argparse.ArgumentParser:
         argument_default=argparse.SUPPRESS,
         allow_abbrev=False,
     )
+    add_folders(parser)
+    parser.add_argument("level", choices=["participant", "group"], help="level of the analysis")
+    add_options(parser)
+    return parser
+
+
+def add_folders(parser: argparse.ArgumentParser) -> None:
+    """Add the two folders, which come first."""
     parser.add_argument("bids_dir", type=Path, metavar="BIDS_DIR", help="the input dataset")
     parser.add_argument("output_dir", type=Path, metavar="OUTPUT_DIR", help="the output dataset")
-    parser.add_argument("level", choices=["participant", "group"], help="level of the analysis")
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add all options of the BIDS App."""
     parser.add_argument("--version", action="version", version=f"brainstem BIDS App {__version__}")
     _add_selection(parser.add_argument_group("which images"))
     network = parser.add_argument_group("how they are segmented")
@@ -102,7 +124,18 @@ def make_parser() -> argparse.ArgumentParser:
     add_model_options(network)
     _add_results(parser.add_argument_group("what is told of them"))
     _add_run(parser.add_argument_group("how it runs"))
-    return parser
+
+
+def as_words(settings: Settings) -> list[str]:
+    """Words that one would type for settings, after the level; without most of the defaults."""
+    unlike = {"nprocs", "omp_nthreads"} | {  # the CPUs that are there differ from place to place
+        field.name
+        for field in fields(Settings)
+        if field.default is not MISSING and getattr(settings, field.name) != field.default
+    }
+    content = tomllib.loads(settings.toml())
+    typed = {key: value for key, value in content.items() if key.replace("-", "_") in unlike}
+    return _as_arguments(make_parser(), typed, "settings")
 
 
 def _add_selection(group: argparse._ArgumentGroup) -> None:
@@ -234,38 +267,43 @@ def _run(settings: Settings) -> int:
     return participant.run(settings)
 
 
-def _as_arguments(parser: argparse.ArgumentParser, file: Path) -> list[str]:
-    """Turn a configuration file into the words that one would type for it."""
+def _read_toml(file: Path) -> dict[str, Any]:
     try:
-        content = tomllib.loads(file.read_text(encoding="utf-8"))
+        return tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"--config-file {file}: cannot be read ({error.strerror}).") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"--config-file {file}: not TOML ({error}).") from None
+
+
+def _as_arguments(
+    parser: argparse.ArgumentParser, content: dict[str, Any], origin: str
+) -> list[str]:
+    """Turn the content of a configuration file into the words that one would type for it."""
     words = []
     for key, value in content.items():
         option = "--" + key.replace("_", "-")
         action = parser._option_string_actions.get(option)
         if action is None or action.dest not in _FIELDS:
-            raise UsageError(f"--config-file {file}: there is no option {option}.")
-        words += _words(option, action, value, file)
+            raise UsageError(f"{origin}: there is no option {option}.")
+        words += _words(option, action, value, origin)
     return words
 
 
-def _words(option: str, action: argparse.Action, value: Any, file: Path) -> list[str]:
+def _words(option: str, action: argparse.Action, value: Any, origin: str) -> list[str]:
     if isinstance(action, argparse._CountAction) and isinstance(value, int):
         return [option] * value
     if action.nargs == 0:
         if not isinstance(value, bool):
-            raise UsageError(f"--config-file {file}: {option} takes true or false.")
+            raise UsageError(f"{origin}: {option} takes true or false.")
         return [option] * value
     values = value if isinstance(value, list) else [value]
     if any(isinstance(v, bool | dict | list) for v in values):
-        raise UsageError(f"--config-file {file}: {option} takes text or a number.")
+        raise UsageError(f"{origin}: {option} takes text or a number.")
     if action.nargs == "+":
         return [option, *map(str, values)] if values else []
     if len(values) > 1 and not isinstance(action, argparse._AppendAction):
-        raise UsageError(f"--config-file {file}: {option} takes one value.")
+        raise UsageError(f"{origin}: {option} takes one value.")
     return [f"{option}={v}" for v in values]
 
 

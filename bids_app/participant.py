@@ -114,7 +114,8 @@ def _run(settings: Settings, model: Model, background: ThreadPoolExecutor) -> in
     if settings.dry_run:
         _remarks(validation)
         for task in tasks:
-            state = "complete" if done_before(task, context) else "to do"
+            left = settings.force or not done_before(task, context)
+            state = "to do" if left else "complete"
             LOG.info("%-8s  %s", state, task.scan.relative)
         return 0
     _clean(settings, tasks)

@@ -188,6 +188,11 @@ def _validator_command() -> list[str]:
 def _sort_out(issues: dict[str, Any], bids_dir: Path, *, partial: bool) -> Report:
     """Keep faults of single images apart from the others, and word both as the validator does."""
     messages = issues["codeMessages"]
+    missing = [
+        issue["location"]
+        for issue in issues["issues"]
+        if issue["code"] == "SYMLINK_BROKEN" and _in_annex(bids_dir, issue["location"])
+    ]
     image_errors: dict[str, str] = {}
     others: dict[tuple[str, str, str], list[str]] = {}
     # The validator's order depends on which file was read first.
@@ -196,7 +201,7 @@ def _sort_out(issues: dict[str, Any], bids_dir: Path, *, partial: bool) -> Repor
         head = f"[ERROR] {code} {messages.get(code, '').strip()}"
         if code in IMAGE_CODES and location.endswith((".nii", ".nii.gz")):
             image_errors.setdefault(location.removeprefix("/"), head)
-        elif not _is_beyond_view(issue, bids_dir, partial=partial):
+        elif not _is_beyond_view(issue, missing, partial=partial):
             detail = issue.get("issueMessage", "").strip().replace("SPEC_ROOT", _SPECIFICATION)
             line = f":{issue['line']}" if "line" in issue else ""
             places = others.setdefault((head, issue.get("subCode", ""), detail), [])
@@ -207,15 +212,34 @@ def _sort_out(issues: dict[str, Any], bids_dir: Path, *, partial: bool) -> Repor
     )
 
 
-def _is_beyond_view(issue: dict[str, Any], bids_dir: Path, *, partial: bool) -> bool:
-    """Tell an error that only says what is not here: a network, annexed content, the others."""
+def _in_annex(bids_dir: Path, location: str) -> bool:
+    return "annex/objects/" in str((bids_dir / location.removeprefix("/")).readlink())
+
+
+def _is_beyond_view(issue: dict[str, Any], missing: Sequence[str], *, partial: bool) -> bool:
+    """Tell an error that only says what is not here: a network, annexed content, the others.
+
+    For the validator a file whose content is missing from git-annex is not there at all.
+    """
     code, location = issue["code"], issue.get("location", "")
     if code == "HED_ERROR":
         return bool(issue.get("subCode") == "SCHEMA_LOAD_FAILED")
     if code == "SYMLINK_BROKEN":
-        return "annex/objects/" in str((bids_dir / location.removeprefix("/")).readlink())
+        return location in missing
+    if code == "SCANS_FILENAME_NOT_MATCH_DATASET":
+        return any(_describes(location, path, whole_folder=True) for path in missing)
+    if code == "SIDECAR_WITHOUT_DATAFILE" and any(_describes(location, path) for path in missing):
+        return True
     inherited = code == "SIDECAR_WITHOUT_DATAFILE" and location.count("/") == 1
     return partial and (inherited or code == "ASSOCIATED_EMPTY_ROOM")
+
+
+def _describes(location: str, path: str, *, whole_folder: bool = False) -> bool:
+    """Tell whether a file describes one in or below its folder, by BIDS' inheritance principle."""
+    folder, _, name = location.rpartition("/")
+    parts = set(name.partition(".")[0].split("_"))
+    of_path = set(path.rpartition("/")[2].partition(".")[0].split("_"))
+    return path.startswith(f"{folder}/") and (whole_folder or parts <= of_path)
 
 
 def _text(head: str, key: str, detail: str, places: Iterable[str]) -> str:

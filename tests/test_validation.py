@@ -131,6 +131,24 @@ def test_content_not_yet_fetched_marks_images_alone(pair: Path) -> None:
     assert list(report.image_errors) == [missing]
 
 
+def test_files_that_describe_content_not_yet_fetched_are_no_error(pair: Path) -> None:
+    anat = pair / "sub-01/anat"
+    (anat / "sub-01_run-2_T1w.nii.gz").symlink_to(Path("../..") / ANNEX)
+    (anat / "sub-01_run-2_T1w.json").write_text("{}")
+    (pair / "run-2_T1w.json").write_text("{}")
+    scans = "filename\nanat/sub-01_T1w.nii.gz\nanat/sub-01_run-2_T1w.nii.gz\n"
+    (pair / "sub-01/sub-01_scans.tsv").write_text(scans)
+    assert validate(pair).errors == ()
+
+
+def test_a_sidecar_of_no_file_is_an_error_also_beside_content_not_yet_fetched(pair: Path) -> None:
+    anat = pair / "sub-01/anat"
+    (anat / "sub-01_run-2_T1w.nii.gz").symlink_to(Path("../..") / ANNEX)
+    (anat / "sub-01_run-3_T1w.json").write_text("{}")
+    (error,) = validate(pair).errors
+    assert "SIDECAR_WITHOUT_DATAFILE" in error
+
+
 def test_linked_folders_are_followed_and_cycles_end(pair: Path, tmp_path: Path) -> None:
     (pair / "sub-02").rename(tmp_path / "elsewhere")
     (pair / "sub-02").symlink_to(tmp_path / "elsewhere")
