@@ -62,8 +62,15 @@ def parse(argv: Sequence[str] | None = None) -> Settings:
     return settle(vars(make_parser().parse_args(argv)))
 
 
-def settle(typed: dict[str, Any]) -> Settings:
+def settle(typed: dict[str, Any], *, cpus: int | None = None) -> Settings:
     """Make settings of what was typed, by name of the field, and of the file that it names.
+
+    Parameters
+    ----------
+    typed : dict
+        Values by field of `Settings`, and ``config_file``.
+    cpus : int, optional
+        ``nprocs`` where nothing names it; the CPUs that are there by default.
 
     Raises
     ------
@@ -76,7 +83,7 @@ def settle(typed: dict[str, Any]) -> Settings:
         words = _as_arguments(parser, _read_toml(file), f"--config-file {file}")
         values = vars(parser.parse_args([*words, "--", ".", ".", "group"]))
     values |= typed
-    values["nprocs"] = values.get("nprocs", available_cpus())
+    values["nprocs"] = values.get("nprocs", cpus or available_cpus())
     values["omp_nthreads"] = values.get("omp_nthreads", values["nprocs"])
     if values["omp_nthreads"] > values["nprocs"]:
         raise UsageError(

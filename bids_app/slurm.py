@@ -8,7 +8,6 @@ the rest. A participant is never split, so that no two tasks write one report.
 from __future__ import annotations
 
 import argparse
-import getpass
 import os
 import re
 import shlex
@@ -16,8 +15,6 @@ import shutil
 import subprocess
 import sys
 from dataclasses import fields, replace
-from itertools import groupby
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bids_app.cli import add_folders, add_options, as_words, settle
@@ -27,9 +24,19 @@ from bids_app.errors import UsageError
 from bids_app.files import write_atomic
 from bids_app.settings import Settings
 from bids_app.slurm_scripts import SENT, TASKS, Request, write_scripts
+from bids_app.slurm_tasks import (
+    can_start,
+    find_states,
+    folders,
+    for_elsewhere,
+    here,
+    pack,
+    starter,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
 _DESCRIPTION = """
 Segments a BIDS dataset on a SLURM cluster: sends an array of tasks for the images that are not
@@ -38,14 +45,13 @@ what is left. Scripts and logs: OUTPUT_DIR/logs/slurm/<run id>. With --dry-run t
 written and nothing is sent; submit.sh among them sends them.
 """
 _EPILOG = """
-All options of bids_app go on to the tasks, --covariates and --flag-threshold to the group job too;
---nprocs is the number of CPUs of a task (default: 2). sbatch reads its own variables for the rest,
-such as SBATCH_ACCOUNT and SBATCH_QOS. Exit codes are those of bids_app; a job that the cluster
-refuses gives 2.
+All options of bids_app go on to the tasks; --covariates, --flag-threshold and --norms go on to the
+group job. --nprocs is the number of CPUs of a task (default: 2). sbatch reads its own variables for
+the rest, such as SBATCH_ACCOUNT and SBATCH_QOS. Exit codes are those of bids_app; a job that the
+cluster refuses gives 2.
 """
 _CPUS = 2
 _LARGEST_ARRAY = 1001  # SLURM's default of MaxArraySize
-_STATE = re.compile(r"^(to do|complete) +(sub-[^/]+)/")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -118,26 +124,26 @@ def _positive(text: str) -> int:
 def _run(arguments: argparse.Namespace, typed: list[str]) -> int:
     names = {field.name for field in fields(Settings)} | {"config_file"}
     options = {key: value for key, value in vars(arguments).items() if key in names}
-    options.setdefault("nprocs", _CPUS)
-    settings = settle(options | {"level": "participant"})
+    settings = settle(options | {"level": "participant"}, cpus=_CPUS)
     if settings.reports_only:
         raise UsageError("--reports-only: run bids_app for it, it takes seconds.")
-    settings = _for_elsewhere(settings, arguments)
+    settings = for_elsewhere(settings, arguments.image, arguments.gres)
     if not settings.dry_run:
         _check_cluster(settings.output_dir)
     check_owner(settings.output_dir, settings.bids_dir)
-    start = _starter(arguments.image, settings)
-    status, left, complete = _states(start if _can_start(start) else _here(), settings)
+    start = starter(arguments.image, settings)
+    listing = starter(arguments.image, settings, there=True) if can_start(start) else here()
+    status, left, complete = find_states(listing, settings)
     if status:
         return status
     print(f"Images: {len(left)} to do, {complete} complete.")
     if not left:
-        command = [*start, *_folders(settings), "group"]
+        command = [*start, *folders(settings), "group"]
         print(f"Nothing is left to send. The group table: {shlex.join(command)}")
         return 0
     claim(settings.output_dir, settings.bids_dir)
     folder = settings.output_dir / "logs" / "slurm" / settings.run_id
-    tasks = _pack(left, arguments.images_per_job)
+    tasks = pack(left, arguments.images_per_job)
     scripts = _scripts(settings, arguments, start, typed, len(tasks))
     scripts[TASKS] = "".join(" ".join(task) + "\n" for task in tasks)
     for name, text in scripts.items():
@@ -148,24 +154,6 @@ def _run(arguments: argparse.Namespace, typed: list[str]) -> int:
         return 0
     _submit(folder)
     return 0
-
-
-def _for_elsewhere(settings: Settings, arguments: argparse.Namespace) -> Settings:
-    """Make settings that mean the same on another machine, in another folder."""
-    models = settings.models_dir or os.environ.get("BRAINSTEM_MODELS_DIR")
-    if arguments.image != "none":
-        models = settings.models_dir  # the variable means nothing in the image
-    device = settings.device
-    if device == "auto" and "gpu" not in (arguments.gres or ""):
-        device = "cpu"
-    return replace(
-        settings,
-        bids_dir=settings.bids_dir.absolute(),
-        output_dir=settings.output_dir.absolute(),
-        models_dir=Path(models).absolute() if models else None,
-        model=tuple(str(Path(m).absolute()) if Path(m).is_dir() else m for m in settings.model),
-        device=device,
-    )
 
 
 def _check_cluster(output_dir: Path) -> None:
@@ -180,86 +168,13 @@ def _check_cluster(output_dir: Path) -> None:
         for path in output_dir.glob(f"logs/slurm/*/{SENT}")
         for number in path.read_text(encoding="utf-8").split()
     }
-    queue = ["squeue", "--noheader", f"--user={getpass.getuser()}", "--format=%F"]
+    queue = ["squeue", "--noheader", f"--user={os.getuid()}", "--format=%F"]
     alive = sorted(sent & set(_ask(queue).split()))
     if alive:
         raise UsageError(
             f"Jobs of an earlier call for this output folder are not over: {', '.join(alive)}. "
             f"Wait for them (squeue), or end them: scancel {' '.join(alive)}"
         )
-
-
-def _starter(image: str, settings: Settings) -> list[str]:
-    """Give the words that start the app in a task, up to BIDS_DIR."""
-    if image == "none":
-        return _here()
-    path = Path(image).absolute()
-    if not path.exists():
-        raise UsageError(f"--image {image}: there is no such file.")
-    read = [settings.bids_dir, settings.models_dir, settings.bids_filter_file]
-    read += [Path(model) for model in settings.model if Path(model).is_absolute()]
-    written = [settings.output_dir, settings.work_dir, settings.bids_database_dir]
-    binds = [(p.absolute(), mode) for ps, mode in ((read, ":ro"), (written, "")) for p in ps if p]
-    words = ["apptainer" if shutil.which("apptainer") else "singularity", "run", "--cleanenv"]
-    if settings.device != "cpu":
-        words.append("--nv")
-    # What lies in another folder is bound after it.
-    for place, mode in sorted(binds, key=lambda bind: len(bind[0].parts)):
-        if set(str(place)) & set(":,"):
-            raise UsageError(f"{place}: Apptainer takes no path with a colon or comma.")
-        words.append(f"--bind={place}:{place}{mode}")
-    return [*words, str(path)]
-
-
-def _here() -> list[str]:
-    return [sys.executable, "-m", "bids_app"]
-
-
-def _can_start(start: Sequence[str]) -> bool:
-    """Tell whether the tasks' own command runs here: within the image there is no Apptainer."""
-    return shutil.which(start[0]) is not None
-
-
-def _folders(settings: Settings) -> list[str]:
-    return [str(settings.bids_dir), str(settings.output_dir)]
-
-
-def _states(start: Sequence[str], settings: Settings) -> tuple[int, list[str], int]:
-    """Ask the app what is left.
-
-    Returns
-    -------
-    int
-        Its exit code; if it is not 0, its words are on the screen.
-    list of str
-        The participant of each image that is left, as ``sub-01``.
-    int
-        Number of complete images.
-    """
-    words = [*start, *_folders(settings), "participant", *as_words(replace(settings, dry_run=True))]
-    left, complete = [], 0
-    with subprocess.Popen(words, stdout=subprocess.PIPE, encoding="utf-8") as listing:  # noqa: S603
-        for line in listing.stdout or ():
-            if not (state := _STATE.match(line)):
-                print(line, end="", flush=True)
-            elif state[1] == "complete":
-                complete += 1
-            else:
-                left.append(state[2])
-    return listing.returncode, left, complete
-
-
-def _pack(left: Sequence[str], least: int) -> list[list[str]]:
-    """Give each task participants with at least some number of images, the last one maybe fewer."""
-    tasks: list[list[str]] = []
-    number = least
-    for participant, images in groupby(left):
-        if number >= least:
-            tasks.append([])
-            number = 0
-        tasks[-1].append(participant)
-        number += len(list(images))
-    return tasks
 
 
 def _scripts(
@@ -277,12 +192,13 @@ def _scripts(
         "group",
         covariates=settings.covariates,
         flag_threshold=settings.flag_threshold,
+        norms=settings.norms,
     )
     check = replace(settings, dry_run=True, force=False, skip_bids_validation=True)
     commands = {
-        "participant": [*start, *_folders(settings), "participant", *as_words(task)],
-        "group": [*start, *_folders(settings), "group", *as_words(group)],
-        "states": [*start, *_folders(settings), "participant", *as_words(check)],
+        "participant": [*start, *folders(settings), "participant", *as_words(task)],
+        "group": [*start, *folders(settings), "group", *as_words(group)],
+        "states": [*start, *folders(settings), "participant", *as_words(check)],
     }
     wanted: dict[str, Any] = {
         name: getattr(arguments, name) for name in ("partition", "time", "mem")
@@ -292,13 +208,18 @@ def _scripts(
         arguments.gres,
         settings.nprocs,
         arguments.max_jobs,
-        _LARGEST_ARRAY if settings.dry_run else _largest_array(),
+        _largest_array(),
     )
     return write_scripts(commands, [w for w in typed if w != "--dry-run"], request, tasks)
 
 
 def _largest_array() -> int:
-    found = re.search(r"^MaxArraySize\s*=\s*(\d+)", _ask(["scontrol", "show", "config"]), re.M)
+    """Ask for MaxArraySize; where no cluster answers, take SLURM's default."""
+    try:
+        configuration = _ask(["scontrol", "show", "config"])
+    except (OSError, UsageError):
+        return _LARGEST_ARRAY
+    found = re.search(r"^MaxArraySize\s*=\s*(\d+)", configuration, re.MULTILINE)
     return int(found[1]) if found else _LARGEST_ARRAY
 
 

@@ -58,7 +58,7 @@ def descriptor() -> dict[str, Any]:
         "command-line": " ".join(["bids_app", *(one["value-key"] for one in inputs)]),
         "container-image": {
             "type": "docker",
-            "image": f"brainstem:{__version__}",
+            "image": "brainstem",
             "entrypoint": True,
         },
         "inputs": inputs,

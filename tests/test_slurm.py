@@ -153,7 +153,7 @@ def test_the_image_sees_what_it_needs_and_writes_the_output_alone(write, bids, o
     filter_file.write_text(json.dumps({"t1w": {}}))
     scripts = write("--image", str(image), "--bids-filter-file", str(filter_file))
     command = shlex.split(scripts["participant.sh"].replace("\\\n", "").split("exec ")[1])
-    assert command[1:3] == ["run", "--cleanenv"]
+    assert command[1:4] == ["run", "--containall", "--cleanenv"]
     assert "--nv" not in command
     assert {f"--bind={bids}:{bids}:ro", f"--bind={filter_file}:{filter_file}:ro"} <= set(command)
     assert f"--bind={output}:{output}" in command
