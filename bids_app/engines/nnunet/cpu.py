@@ -19,7 +19,7 @@ def use_onednn(network: nn.Module) -> None:
     counted with channels and images, and multiplies matrices for others: a U-Net's first layer,
     of one channel, and its deep ones, which then take three to seven times as long.
     """
-    if not torch.backends.mkldnn.is_available():
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return
     for module in network.modules():
         if type(module) is nn.Conv3d and _fits(module):
@@ -36,7 +36,7 @@ def _convolve(layer: nn.Conv3d, values: Tensor) -> Tensor:
         values,
         layer.weight,
         layer.bias,
-        layer.padding,
+        layer.padding,  # type: ignore[arg-type]  # `_fits` leaves text out
         layer.stride,
         layer.dilation,
         layer.groups,
