@@ -46,8 +46,9 @@ def add_model_options(parser: argparse._ActionsContainer) -> None:
     )
     parser.add_argument(
         "--device",
-        metavar="{auto,cpu,cuda,cuda:N,mps}",
-        help="where the network runs (default: auto, a GPU where there is one)",
+        metavar="{auto,cpu,openvino,cuda,cuda:N,mps}",
+        help="where the network runs (default: auto, a GPU where there is one, else the CPU);"
+        " openvino: the CPU by OpenVINO, which is quicker and must be installed",
     )
     parser.add_argument(
         "--folds",

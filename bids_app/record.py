@@ -117,7 +117,7 @@ def write_image(
         "InputSHA256": volume.sha256,
         "Settings": context.settings,
         "Device": segmentation.device,
-        "SoftwareVersions": software_versions(),
+        "SoftwareVersions": software_versions(segmentation.device),
         "Quality": {
             "voxel_size_mm": [round(edge, 4) for edge in volume.voxel_size],
             **found.quality,
@@ -132,10 +132,11 @@ def write_image(
 
 
 @cache
-def software_versions() -> str:
+def software_versions(device: str) -> str:
     """Versions of the software that a result hangs on, in one line (BIDS wants text)."""
+    runtime = ("openvino",) if device == "openvino" else ()
     versions = [f"bids_app {__version__}", f"python {platform.python_version()}"]
-    for package in ("torch", "nnunetv2", "numpy", "scipy", "nibabel"):
+    for package in ("torch", *runtime, "nnunetv2", "numpy", "scipy", "nibabel"):
         with suppress(PackageNotFoundError):
             versions.append(f"{package} {version(package)}")
     return ", ".join(versions)

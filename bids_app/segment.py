@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from bids_app.engines.nnunet.cascade import CascadeOutput
-    from bids_app.engines.nnunet.inference import Inferred
+    from bids_app.engines.nnunet.inference import Inferred, Runtime
     from bids_app.images import Volume
     from bids_app.models.store import Model
 
@@ -105,7 +105,7 @@ class Choice:
     Attributes
     ----------
     device : str
-        auto, cpu, cuda, cuda:N or mps.
+        auto, cpu, openvino (the CPU, by OpenVINO), cuda, cuda:N or mps.
     folds : tuple of str
         Networks of the ensemble to use; empty for all.
     mirror : bool
@@ -126,6 +126,11 @@ class Choice:
     region: bool = False
     threads: int = 1
     check: Callable[[], object] | None = None
+
+    @property
+    def runtime(self) -> Runtime:
+        """What runs the networks of nnU-Net."""
+        return "openvino" if self.device == "openvino" else "torch"
 
 
 def load_segmenter(model: Model, choice: Choice) -> Segmenter:
@@ -161,12 +166,16 @@ def choose_device(name: str) -> torch.device:
         It is not there.
     """
     mps = torch.backends.mps.is_available()
+    if name == "openvino":
+        return torch.device("cpu")
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "mps" if mps else "cpu")
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise UsageError(f"--device {name}: not one of auto, cpu, cuda, cuda:N, mps.") from None
+        raise UsageError(
+            f"--device {name}: not one of auto, cpu, openvino, cuda, cuda:N, mps."
+        ) from None
     there = {
         "cpu": True,
         "mps": mps,
@@ -179,10 +188,14 @@ def choose_device(name: str) -> torch.device:
 
 class _CascadeSegmenter:
     def __init__(self, model: Model, choice: Choice, device: torch.device) -> None:
-        self.device = str(device)
+        self.device = _told(choice, device)
         self._values = [region.index for region in model.regions]
         self._cascade = Cascade(
-            model.folder, device=device, folds=choice.folds or None, mirror=choice.mirror
+            model.folder,
+            device=device,
+            folds=choice.folds or None,
+            mirror=choice.mirror,
+            runtime=choice.runtime,
         )
 
     def __call__(self, volume: Volume) -> Segmentation:
@@ -202,7 +215,7 @@ class _CascadeSegmenter:
 
 class _NnUNetSegmenter:
     def __init__(self, model: Model, choice: Choice, device: torch.device) -> None:
-        self.device = str(device)
+        self.device = _told(choice, device)
         self._values = [region.index for region in model.regions]
         self._network = NnUNet(
             model.folder,
@@ -211,6 +224,7 @@ class _NnUNetSegmenter:
             mirror=choice.mirror,
             averaging="softmax" if model.averaging == "softmax" else "logits",
             mode="v1" if model.mode == "v1" else "v2",
+            runtime=choice.runtime,
         )
         if choice.check is not None:
             self._network.before_each_pass(choice.check)
@@ -304,8 +318,14 @@ def _load(model: Model, choice: Choice, device: torch.device) -> Segmenter:
     if model.engine == "nnunet":
         return _NnUNetSegmenter(model, choice, device)
     if model.engine == "mdgru":
+        if choice.runtime != "torch":
+            raise UsageError("--device openvino runs nnU-Net models alone. Use --device cpu.")
         return _MDGRUSegmenter(model, choice, device)
     raise ModelError(f"Model {model.name}: its engine {model.engine} is not in this version.")
+
+
+def _told(choice: Choice, device: torch.device) -> str:
+    return choice.device if choice.runtime == "openvino" else str(device)
 
 
 def _load_locator(device: torch.device) -> Cascade:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-    from bids_app.engines.nnunet.inference import Inferred
+    from bids_app.engines.nnunet.inference import Inferred, Runtime
     from bids_app.engines.nnunet.preprocessing import Prepared
 
 Box = tuple[slice, slice, slice]
@@ -157,6 +158,8 @@ class Cascade:
         Of the segmenter; by default all of them.
     mirror : bool
         Average over mirrored inputs, along the axes that each checkpoint allows.
+    runtime : {"torch", "openvino"}
+        What runs the networks.
 
     Raises
     ------
@@ -173,13 +176,11 @@ class Cascade:
         device: torch.device,
         folds: Sequence[str] | None = None,
         mirror: bool = True,
+        runtime: Runtime = "torch",
     ) -> None:
-        self._locator = NnUNet(
-            folder / "locator", device=device, mirror=mirror, averaging="softmax"
-        )
-        self._segmenter = NnUNet(
-            folder / "segmenter", device=device, folds=folds, mirror=mirror, averaging="softmax"
-        )
+        load = partial(NnUNet, device=device, mirror=mirror, averaging="softmax", runtime=runtime)
+        self._locator = load(folder / "locator")
+        self._segmenter = load(folder / "segmenter", folds=folds)
         labels = self._segmenter.labels
         kept = [name for name in labels if name not in HELPERS]
         if len(self._locator.labels) != REST_OF_INTRACRANIAL + 1 or labels[: len(kept)] != tuple(

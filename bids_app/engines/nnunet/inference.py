@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
     from bids_app.engines.nnunet.preprocessing import Prepared
 
+Runtime = Literal["torch", "openvino"]
+
 LOG = logging.getLogger(__name__)
 
 
@@ -80,6 +82,8 @@ class NnUNet:
         What is averaged over mirrors, tiles and folds, and resampled to the image.
     mode : {"v1", "v2"}
         Version of nnU-Net whose order of steps is followed; ``v1`` averages softmax.
+    runtime : {"torch", "openvino"}
+        What runs the networks; OpenVINO takes as many threads as torch has.
 
     Attributes
     ----------
@@ -93,7 +97,7 @@ class NnUNet:
     ModelError
         The folder is damaged, or of a kind that this engine does not run.
     UsageError
-        A fold that was asked for is not there.
+        A fold that was asked for is not there, or OpenVINO is not, or it cannot run the network.
     """
 
     def __init__(
@@ -105,13 +109,20 @@ class NnUNet:
         mirror: bool = True,
         averaging: Literal["logits", "softmax"] = "logits",
         mode: preprocessing.Mode = "v2",
+        runtime: Runtime = "torch",
     ) -> None:
         if mode == "v1" and averaging != "softmax":
             raise ModelError(f"{folder}: a model of mode v1 averages softmax. Mend its model.toml.")
         checkpoints = [read_checkpoint(path) for path in _checkpoints(folder, folds)]
         self._plans = read_plans(folder, checkpoints[0].configuration)
+        self._networks: list[nn.Module]
         self._networks = [fill(self._plans.network(), c.weights).to(device) for c in checkpoints]
-        if device.type == "cpu":
+        if runtime == "openvino":
+            from bids_app.engines.nnunet.openvino import OpenVINONetwork
+
+            patch, threads = self._plans.patch_size, torch.get_num_threads()
+            self._networks = [OpenVINONetwork(n, patch, threads) for n in self._networks]
+        elif device.type == "cpu":
             for network in self._networks:
                 use_onednn(network)
         self._weights = tile_weights(self._plans.patch_size, device)
