@@ -111,6 +111,17 @@ def test_covariates_are_joined(coarse_dataset, output, tmp_path):
     assert group(bids, output, "--covariates", "height") == 2
 
 
+def test_hostile_covariates_are_shown_as_text(coarse_dataset, output, tmp_path):
+    bids = shutil.copytree(coarse_dataset, tmp_path / "bids")
+    evil = "</script><script>alert(1)</script>\u202e" + "x" * 5000
+    (bids / "participants.tsv").write_text(f"participant_id\tgroup\nsub-01\t{evil}\n")
+    assert group(bids, output, "--covariates", "group") == 0
+    assert read(output)[0]["group"] == evil
+    page = (output / "group.html").read_text()
+    assert "alert(1)" in page
+    assert "<script>alert" not in page
+
+
 def test_a_sessions_own_age_wins(coarse_dataset, output, tmp_path):
     bids = shutil.copytree(coarse_dataset, tmp_path / "bids")
     (bids / "participants.tsv").write_text("participant_id\tage\nsub-02\t61\n")
