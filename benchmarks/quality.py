@@ -1,6 +1,7 @@
 """How well measures of quality find bad results: heads made worse on purpose, and ROC curves.
 
-    python benchmarks/quality.py --data DATA --out benchmarks/quality.txt [--model M] [--kept DIR]
+    python benchmarks/quality.py --data DATA --out benchmarks/quality.txt --docs docs/quality.md
+        [--model M] [--kept FOLDER]
 
 Heads are worsened in known ways (`quality_faults.py`). A result is bad if its Dice to the result of
 the undisturbed head, mean over the three regions, is below 0.9. Thresholds are set on heads of the
@@ -24,27 +25,34 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from accuracy_runs import load_model  # noqa: E402
 from end_to_end import machine  # noqa: E402
+from quality_curves import (  # noqa: E402
+    BAD,
+    MAIN,
+    MEASURES,
+    PREVALENCES,
+    area,
+    bad,
+    interval,
+    judged,
+    overlap,
+    test_of,
+    told,
+)
 from quality_faults import all_faults  # noqa: E402
 from quality_runs import UNDISTURBED, Run, run  # noqa: E402
 
 from bids_app import __version__  # noqa: E402
-from bids_app.columns import PARTS  # noqa: E402
-from bids_app.quality import CHECKS, flags_again, steadiness  # noqa: E402
+from bids_app.quality import CHECKS, flags_again  # noqa: E402
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from numpy.typing import NDArray
+    from collections.abc import Sequence
 
 TUNING = ("ds011_sub-01", "ds002748_sub-01", "ds011_sub-05", "ds002748_sub-12", "ds002748_sub-05")
 TESTED = (
     "ds011_sub-06", "ds011_sub-07", "ds011_sub-08", "ds002748_sub-14", "ds002748_sub-15",
     "ds002748_sub-16", "ds002748_sub-17", "ds002748_sub-18", "pumi_sub-001",
 )  # fmt: skip
-BAD = 0.9
-MAIN = "steadiness"
-PREVALENCES = (0.01, 0.05, 0.2)
-RESAMPLED = 2000
+MARKS = "<!-- made by benchmarks/quality.py -->", "<!-- until here -->"
 
 
 def main() -> None:
@@ -70,6 +78,8 @@ def main() -> None:
     ]
     options.out.write_text("\n".join(lines) + "\n")
     print("\n".join(lines))
+    if options.docs:
+        put_into(options.docs, docs_lines(judged(tuning), judged(tested)))
 
 
 def parse() -> argparse.Namespace:
@@ -83,80 +93,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--kept", type=Path, default=Path("quality_kept"), help="results")
     parser.add_argument("--tuning", nargs="+", default=TUNING, help="heads for thresholds")
     parser.add_argument("--tested", nargs="+", default=TESTED, help="heads to test on")
+    parser.add_argument("--docs", type=Path, help="Markdown page to renew the table of")
     parser.add_argument("--processes", type=int, default=1, help="of one thread each")
     return parser.parse_args()
-
-
-def judged(runs: Sequence[Run]) -> list[Run]:
-    """Keep worsened images that the app did not refuse."""
-    return [r for r in runs if r.kind != UNDISTURBED and not r.refused]
-
-
-def overlap(found: Run) -> float:
-    """Give the Dice to the undisturbed result, mean over regions; absent ones count 0."""
-    return float(np.nanmean([found.dice[name] for name in PARTS]))
-
-
-def bad(runs: Sequence[Run]) -> NDArray[np.bool_]:
-    """Tell which results are bad."""
-    return np.array([overlap(r) < BAD for r in runs])
-
-
-def lowest(ending: str) -> Callable[[Run], float]:
-    """Take the worst region's measure; 0 where a region is missing."""
-    return lambda found: min(found.quality.get(f"{name}_{ending}", 0.0) for name in PARTS)
-
-
-def average(ending: str) -> Callable[[Run], float]:
-    """Take the mean of the regions' measure; 0 where a region is missing."""
-    return lambda found: sum(found.quality.get(f"{name}_{ending}", 0.0) for name in PARTS) / 3
-
-
-MEASURES: dict[str, Callable[[Run], float]] = {
-    MAIN: lambda found: steadiness(found.quality) or 0.0,
-    "lowest mirror_dice": lowest("mirror_dice"),
-    "mean soft_dice": average("soft_dice"),
-    "lowest soft_dice": lowest("soft_dice"),
-    "lowest symmetry": lowest("symmetry"),
-    "lowest largest_share": lowest("largest_share"),
-    "locator_confidence": lambda found: found.quality.get("locator_confidence", 0.0),
-    "border_contrast": lambda found: found.quality.get("border_contrast", 0.0),
-    "contrast_to_noise": lambda found: found.quality.get("contrast_to_noise", 0.0),
-}
-
-
-def area(scores: NDArray[np.float64], is_bad: NDArray[np.bool_]) -> float:
-    """Return the area under the ROC curve of low scores for bad results; ties count half."""
-    low, high = scores[is_bad], scores[~is_bad]
-    if not (len(low) and len(high)):
-        return float("nan")
-    less = (low[:, None] < high).sum() + 0.5 * (low[:, None] == high).sum()
-    return float(less) / (len(low) * len(high))
-
-
-def interval(runs: Sequence[Run], measure: Callable[[Run], float]) -> tuple[float, float]:
-    """Give the 95 % interval of the area, heads drawn with replacement."""
-    rng = np.random.default_rng(0)
-    heads = sorted({r.head for r in runs})
-    scores, is_bad = np.array([measure(r) for r in runs]), bad(runs)
-    of_head = [np.array([i for i, r in enumerate(runs) if r.head == head]) for head in heads]
-    areas = []
-    for _ in range(RESAMPLED):
-        drawn = np.concatenate([of_head[i] for i in rng.integers(len(heads), size=len(heads))])
-        areas.append(area(scores[drawn], is_bad[drawn]))
-    low, high = np.nanpercentile(areas, [2.5, 97.5])
-    return float(low), float(high)
-
-
-def best_threshold(scores: NDArray[np.float64], is_bad: NDArray[np.bool_]) -> float:
-    """Choose the threshold below which to warn: sensitivity plus specificity are largest there.
-
-    Halfway between two scores, rounded to hundredths.
-    """
-    values = np.unique(scores)
-    middles = (values[1:] + values[:-1]) / 2
-    gains = [(scores[is_bad] < t).mean() - (scores[~is_bad] < t).mean() for t in middles]
-    return round(float(middles[int(np.argmax(gains))]), 2)
 
 
 # --- tables -------------------------------------------------------------------------------
@@ -205,18 +144,9 @@ def threshold_lines(tuning: Sequence[Run], tested: Sequence[Run]) -> list[str]:
              + "\t".join(f"bad of the warned, {p:.0%} bad" for p in PREVALENCES)]  # fmt: skip
     is_bad = bad(tested)
     for name in (MAIN, "mean soft_dice", "locator_confidence"):
-        measure = MEASURES[name]
-        limit = best_threshold(np.array([measure(r) for r in tuning]), bad(tuning))
-        warned = np.array([measure(r) for r in tested]) < limit
+        limit, warned = test_of(name, tuning, tested)
         lines.append(f"{name} < {limit:.2f}\t{told(warned, is_bad)}")
     return lines
-
-
-def told(warned: NDArray[np.bool_], is_bad: NDArray[np.bool_]) -> str:
-    """Write sensitivity, specificity, and predictive values where some part of images is bad."""
-    found, false = float(warned[is_bad].mean()), float(warned[~is_bad].mean())
-    values = [p * found / (p * found + (1 - p) * false or np.nan) for p in PREVALENCES]
-    return "\t".join([f"{found:.2f}", f"{1 - false:.2f}", *(f"{v:.0%}" for v in values)])
 
 
 def flag_lines(tested: Sequence[Run]) -> list[str]:
@@ -232,6 +162,42 @@ def flag_lines(tested: Sequence[Run]) -> list[str]:
         warned = np.array([bool(any_of & set(flags)) for flags in raised])
         lines.append(f"{name}\t{warned[is_bad].mean():.0%}\t{warned[~is_bad].mean():.0%}")
     return lines
+
+
+def docs_lines(tuning: Sequence[Run], tested: Sequence[Run]) -> list[str]:
+    """Write the main figures as Markdown."""
+    heads, is_bad = sorted({r.head for r in tested}), bad(tested)
+    lines = [f"| worsened by | images | bad | {MAIN}, median of the bad | of the others |",
+             "| --- | --- | --- | --- | --- |"]  # fmt: skip
+    for kind in (*dict.fromkeys(fault.kind for fault in all_faults()), "all"):
+        runs = [r for r in tested if kind in (r.kind, "all")]
+        scores, worse = np.array([MEASURES[MAIN](r) for r in runs]), bad(runs)
+        middles = [f"{np.median(s):.2f}" if len(s) else "" for s in (scores[worse], scores[~worse])]
+        lines.append(f"| {kind} | {len(runs)} | {worse.mean():.0%} | {' | '.join(middles)} |")
+    scores = np.array([MEASURES[MAIN](r) for r in tested])
+    low, high = interval(tested, MEASURES[MAIN])
+    limit, warned = test_of(MAIN, tuning, tested)
+    rates = told(warned, is_bad).split("\t")
+    values = ", ".join(
+        f"{value} where {share:.0%} of images are bad"
+        for value, share in zip(rates[2:], PREVALENCES, strict=True)
+    )
+    return [
+        *lines,
+        "",
+        f"{len(heads)} heads. Area under the ROC curve of `{MAIN}`: **{area(scores, is_bad):.3f}** "
+        f"({low:.3f} to {high:.3f}, 95 % over heads). Below {limit:.2f}, the best threshold on "
+        f"{len({r.head for r in tuning})} other heads, it finds {float(rates[0]):.0%} of the bad "
+        f"results and warns of {1 - float(rates[1]):.0%} of the others. A warned result is truly "
+        f"bad with {values}.",
+    ]
+
+
+def put_into(page: Path, lines: Sequence[str]) -> None:
+    """Put lines between the marks of a page."""
+    before, rest = page.read_text().split(MARKS[0])
+    _, after = rest.split(MARKS[1])
+    page.write_text("\n".join([before + MARKS[0], *lines, MARKS[1] + after]))
 
 
 def head_lines(undisturbed: Sequence[Run]) -> list[str]:

@@ -1,0 +1,112 @@
+"""Measures of quality as tests for bad results: areas under ROC curves, and thresholds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from quality_runs import UNDISTURBED, Run
+
+from bids_app.columns import PARTS
+from bids_app.quality import steadiness
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+BAD = 0.9  # Dice to the undisturbed result below which a result is bad
+MAIN = "steadiness"
+PREVALENCES = (0.01, 0.05, 0.2)
+RESAMPLED = 2000
+
+
+def judged(runs: Sequence[Run]) -> list[Run]:
+    """Keep worsened images that the app did not refuse."""
+    return [r for r in runs if r.kind != UNDISTURBED and not r.refused]
+
+
+def overlap(found: Run) -> float:
+    """Give the Dice to the undisturbed result, mean over regions; absent ones count 0."""
+    return float(np.nanmean([found.dice[name] for name in PARTS]))
+
+
+def bad(runs: Sequence[Run]) -> NDArray[np.bool_]:
+    """Tell which results are bad."""
+    return np.array([overlap(r) < BAD for r in runs])
+
+
+def lowest(ending: str) -> Callable[[Run], float]:
+    """Take the worst region's measure; 0 where a region is missing."""
+    return lambda found: min(found.quality.get(f"{name}_{ending}", 0.0) for name in PARTS)
+
+
+def average(ending: str) -> Callable[[Run], float]:
+    """Take the mean of the regions' measure; 0 where a region is missing."""
+    return lambda found: sum(found.quality.get(f"{name}_{ending}", 0.0) for name in PARTS) / 3
+
+
+MEASURES: dict[str, Callable[[Run], float]] = {
+    MAIN: lambda found: steadiness(found.quality) or 0.0,
+    "steadiness and mean soft_dice": lambda found: (
+        ((steadiness(found.quality) or 0.0) + average("soft_dice")(found)) / 2
+    ),
+    "lowest mirror_dice": lowest("mirror_dice"),
+    "mean soft_dice": average("soft_dice"),
+    "lowest soft_dice": lowest("soft_dice"),
+    "lowest symmetry": lowest("symmetry"),
+    "lowest largest_share": lowest("largest_share"),
+    "locator_confidence": lambda found: found.quality.get("locator_confidence", 0.0),
+    "border_contrast": lambda found: found.quality.get("border_contrast", 0.0),
+    "contrast_to_noise": lambda found: found.quality.get("contrast_to_noise", 0.0),
+}
+
+
+def area(scores: NDArray[np.float64], is_bad: NDArray[np.bool_]) -> float:
+    """Return the area under the ROC curve of low scores for bad results; ties count half."""
+    low, high = scores[is_bad], scores[~is_bad]
+    if not (len(low) and len(high)):
+        return float("nan")
+    less = (low[:, None] < high).sum() + 0.5 * (low[:, None] == high).sum()
+    return float(less) / (len(low) * len(high))
+
+
+def interval(runs: Sequence[Run], measure: Callable[[Run], float]) -> tuple[float, float]:
+    """Give the 95 % interval of the area, heads drawn with replacement."""
+    rng = np.random.default_rng(0)
+    heads = sorted({r.head for r in runs})
+    scores, is_bad = np.array([measure(r) for r in runs]), bad(runs)
+    of_head = [np.array([i for i, r in enumerate(runs) if r.head == head]) for head in heads]
+    areas = []
+    for _ in range(RESAMPLED):
+        drawn = np.concatenate([of_head[i] for i in rng.integers(len(heads), size=len(heads))])
+        areas.append(area(scores[drawn], is_bad[drawn]))
+    low, high = np.nanpercentile(areas, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def best_threshold(scores: NDArray[np.float64], is_bad: NDArray[np.bool_]) -> float:
+    """Choose the threshold below which to warn: sensitivity plus specificity are largest there.
+
+    Halfway between two scores, rounded to hundredths.
+    """
+    values = np.unique(scores)
+    middles = (values[1:] + values[:-1]) / 2
+    gains = [(scores[is_bad] < t).mean() - (scores[~is_bad] < t).mean() for t in middles]
+    return round(float(middles[int(np.argmax(gains))]), 2)
+
+
+def test_of(
+    name: str, tuning: Sequence[Run], tested: Sequence[Run]
+) -> tuple[float, NDArray[np.bool_]]:
+    """Set a measure's threshold on some runs; give it and which of the others it warns of."""
+    measure = MEASURES[name]
+    limit = best_threshold(np.array([measure(r) for r in tuning]), bad(tuning))
+    return limit, np.array([measure(r) for r in tested]) < limit
+
+
+def told(warned: NDArray[np.bool_], is_bad: NDArray[np.bool_]) -> str:
+    """Write sensitivity, specificity, and predictive values where some part of images is bad."""
+    found, false = float(warned[is_bad].mean()), float(warned[~is_bad].mean())
+    values = [p * found / (p * found + (1 - p) * false or np.nan) for p in PREVALENCES]
+    return "\t".join([f"{found:.2f}", f"{1 - false:.2f}", *(f"{v:.0%}" for v in values)])
