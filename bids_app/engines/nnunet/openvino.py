@@ -76,7 +76,7 @@ def _import() -> tuple[Any, Any]:
         return openvino, import_module("openvino.opset13")
     except ImportError:
         raise UsageError(
-            "--device openvino needs OpenVINO: pip install 'brainstem-bids-app[cpu]'."
+            "--device openvino needs OpenVINO: pip install openvino. Or use --device cpu."
         ) from None
 
 
