@@ -21,8 +21,8 @@ DEMO ?= demo_output
 
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
-SOURCES := $(wildcard bids_app tests test_data benchmarks docs)
-TEXTS := $(SOURCES) $(wildcard *.md *.cff *.cfg *.toml *.yml containers .github) Makefile Dockerfile NOTICE
+SOURCES := $(wildcard bids_app tests test_data benchmarks docs containers)
+TEXTS := $(SOURCES) $(wildcard *.md *.cff *.cfg *.toml *.yml .github) Makefile Dockerfile NOTICE
 
 START := $(shell date +%s)
 elapsed = $$(($$(date +%s) - $(START))) s

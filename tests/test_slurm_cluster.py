@@ -87,7 +87,7 @@ def group_rows(output):
         return {row["participant_id"]: row for row in csv.DictReader(stream, delimiter="\t")}
 
 
-def process_of(participant):
+def process_of(participant, heads):
     """Wait for the task of a participant to run, and give its process."""
     end = time.monotonic() + 3600
     while time.monotonic() < end:
@@ -96,7 +96,7 @@ def process_of(participant):
                 words = path.read_bytes().split(b"\0")
             except OSError:
                 continue
-            if b"--participant-label" in words and participant.encode() in words:
+            if {b"--participant-label", participant.encode(), str(heads).encode()} <= set(words):
                 return int(path.parent.name)
         time.sleep(0.05)
     raise TimeoutError(f"no task of {participant}")
@@ -119,11 +119,11 @@ def test_bad_images_killed_tasks_and_lost_nodes_cost_nothing_but_another_call(
     assert send(heads, output) == 2
     assert "not over: 1" in capsys.readouterr().err
 
-    process_of(LOST)
+    process_of(LOST, heads)
     node = next(node for node in ("node1", "node2") if LOST in running_on(cluster, node))
     cluster.run("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=test")
     cluster.run("scontrol", "update", f"NodeName={node}", "State=RESUME")
-    os.kill(process_of(KILLED), signal.SIGKILL)
+    os.kill(process_of(KILLED, heads), signal.SIGKILL)
     cluster.wait()
 
     assert complete(output) == [name for name in GOOD if name != KILLED]
