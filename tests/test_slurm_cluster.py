@@ -160,9 +160,7 @@ def test_what_the_cluster_refuses_is_told_in_its_words_and_nothing_stays_sent(
     assert not cluster.run("squeue", "-h")
 
 
-def test_a_task_that_runs_out_of_time_or_is_requeued_leaves_whole_results_alone(
-    cluster, heads, tmp_path, capsys
-):
+def test_a_task_that_is_requeued_leaves_whole_results_alone(cluster, heads, tmp_path, capsys):
     output = tmp_path / "out"
     labels = ["--participant-label", "01", "02", "03", "--images-per-job", "3"]
     assert send(heads, output, *labels) == 0
