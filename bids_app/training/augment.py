@@ -58,7 +58,8 @@ def draw_frame(grid: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
     """
     faces = np.where(rng.random((2, 3)) < 0.5, 1.0, rng.uniform(0.7, 1.0, (2, 3)))
     low, high = torch.tensor(faces, dtype=torch.float32, device=grid.device)
-    return ((grid > -low) & (grid < high)).all(-1)[None]
+    within: torch.Tensor = ((grid > -low) & (grid < high)).all(-1)[None]
+    return within
 
 
 def cut_off_brainstem(target: torch.Tensor, rng: np.random.Generator) -> list[slice] | None:

@@ -72,7 +72,7 @@ def computes_in_bfloat16(device: torch.device) -> bool:
     """
     if device.type != "cpu":
         return device.type == "cuda"
-    able = getattr(torch.cpu, "get_capabilities", dict)()  # of torch 2.9 and newer
+    able: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # of torch 2.9 and newer
     return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
 
 

@@ -55,6 +55,22 @@ def test_the_regions_are_found_where_they_are(cascade, spacing):
     assert np.array_equal(labels[away_from_edges], truth[away_from_edges])
 
 
+def test_an_image_larger_than_a_patch_is_looked_at_once_more_around_the_head(cascade, monkeypatch):
+    image = phantom((2, 2, 2), size=(300, 300, 200), middle=(180, 160, 90), scalp=True)
+    shapes = []
+    infer = cascade._locator.infer
+    monkeypatch.setattr(
+        cascade._locator, "infer", lambda p: shapes.append(p.data.shape[1:]) or infer(p)
+    )
+    image[0, 0, 0] = image[-1, -1, -1] = 0.1  # the box of the non-zero voxels is the image
+    large = cascade.locate(image, (2, 2, 2))
+    assert shapes == [(75, 75, 50), (64, 64, 50)]
+    small = cascade.locate(image[40:140, 30:130, 5:85], (2, 2, 2))
+    assert len(shapes) == 3
+    assert large.intracranial_mm3 == pytest.approx(small.intracranial_mm3, rel=0.02)
+    np.testing.assert_allclose(np.subtract(large.centre, small.centre), (40, 30, 5), atol=1)
+
+
 def test_a_crop_that_lies_badly_is_moved_once(cascade, monkeypatch):
     image = phantom((1, 1, 1))
     expected = cascade.predict(image, (1, 1, 1))

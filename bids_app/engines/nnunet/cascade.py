@@ -41,6 +41,9 @@ SMALLEST_MM3 = 4000.0
 LEAST_CONFIDENCE = 0.8
 # Crops of training lay this far from the middle of the brainstem at most, along each axis.
 LARGEST_OFFSET_MM = 8.0
+# So far above its brainstem a head has its middle in the locator's patch of 256 mm, which then ends
+# 7 cm below it, with little of the neck.
+HEAD_ABOVE_MM = 56.0
 # Outside the skull is tissue of 0.5 to 1.6 times the volume of its inside on the whole heads that
 # were looked at (of three sources), and of a tenth of it at most on skull-stripped ones.
 LEAST_SCALP = 0.25
@@ -250,7 +253,7 @@ class Cascade:
             Voxel size in mm along z, y, x.
         """
         prepared = self._locator.prepare(image, spacing)
-        probabilities = self._locator.probabilities(self._locator.infer(prepared).mean)
+        probabilities = self._look(prepared)
         inside = probabilities[[BRAINSTEM, REST_OF_INTRACRANIAL]].sum(axis=0)
         stripped = _is_stripped(prepared.data[0], inside > 0.5)
         brainstem = _largest_component(probabilities.argmax(axis=0) == BRAINSTEM)
@@ -274,6 +277,36 @@ class Cascade:
             shape=image.shape,
             spacing=tuple(spacing),
         )
+
+    def _look(self, prepared: Prepared) -> NDArray[np.float32]:
+        """Run the locator on a prepared image: on all of it, then on the one patch with the head.
+
+        A tile that cuts through a head tells the inside of its skull badly, and a turned or a long
+        image is larger than a patch, where its head is not.
+
+        Returns
+        -------
+        ndarray of float32, shape (C, z, y, x)
+            Probabilities on the network's grid.
+        """
+        locator, sizes = self._locator, prepared.data.shape[1:]
+        probabilities = locator.probabilities(locator.infer(prepared).mean)
+        brainstem = _largest_component(probabilities.argmax(axis=0) == BRAINSTEM)
+        if not brainstem.any() or (np.array(sizes) <= locator.patch_size).all():
+            return probabilities
+        middle = np.argwhere(brainstem).mean(axis=0)
+        middle[0] += HEAD_ABOVE_MM / (prepared.scale[0] * prepared.spacing[0])
+        window = []
+        for centre, size, patch in zip(middle, sizes, locator.patch_size, strict=True):
+            start = min(max(round(centre - patch / 2), 0), max(size - patch, 0))
+            window.append(slice(start, start + patch))
+        head = np.ascontiguousarray(prepared.data[:, *window])
+        probabilities[:] = 0
+        probabilities[0] = 1
+        probabilities[:, *window] = locator.probabilities(
+            locator.infer(replace(prepared, data=head)).mean
+        )
+        return probabilities
 
 
 def _recentred(located: Located, region: Box, brainstem: NDArray[np.bool_]) -> Located | None:

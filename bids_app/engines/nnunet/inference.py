@@ -135,6 +135,7 @@ class NnUNet:
         extent = [n * mm for n, mm in zip(self._plans.patch_size, self._plans.spacing, strict=True)]
         z, y, x = (extent[axis] for axis in self._plans.transpose_backward)
         self.patch_mm = (z, y, x)
+        self.patch_size = self._plans.patch_size
 
     def before_each_pass(self, function: Callable[[], object]) -> None:
         """Have a function called before each pass of a network; what it raises ends the inference.
