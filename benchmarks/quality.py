@@ -145,7 +145,7 @@ def threshold_lines(tuning: Sequence[Run], tested: Sequence[Run]) -> list[str]:
     is_bad = bad(tested)
     for name in (MAIN, "mean soft_dice", "locator_confidence"):
         limit, warned = test_of(name, tuning, tested)
-        lines.append(f"{name} < {limit:.2f}\t{told(warned, is_bad)}")
+        lines.append(f"{name} < {limit:.3f}\t{told(warned, is_bad)}")
     return lines
 
 
@@ -186,7 +186,7 @@ def docs_lines(tuning: Sequence[Run], tested: Sequence[Run]) -> list[str]:
         *lines,
         "",
         f"{len(heads)} heads. Area under the ROC curve of `{MAIN}`: **{area(scores, is_bad):.3f}** "
-        f"({low:.3f} to {high:.3f}, 95 % over heads). Below {limit:.2f}, the best threshold on "
+        f"({low:.3f} to {high:.3f}, 95 % over heads). Below {limit:.3f}, the best threshold on "
         f"{len({r.head for r in tuning})} other heads, it finds {float(rates[0]):.0%} of the bad "
         f"results and warns of {1 - float(rates[1]):.0%} of the others. A warned result is truly "
         f"bad with {values}.",

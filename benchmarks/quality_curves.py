@@ -88,12 +88,12 @@ def interval(runs: Sequence[Run], measure: Callable[[Run], float]) -> tuple[floa
 def best_threshold(scores: NDArray[np.float64], is_bad: NDArray[np.bool_]) -> float:
     """Choose the threshold below which to warn: sensitivity plus specificity are largest there.
 
-    Halfway between two scores, rounded to hundredths.
+    Halfway between two scores, rounded to thousandths.
     """
     values = np.unique(scores)
     middles = (values[1:] + values[:-1]) / 2
     gains = [(scores[is_bad] < t).mean() - (scores[~is_bad] < t).mean() for t in middles]
-    return round(float(middles[int(np.argmax(gains))]), 2)
+    return round(float(middles[int(np.argmax(gains))]), 3)
 
 
 def test_of(
