@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bids_app import __version__
-from bids_app.command import add_model_options, available_cpus, guarded
+from bids_app.command import add_model_options, available_cpus, guarded, positive
 from bids_app.errors import DatasetError, UsageError
 from bids_app.settings import Settings
 
@@ -224,13 +224,13 @@ def _add_run(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--nprocs",
-        type=_positive,
+        type=positive,
         metavar="N",
         help="CPU threads in all (default: the CPUs that are there)",
     )
     group.add_argument(
         "--omp-nthreads",
-        type=_positive,
+        type=positive,
         metavar="N",
         help="CPU threads of the network, at most --nprocs (default: --nprocs)",
     )
@@ -312,10 +312,3 @@ def _words(option: str, action: argparse.Action, value: Any, origin: str) -> lis
     if len(values) > 1 and not isinstance(action, argparse._AppendAction):
         raise UsageError(f"{origin}: {option} takes one value.")
     return [f"{option}={v}" for v in values]
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a positive whole number")
-    return number

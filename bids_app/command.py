@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 from pathlib import Path
@@ -10,7 +11,6 @@ from typing import TYPE_CHECKING
 from bids_app.errors import BrainstemError
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Callable
 
 
@@ -77,6 +77,14 @@ def add_model_options(parser: argparse._ActionsContainer) -> None:
         help="run a whole-head model on a box around the brainstem alone, found by the open "
         "model: faster, and not the same result to the voxel",
     )
+
+
+def positive(text: str) -> int:
+    """Read a positive whole number, for argparse."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive whole number")
+    return number
 
 
 def available_cpus() -> int:

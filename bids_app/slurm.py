@@ -18,7 +18,7 @@ from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 from bids_app.cli import add_folders, add_options, as_words, settle
-from bids_app.command import guarded
+from bids_app.command import guarded, positive
 from bids_app.dataset import check_owner, claim
 from bids_app.errors import UsageError
 from bids_app.files import write_atomic
@@ -93,13 +93,13 @@ def make_parser() -> argparse.ArgumentParser:
     )
     cluster.add_argument(
         "--images-per-job",
-        type=_positive,
+        type=positive,
         default=1,
         metavar="K",
         help="T1w images of one task, at least; participants are not split (default: 1)",
     )
     cluster.add_argument(
-        "--max-jobs", type=_positive, metavar="P", default=None, help="tasks that run at a time"
+        "--max-jobs", type=positive, metavar="P", default=None, help="tasks that run at a time"
     )
     cluster.add_argument("--time", default=None, help="time limit of a job, as sbatch reads it")
     cluster.add_argument("--mem", default="4G", help="memory of a job (default: 4G)")
@@ -112,13 +112,6 @@ def make_parser() -> argparse.ArgumentParser:
     cluster.add_argument("--partition", default=None, help="partition for all jobs")
     add_options(parser)
     return parser
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a positive whole number")
-    return number
 
 
 def _run(arguments: argparse.Namespace, typed: list[str]) -> int:
