@@ -146,9 +146,7 @@ def run_group(source: Path, output: Path) -> tuple[float, float, float]:
         "sex",
     ]
     start = time.perf_counter()
-    with subprocess.Popen(
-        [*map(str, command)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    ) as process:
+    with subprocess.Popen([*map(str, command)], stdout=subprocess.DEVNULL) as process:
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:

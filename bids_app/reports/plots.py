@@ -131,7 +131,7 @@ def _histogram(
     bars = "".join(
         f"M{across(left):.1f} {bottom}V{bottom - tall * count / counts.max():.1f}"
         f"H{across(right):.1f}V{bottom}Z"
-        for count, left, right in zip(counts, edges, edges[1:], strict=True)
+        for count, left, right in zip(counts, edges[:-1], edges[1:], strict=True)
         if count
     )
     return element("path", d=bars, fill=color, class_="bars")

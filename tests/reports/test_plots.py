@@ -28,6 +28,13 @@ def test_a_value_that_lies_out_leads_to_its_report():
     assert "sub-05: 4.00" in svg
 
 
+def test_thousands_of_values_are_a_histogram_with_what_lies_out():
+    svg = distribution("Pons (ml)", "#56B4E9", {"": points([*range(10, 20)] * 300 + [900])})
+    assert not dots(svg)
+    assert 'class="bars"' in svg
+    assert re.findall(r'href="([^"]*)"', svg) == ["sub-3000.html"]
+
+
 def test_a_value_lies_out_within_its_own_group():
     groups = {"a": points([15, 15.2, 14.9, 15.1, 14.8]), "b": points([5, 5.2, 4.9, 5.1, 4.8])}
     svg = distribution("Pons (ml)", "#56B4E9", groups)
