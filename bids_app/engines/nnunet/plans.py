@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from nnunetv2.preprocessing.normalization import default_normalization_schemes
+from nnunetv2.preprocessing.resampling.default_resampling import resample_data_or_seg_to_shape
 from nnunetv2.preprocessing.resampling.utils import recursive_find_resampling_fn_by_name
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 
+from bids_app.engines.nnunet.resampling import resample
 from bids_app.errors import ModelError
 
 if TYPE_CHECKING:
@@ -197,6 +199,8 @@ def _inherit(configurations: dict[str, Any], name: str) -> dict[str, Any]:
 
 def _resampling(settings: dict[str, Any], kind: str) -> Resample:
     function = recursive_find_resampling_fn_by_name(settings[f"resampling_fn_{kind}"])
+    if function is resample_data_or_seg_to_shape:
+        function = resample
     return partial(function, **settings[f"resampling_fn_{kind}_kwargs"])
 
 
