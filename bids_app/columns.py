@@ -145,13 +145,14 @@ MEASURES: Columns = {
 }
 QUALITY: Columns = {
     "etiv_mm3": {
-        "Description": "Estimated volume of the inside of the skull; n/a where it cannot be told",
+        "Description": "Estimated volume of the inside of the skull; n/a where it cannot be told, "
+        "as where no brainstem was found",
         "Units": "mm^3",
     },
     "steadiness": {
         "Description": "The main measure of quality, 0 to 1: mean agreement of the regions, or "
-        "mean mirror_dice of a model of one network; a missing region counts 0; n/a of a single "
-        "pass"
+        "mean mirror_dice of a model of one network; a missing region counts 0, an empty map "
+        "is 0; n/a of a single pass"
     },
     "locator_confidence": {
         "Description": "Mean probability, 0 to 1, with which the brainstem was located"

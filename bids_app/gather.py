@@ -46,6 +46,11 @@ def read_rows(output_dir: Path, thresholds: Mapping[str, float]) -> list[Row]:
     return sorted(rows.values(), key=lambda row: [row[key] for key in order])
 
 
+def shows_brainstem(row: Row) -> bool:
+    """Tell whether a brainstem was found; a row's volumes of 0 are no measures where not."""
+    return "no_brainstem" not in row["flags"].split(",")
+
+
 def _row(result: Result, thresholds: Mapping[str, float]) -> Row:
     row = dict.fromkeys(GROUP, NOT_AVAILABLE)
     row |= {"participant_id": result.participant, "source": result.source, **result.entities}
@@ -60,7 +65,9 @@ def _row(result: Result, thresholds: Mapping[str, float]) -> Row:
     quality = dict(result.sidecar.get("Quality", {}))
     row["voxel_size_mm"] = "x".join(f"{edge:g}" for edge in quality.pop("voxel_size_mm", []))
     earlier = result.sidecar.get("Flags", [])
-    main = 0.0 if "no_brainstem" in earlier else steadiness(quality)
+    if empty := "no_brainstem" in earlier:
+        quality.pop("etiv_mm3", None)  # of records of earlier versions
+    main = steadiness(quality, empty=empty)
     if main is not None:  # records of earlier versions lack it
         quality["steadiness"] = round(main, 4)
     row |= {key: str(value) for key, value in quality.items() if key in QUALITY}

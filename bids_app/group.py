@@ -23,7 +23,7 @@ from bids_app.derivatives import (
 )
 from bids_app.errors import NoScanError
 from bids_app.files import write_atomic
-from bids_app.gather import read_rows
+from bids_app.gather import read_rows, shows_brainstem
 from bids_app.longitudinal import write_longitudinal
 from bids_app.normalise import normalise
 from bids_app.norms import add_norm_scores, describe, read_norms
@@ -82,7 +82,8 @@ def _run(settings: Settings) -> int:
     content = [[row[column] for column in columns] for row in rows]
     write_atomic(files.volumes, table(list(columns), content))
     write_atomic(files.volumes.with_suffix(".json"), dump_json(columns))
-    changes = write_longitudinal(files.longitudinal, rows, dates)
+    shown = [row for row in rows if shows_brainstem(row)]
+    changes = write_longitudinal(files.longitudinal, shown, dates)
     participants = sorted({row["participant_id"] for row in rows})
     write_group_comparison(files.comparison, output_dir, participants)
     report = write_group_report(files, left_out=len(found) - len(rows))
@@ -112,11 +113,14 @@ def _fill_in(rows: Sequence[Row], settings: Settings) -> Columns:
         columns |= join_covariates(rows, settings.bids_dir, settings.covariates)
     add_scanners(rows, settings.bids_dir)
     normalise(rows)
-    add_outliers(rows, thresholds)
+    shown = [row for row in rows if shows_brainstem(row)]
+    add_outliers(shown, thresholds)
     join_ratings(rows, settings.output_dir / RATINGS)
     if settings.norms is not None:
         norms = read_norms(settings.norms, columns)
-        add_norm_scores(rows, norms)
+        for row in rows:
+            row |= dict.fromkeys(describe(norms), NOT_AVAILABLE)
+        add_norm_scores(shown, norms)
         columns |= describe(norms)
     return columns
 

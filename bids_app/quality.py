@@ -145,20 +145,24 @@ CHECKS = (
 FLAGS = {check.name: check.explain({}) for check in CHECKS}
 
 
-def steadiness(quality: Mapping[str, float]) -> float | None:
+def steadiness(quality: Mapping[str, float], *, empty: bool = False) -> float | None:
     """Give the main measure of quality: how well a model agrees with itself on an image.
 
     Parameters
     ----------
     quality : mapping of str to float
         Measures of an image: ``<region>_agreement`` of an ensemble or ``<region>_mirror_dice``.
+    empty : bool
+        Whether no brainstem was found.
 
     Returns
     -------
     float or None
         Mean over midbrain, pons and medulla, 0 to 1, where a region without the measure counts 0;
-        None of a single pass.
+        0 of an empty map, else None of a single pass.
     """
+    if empty:
+        return 0.0
     for ending in ("agreement", "mirror_dice"):
         values = [quality.get(f"{region}_{ending}") for region in PARTS]
         if any(value is not None for value in values):

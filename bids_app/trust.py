@@ -132,7 +132,9 @@ def measure_quality(
         for key, value in found.items()
         if value is not None and np.isfinite(value)
     }
-    main = steadiness(quality)
+    if empty := not measures[-1].voxels:  # nothing says that what was measured is a skull
+        quality.pop("etiv_mm3", None)
+    main = steadiness(quality, empty=empty)
     return quality if main is None else quality | {"steadiness": round(main, 4)}
 
 

@@ -171,6 +171,22 @@ def test_z_scores_by_a_users_norms(coarse_dataset, output, tmp_path):
     assert group(coarse_dataset, output, "--norms", str(tmp_path / "absent.tsv")) == 2
 
 
+def test_an_image_without_brainstem_counts_in_nothing(coarse_dataset, output, tmp_path):
+    sidecar = output / "sub-02/ses-1/anat/sub-02_ses-1_seg-first_dseg.json"
+    content = json.loads(sidecar.read_text())
+    content |= {"Flags": ["no_brainstem"]}
+    content["Quality"] |= {"etiv_mm3": 1e6}
+    sidecar.write_text(json.dumps(content))
+    norms = tmp_path / "norms.tsv"
+    norms.write_text("measure\tmean\tsd\npons_mm3\t1000\t500\n")
+    assert group(coarse_dataset, output, "--norms", str(norms)) == 0
+    empty, whole = (row for row in read(output) if row["session_id"] == "ses-1")
+    assert {"no_brainstem", "unsteady"} < set(empty["flags"].split(","))
+    assert empty["etiv_mm3"] == empty["pons_etiv_fraction"] == empty["pons_mm3_norm_z"] == "n/a"
+    assert whole["pons_mm3_norm_z"] != "n/a"
+    assert [c["model"] for c in read(output, "group_longitudinal.tsv")] == ["second"]
+
+
 def test_participants_without_result_are_named(coarse_dataset, output, capsys):
     shutil.rmtree(output / "sub-01")
     assert group(coarse_dataset, output) == 0

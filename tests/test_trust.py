@@ -44,6 +44,13 @@ def found(request):
     return take(*made(request.param))
 
 
+def test_of_an_empty_map_steadiness_is_0_and_the_skull_is_not_told():
+    labels, affine = made(next(iter(GRIDS)))
+    found = take(np.zeros_like(labels), affine, image(labels), intracranial_mm3=1.5e6)
+    assert found["steadiness"] == 0
+    assert "etiv_mm3" not in found
+
+
 def test_every_measure_has_its_column(found):
     assert set(found) <= set(QUALITY)
 

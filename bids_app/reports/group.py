@@ -10,6 +10,7 @@ from bids_app.columns import REGIONS
 from bids_app.derivatives import ENTITIES, NOT_AVAILABLE, GroupFiles, report_name
 from bids_app.errors import NoScanError
 from bids_app.files import write_atomic
+from bids_app.gather import shows_brainstem
 from bids_app.models.store import region
 from bids_app.quality import FLAGS
 from bids_app.reports.markup import element, foreign
@@ -172,7 +173,7 @@ def _drawn(
         color = _color(index, name)
         groups: dict[str, list[Point]] = {}
         for row, key in zip(rows, keys, strict=True):
-            if (volume := row[column]) != NOT_AVAILABLE:
+            if (volume := row[column]) != NOT_AVAILABLE and shows_brainstem(row):
                 point = Point(float(volume) / 1000, _name(row), address(row, reported))
                 groups.setdefault(key, []).append(point)
         if groups:

@@ -99,6 +99,12 @@ def test_a_table_of_failures_alone_has_no_plots(dataset):
     assert not dataset.group([failed]).all("svg", **{"class": "plot"})
 
 
+def test_an_image_without_brainstem_is_listed_but_not_drawn(dataset):
+    page = dataset.group([row(), row("sub-02", flags="no_brainstem,unsteady", scale=0)])
+    assert cells(page)[0][3:9] == ["open", "1.0.0", *["0.00"] * 4]
+    assert page.source.count("h0") == len(REGIONS)  # a dot each
+
+
 def test_columns_that_say_nothing_are_left_out(dataset):
     assert "Session" not in dataset.group([row()]).text
     page = dataset.group([row(session="ses-1", run="2")])
