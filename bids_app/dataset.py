@@ -52,19 +52,10 @@ def claim(output_dir: Path, bids_dir: Path) -> None:
     Raises
     ------
     UsageError
-        It is BIDS_DIR itself, or lies among the data of its participants.
+        As for `check_owner`.
     OutputError
         It cannot be written, or holds another dataset or the results of another source.
     """
-    output, source = output_dir.resolve(), bids_dir.resolve()
-    if output == source:
-        raise UsageError(
-            "OUTPUT_DIR is BIDS_DIR. Name another folder, such as BIDS_DIR/derivatives/brainstem."
-        )
-    if source in output.parents and output.relative_to(source).parts[0].startswith("sub-"):
-        raise UsageError(
-            f"OUTPUT_DIR {output_dir} lies inside a participant's source data. Name another folder."
-        )
     check_owner(output_dir, bids_dir)
     try:
         output_dir.mkdir(parents=True, exist_ok=True)
@@ -75,7 +66,25 @@ def claim(output_dir: Path, bids_dir: Path) -> None:
 
 
 def check_owner(output_dir: Path, bids_dir: Path) -> None:
-    """Refuse a folder that holds another dataset, or results of another source dataset."""
+    """Refuse a folder that is not for these results; write nothing.
+
+    Raises
+    ------
+    UsageError
+        It is BIDS_DIR itself, or lies among the data of its participants.
+    OutputError
+        It holds another dataset or the results of another source.
+    """
+    output, source = output_dir.resolve(), bids_dir.resolve()
+    if output == source:
+        raise UsageError(
+            "OUTPUT_DIR is BIDS_DIR. Name another folder, such as BIDS_DIR/derivatives/brainstem."
+        )
+    if source in output.parents and output.relative_to(source).parts[0].startswith("sub-"):
+        raise UsageError(
+            f"OUTPUT_DIR {output_dir} lies inside a participant's source data. Name another "
+            "folder, such as BIDS_DIR/derivatives/brainstem."
+        )
     path = output_dir / "dataset_description.json"
     if not path.exists():
         return
@@ -100,6 +109,7 @@ def check_owner(output_dir: Path, bids_dir: Path) -> None:
 
 def write_dataset_files(output_dir: Path, bids_dir: Path, model: Model) -> None:
     """Write the files that stand at the top of the dataset, each only where it changes."""
+    check_owner(output_dir, bids_dir)  # another run may have made it its own meanwhile
     raw = read_json(bids_dir / "dataset_description.json")
     write_if_changed(
         output_dir / "dataset_description.json",

@@ -124,11 +124,12 @@ def _run(settings: Settings, model: Model, background: ThreadPoolExecutor) -> in
     outcome = Outcome(complete=[task.scan for task in tasks if task.scan not in pending])
     failures = Failures(settings.run_folder / "failures.tsv", model)
     LOG.info("Images: %d, of which %d are complete", len(tasks), len(outcome.complete))
-    write_dataset_files(settings.output_dir, settings.bids_dir, model)
-    write_citations(settings.output_dir / "logs", model)
     with stoppable() as stop:
         segmenter = _load(settings, model, stop) if todo else None
         remarks = _remarks(validation)
+        # From here on the folder is this dataset's; a run that ends before leaves it free.
+        write_dataset_files(settings.output_dir, settings.bids_dir, model)
+        write_citations(settings.output_dir / "logs", model)
         if segmenter:
             Pipeline(settings, context, failures, outcome, stop, remarks).run(todo, segmenter)
         _write_reports(settings, outcome)

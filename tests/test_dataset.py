@@ -68,6 +68,8 @@ def test_the_output_may_lie_inside_the_source_but_not_among_its_participants(sou
         dataset.claim(source, source)
     with pytest.raises(UsageError, match="participant"):
         dataset.claim(source / "sub-01" / "out", source)
+    with pytest.raises(UsageError, match="participant"):
+        dataset.check_owner(source / "sub-new" / "out", source)
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path, source):

@@ -230,6 +230,23 @@ def test_validation_errors_stop_the_run_with_the_validators_words(
     arguments = [str(broken_dataset), str(tmp_path / "out"), "participant", "--model", str(model)]
     assert cli.main(arguments) == 4
     assert "[ERROR]" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "dataset_description.json").exists()
+
+
+def test_a_run_that_ends_before_the_first_image_leaves_the_folder_to_any_dataset(
+    run, flat_dataset, tmp_path, capsys
+):
+    assert run("--folds", "7") == 2
+    assert "--folds 7" in capsys.readouterr().err
+    assert run("--dry-run", bids_dir=flat_dataset) == 0
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["logs"]
+
+
+def test_an_output_among_the_source_data_is_refused_at_each_level(run, bids):
+    output = bids / "sub-01" / "out"
+    assert run("--dry-run", output=output) == 2
+    assert cli.main([str(bids), str(output), "group"]) == 2
+    assert not output.exists()
 
 
 def test_sigterm_ends_cleanly_and_the_next_run_goes_on(mixed_dataset, model, tmp_path):
