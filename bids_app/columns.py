@@ -235,6 +235,7 @@ FLAGS: Columns = {
         "Description": "A person's rating, from group_ratings.tsv",
         "Levels": {"pass": "to be used", "fail": "not to be used"},
     },
+    "failure": {"Description": "Why the image could not be processed; n/a of a result"},
     "flags": {
         "Description": "What to look at before trusting the row, separated by commas; n/a: nothing"
     },
@@ -273,20 +274,21 @@ LONGITUDINAL: Columns = {
         REGIONS,
         "{}_smallest_percent",
         "Smallest change of the {} that stands out of the noise with 95 %: 1.96 standard "
-        "deviations of a change that is noise alone",
+        "deviations of a change that is noise alone; a lower bound where noise_from is passes",
         "percent",
     ),
     "noise_from": {
-        "Description": "What that noise is taken of",
+        "Description": "What that noise is taken of; of several, the weakest",
         "Levels": {
             "repeats": "repeated scans of a session in this table (runs), 10 pairs at least",
             "changes": "scatter of this table's changes, 10 participants at least; holds also how "
             "people differ in their change",
-            "passes": "single passes of the network alone, which is too little",
+            "passes": "single passes of the network alone, which is too little to tell a change by",
         },
     },
     "beyond_noise": {
-        "Description": "Regions whose change is larger than the noise, separated by commas"
+        "Description": "Regions whose change is larger than the noise, separated by commas; n/a of "
+        "noise from passes alone"
     },
     "flags": {
         "Description": "Why the change may not be one of the brain, separated by commas",

@@ -83,4 +83,5 @@ def _failures(output_dir: Path) -> Iterator[Row]:
             for failure in csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE):
                 known = {key: value for key, value in failure.items() if key in GROUP}
                 row = dict.fromkeys(GROUP, NOT_AVAILABLE) | known
-                yield row | {"flags": "failed", "label": failure["label"]}
+                row |= {"flags": "failed", "failure": failure["reason"]}
+                yield row | {"label": failure["label"]}

@@ -31,6 +31,7 @@ LEAST_YEARS = 30 / 365.25  # between two images, for a change a year
 LEAST_REPEATS = 10  # pairs, for a noise to be taken of them
 NINETY_FIVE = 1.96  # standard deviations about the mean that hold 95 % of a normal distribution
 _TO_SIGMA = 1.4826  # median absolute deviation to standard deviation
+_WEAKEST_FIRST = ("passes", "changes", "repeats")  # what noise is taken of
 _SAME_SCANNER = ("site", "manufacturer", "scanner_model")
 
 
@@ -190,37 +191,36 @@ def _add_noise(
     1.96 times the square root of 2 times the noise of a single volume (the smallest detectable
     change of repeated measures): from repeated scans; or else from the scatter of the changes
     themselves, which holds also how people differ in their change; or else from the passes of the
-    network, which hold nothing of the scanner.
+    network, which hold nothing of the scanner. That last is too small, so no change stands out of
+    it.
     """
     models: dict[tuple[str, str], list[Row]] = {}
     for change in changes:
         models.setdefault((change["model"], change["model_version"]), []).append(change)
     for model, of_model in models.items():
-        for region in REGIONS:
-            scatter = _scatter(of_model, f"{region}_change_percent")
-            noise = repeats.get(model, {}).get(region)
-            for change in of_model:
+        scatters = {r: _scatter(of_model, f"{r}_change_percent") for r in REGIONS}
+        for change in of_model:
+            sources, beyond = set(), []
+            for region in REGIONS:
+                percent = change[f"{region}_change_percent"]
                 passes = change[f"{region}_change_sd_percent"]
-                if change[f"{region}_change_percent"] == NOT_AVAILABLE:
+                if percent == NOT_AVAILABLE:
                     continue
-                if noise:
+                if noise := repeats.get(model, {}).get(region):
                     deviation, source = math.sqrt(2) * noise, "repeats"
-                elif scatter:
+                elif scatter := scatters[region]:
                     deviation, source = scatter, "changes"
                 elif passes != NOT_AVAILABLE:
                     deviation, source = float(passes), "passes"
                 else:
                     continue
-                change[f"{region}_smallest_percent"] = number(NINETY_FIVE * deviation)
-                change["noise_from"] = source
-    for change in changes:
-        told = [
-            region
-            for region in REGIONS
-            if (least := change[f"{region}_smallest_percent"]) != NOT_AVAILABLE
-            and abs(float(change[f"{region}_change_percent"])) > float(least)
-        ]
-        change["beyond_noise"] = ",".join(told) or NOT_AVAILABLE
+                least = NINETY_FIVE * deviation
+                change[f"{region}_smallest_percent"] = number(least)
+                sources.add(source)
+                if source != "passes" and abs(float(percent)) > least:
+                    beyond.append(region)
+            change["noise_from"] = next((s for s in _WEAKEST_FIRST if s in sources), NOT_AVAILABLE)
+            change["beyond_noise"] = ",".join(beyond) or NOT_AVAILABLE
 
 
 def _scatter(changes: Sequence[Row], column: str) -> float | None:

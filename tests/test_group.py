@@ -193,6 +193,22 @@ def test_participants_without_result_are_named(coarse_dataset, output, capsys):
     assert "sub-01 has no result" in capsys.readouterr().out
 
 
+def test_the_latest_reason_of_a_failure_is_told(coarse_dataset, output):
+    for run, reason in (("1", "no room"), ("2", "it has 4 dimensions")):
+        (output / "logs" / run).mkdir()
+        head = "participant_id\tsession_id\tsource\tmodel\tmodel_version\tlabel\treason\n"
+        line = f"sub-03\tn/a\tsub-03/anat/sub-03_T1w.nii.gz\tfirst\t1\tfirst\t{reason}\n"
+        (output / "logs" / run / "failures.tsv").write_text(head + line)
+    assert group(coarse_dataset, output) == 0
+    assert [(r["flags"], r["failure"]) for r in read(output)][-1] == (
+        "failed",
+        "it has 4 dimensions",
+    )
+    page = (output / "group.html").read_text()
+    assert "it has 4 dimensions" in page
+    assert "no room" not in page
+
+
 def test_an_image_without_sidecar_does_not_count(coarse_dataset, output):
     (output / "sub-01/anat/sub-01_seg-first_dseg.json").unlink()
     group(coarse_dataset, output)

@@ -125,7 +125,7 @@ def test_else_from_the_passes_of_the_network():
     assert change["pons_change_sd_percent"] == "0.500"
     assert change["pons_smallest_percent"] == "0.980"
     assert change["noise_from"] == "passes"
-    assert change["beyond_noise"] == "pons"
+    assert change["beyond_noise"] == "n/a"  # passes hold no second scan
     assert change["medulla_smallest_percent"] == "n/a"
 
 

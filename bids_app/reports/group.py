@@ -188,10 +188,9 @@ def _color(index: int, name: str) -> str:
 
 def _groups(rows: Sequence[Row]) -> list[str]:
     """Name the group of each row: its model, and its session where these are few."""
-    with_session = [
-        " ".join(part for part in (_model(row), row["session_id"]) if part != NOT_AVAILABLE)
-        for row in rows
-    ]
+    if all(row["session_id"] == NOT_AVAILABLE for row in rows):
+        return [_model(row) for row in rows]
+    with_session = [f"{_model(row)} {_session(row)}" for row in rows]
     few = len(set(with_session)) <= MOST_GROUPS
     return with_session if few else [_model(row) for row in rows]
 
@@ -235,9 +234,15 @@ def _changes(rows: Sequence[Row], files: GroupFiles) -> Markup | None:
             figures.append(distribution(title, _color(index, name), groups))
     flagged = sum(row["flags"] != NOT_AVAILABLE for row in rows)
     beyond = sum(row["beyond_noise"] != NOT_AVAILABLE for row in rows)
+    told = sum(row["noise_from"] in ("repeats", "changes") for row in rows)
+    claim = (
+        f"{beyond:,} of them beyond the noise in a region at least"
+        if told
+        else "too few images to tell which are beyond the noise"
+    )
     text = (
-        f"{counted(len(rows), 'change')} from a first session, {beyond:,} of them beyond the noise "
-        f"in a region at least; {flagged:,} with a flag, such as another scanner. All are in "
+        f"{counted(len(rows), 'change')} from a first session, {claim}; {flagged:,} with a flag, "
+        "such as another scanner. All are in "
     )
     return _section(
         "Change",
@@ -298,6 +303,10 @@ def _agreement(title: str, name: str, rows: Sequence[Row]) -> Markup:
 
 def _model(row: Row) -> str:
     return f"{row['model']} {row['model_version']}".removesuffix(f" {NOT_AVAILABLE}")
+
+
+def _session(row: Row) -> str:
+    return "no session" if row["session_id"] == NOT_AVAILABLE else row["session_id"]
 
 
 def _name(row: Row) -> str:

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 WIDTH = 520
 MARGIN = 12  # at the left and right
-BAND = 62  # height of one group: its name, its dots, its box
-DOTS = (18, 40)  # where in a band the dots lie
-BOX = (45, 56)
+BAND = 70  # height of one group: its name, its dots, its box
+DOTS = (26, 48)  # where in a band the dots lie
+BOX = (53, 64)
 AXIS = 24  # height of the axis
 INTERVALS = 5  # of the axis, about
 LEAST_FOR_BOX = 5  # values; below that a box says less than the dots

@@ -211,7 +211,7 @@ def _is_shown(column: str, rows: Sequence[Row]) -> bool:
         return is_volume(column) or column == "voxel_size_mm"
     if column in QUALITY:
         return not column.startswith(PARTS)
-    if column in ("session_id", "batch", "years_since_first", *ENTITIES):
+    if column in ("session_id", "batch", "years_since_first", "failure", *ENTITIES):
         return any(row[column] != NOT_AVAILABLE for row in rows)
     return True
 

@@ -116,7 +116,7 @@ def test_columns_that_say_nothing_are_left_out(dataset):
 def test_sessions_and_models_are_drawn_apart_while_they_are_few(dataset):
     few = dataset.group([row(session="ses-1"), row(session="ses-2"), row(model="mars")])
     assert "open 1.0.0 ses-2" in few.text
-    assert "mars 1.0.0" in few.text
+    assert "mars 1.0.0 no session" in few.text
     many = dataset.group([row(session=f"ses-{i}") for i in range(40)])
     assert "open 1.0.0 ses-2" not in many.text
 
@@ -182,7 +182,11 @@ def test_a_selection_says_what_is_left_out(dataset):
     assert "41 results of this folder were not asked for" in path.read_text()
 
 
-def test_changes_are_drawn_by_session(dataset):
+@pytest.mark.parametrize(
+    ("source", "claim"),
+    [("repeats", "1 of them beyond the noise"), ("passes", "too few images to tell which")],
+)
+def test_changes_are_drawn_by_session(dataset, source, claim):
     change = dict.fromkeys(LONGITUDINAL, "n/a") | {
         "participant_id": "sub-01",
         "first_session_id": "ses-1",
@@ -190,13 +194,14 @@ def test_changes_are_drawn_by_session(dataset):
         "model": "open",
         "pons_change_percent": "-1.500",
         "flags": "scanner_changed",
-        "beyond_noise": "pons",
+        "noise_from": source,
+        "beyond_noise": "pons" if source == "repeats" else "n/a",
     }
     place = GroupFiles(dataset.folder).longitudinal
     place.write_bytes(table(list(LONGITUDINAL), [list(change.values())]))
     page = dataset.group([row()])
     assert "Pons (change in %)" in page.text
-    assert "1 change from a first session, 1 of them beyond the noise" in page.text
+    assert f"1 change from a first session, {claim}" in page.text
 
 
 def test_models_are_held_against_each_other(dataset):
