@@ -122,7 +122,7 @@ class NnUNet:
 
             patch, threads = self._plans.patch_size, torch.get_num_threads()
             self._networks = [OpenVINONetwork(n, patch, threads) for n in self._networks]
-        elif device.type == "cpu":
+        elif device.type == "cpu" and mode == "v2":  # v1: nnunet's own rounding, to the voxel
             for network in self._networks:
                 use_onednn(network)
         self._weights = tile_weights(self._plans.patch_size, device)
