@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from bids_app import __version__
 from bids_app.files import write_if_changed
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
-
-    from bids_app.models.store import Model
 
 _MARS = """@article{gesierich2025,
   title = {Extended technical and clinical validation of deep learning-based brainstem
@@ -60,63 +60,161 @@ _BIDS_APPS = """@article{gorgolewski2017,
   year = {2017},
   doi = {10.1371/journal.pcbi.1005209}
 }"""
-_ENGINE = {"cascade": _NNUNET, "nnunet": _NNUNET, "mdgru": _MDGRU}
-_METHOD = {
-    "cascade": "nnU-Net networks (Isensee et al. 2021, https://doi.org/10.1038/s41592-020-01008-z)",
-    "nnunet": "an nnU-Net (Isensee et al. 2021, https://doi.org/10.1038/s41592-020-01008-z)",
-    "mdgru": "an MD-GRU network (Andermatt et al. 2018, "
-    "https://doi.org/10.1007/978-3-319-75238-9_3)",
+_SYNTHSEG = """@article{billot2023,
+  title = {{SynthSeg}: Segmentation of brain {MRI} scans of any contrast and resolution without
+           retraining},
+  author = {Billot, Benjamin and others},
+  journal = {Medical Image Analysis},
+  volume = {86},
+  pages = {102789},
+  year = {2023},
+  doi = {10.1016/j.media.2023.102789}
+}"""
+_ALLEN = """@article{ding2016,
+  title = {Comprehensive cellular-resolution atlas of the adult human brain},
+  author = {Ding, Song-Lin and others},
+  journal = {Journal of Comparative Neurology},
+  volume = {524},
+  pages = {3127--3481},
+  year = {2016},
+  doi = {10.1002/cne.24080}
+}"""
+_KNOWN = {
+    re.search(r"doi = \{(.+)\}", entry)[1]: entry  # type: ignore[index]
+    for entry in (_MARS, _NNUNET, _MDGRU, _BIDS, _BIDS_APPS, _SYNTHSEG, _ALLEN)
 }
+_NNUNET_TEXT = "Isensee et al. 2021, https://doi.org/10.1038/s41592-020-01008-z"
+_MDGRU_TEXT = "Andermatt et al. 2018, https://doi.org/10.1007/978-3-319-75238-9_3"
+_BIDS_TEXT = "Gorgolewski et al. 2016, https://doi.org/10.1038/sdata.2016.44"
+_BIDS_APPS_TEXT = "Gorgolewski et al. 2017, https://doi.org/10.1371/journal.pcbi.1005209"
+_METHOD = {
+    "cascade": f"two nnU-Net networks ({_NNUNET_TEXT}), of which one locates the brainstem and the "
+    "other tells its regions apart",
+    "nnunet": f"an nnU-Net ({_NNUNET_TEXT})",
+    "mdgru": f"a network of multi-dimensional gated recurrent units ({_MDGRU_TEXT})",
+}
+_OF_ENGINE = {
+    "cascade": f"nnU-Net: {_NNUNET_TEXT}",
+    "nnunet": f"nnU-Net: {_NNUNET_TEXT}",
+    "mdgru": f"MD-GRU: {_MDGRU_TEXT}",
+}
+_SHOWN_VERSIONS = ("torch", "nnunetv2")
 _HEAD = """# Methods and citations
 
-Please cite what you used:
-
-- BIDS (Gorgolewski et al. 2016, https://doi.org/10.1038/sdata.2016.44) and BIDS Apps
-  (Gorgolewski et al. 2017, https://doi.org/10.1371/journal.pcbi.1005209).
+A text for a methods section and the references for each model that was used here. In
+`CITATION.bib` are the same references for a reference manager.
 """
 
 
-def boilerplate(engine: str, name: str, version: str, licence: str, reference: str) -> str:
+@dataclass(frozen=True)
+class Used:
+    """A model as it was used for a result, told by the sidecar of the label map.
+
+    Attributes
+    ----------
+    label : str
+        As in file names.
+    engine, name, version, licence, reference : str
+        Of the model; the engine is ``cascade``, ``nnunet`` or ``mdgru``, or empty.
+    settings : dict
+        Those that change a label map.
+    software : dict of str to str
+        Versions by package.
+    """
+
+    label: str
+    engine: str
+    name: str
+    version: str
+    licence: str
+    reference: str
+    settings: Mapping[str, Any]
+    software: Mapping[str, str]
+
+    @classmethod
+    def from_sidecar(cls, label: str, sidecar: Mapping[str, Any]) -> Used:
+        """Read the sidecar of a label map; what is missing there is empty."""
+        model, settings = (_mapping(sidecar.get(key)) for key in ("Model", "Settings"))
+        engine, name, version, licence, reference = (
+            str(model.get(key, "")) for key in ("Engine", "Name", "Version", "License", "Citation")
+        )
+        engine = engine if engine in _METHOD else ""
+        pairs = re.findall(r"(\w+) ([^\s,]+)", str(sidecar.get("SoftwareVersions", "")))
+        return cls(label, engine, name, version, licence, reference, settings, dict(pairs))
+
+
+def boilerplate(used: Used) -> str:
     """Describe in one paragraph how regions were segmented, for a methods section.
 
     Parameters
     ----------
-    engine : str
-        ``cascade``, ``nnunet`` or ``mdgru``.
-    name, version, licence, reference : str
-        Of the model.
+    used : Used
+        With an engine.
     """
-    return (
-        "Midbrain, pons and medulla oblongata were segmented on the T1-weighted images with the "
-        f"model {name} (version {version}, licence {licence}; {reference.rstrip('.')}), by "
-        f"{_METHOD[engine]}, run by the brainstem BIDS App {__version__}. Volumes are numbers of "
-        "voxels times the volume of a voxel."
+    app = used.software.get("bids_app", __version__)
+    versions = ", ".join(f"{p} {used.software[p]}" for p in _SHOWN_VERSIONS if p in used.software)
+    sentences = [
+        "Midbrain, pons and medulla oblongata were segmented on the T1-weighted images by the "
+        f"brainstem BIDS App {app}{f' ({versions})' if versions else ''} with the model "
+        f"{used.name} (version {used.version}, licence {used.licence}; {_short(used.reference)}): "
+        f"{_METHOD[used.engine]}."
+    ]
+    folds = used.settings.get("Folds")
+    if isinstance(folds, list) and folds:
+        sentences.append(f"Of its networks those of fold {', '.join(map(str, folds))} were used.")
+    if used.settings.get("Mirroring") is True and used.engine != "mdgru":
+        sentences.append("Predictions on the image and on its mirror images were averaged.")
+    if used.settings.get("Region") is True:
+        sentences.append("The network saw the part of the image around the brainstem alone.")
+    sentences.append(
+        "The volume of a region is its number of voxels times the volume of a voxel. Input and "
+        f"output follow BIDS ({_BIDS_TEXT}) and its Apps ({_BIDS_APPS_TEXT})."
     )
+    return " ".join(sentences)
 
 
-def write_citations(logs: Path, model: Model) -> None:
+def references(used: Used) -> list[str]:
+    """Name what is to be cited, the model first."""
+    engine = [_OF_ENGINE[used.engine]] if used.engine else []
+    model = [used.reference] if used.reference else []
+    return [*model, *engine, f"BIDS: {_BIDS_TEXT}", f"BIDS Apps: {_BIDS_APPS_TEXT}"]
+
+
+def write_citations(logs: Path, models: Iterable[Used]) -> None:
     """Write ``CITATION.md`` and ``CITATION.bib``; what earlier models need stays in them."""
-    section = f"\n## Model {model.label}\n\n" + boilerplate(
-        model.engine, model.name, model.version, model.licence, model.reference
-    )
     sections = _sections(logs / "CITATION.md", r"\n(?=## Model )", "## Model ")
-    sections[model.label] = section.strip()
-    text = "\n\n".join([_HEAD.strip(), *(sections[key] for key in sorted(sections))])
-    write_if_changed(logs / "CITATION.md", (text + "\n").encode())
-
     entries = _sections(logs / "CITATION.bib", r"\n(?=@)", "@")
-    for entry in (_BIDS, _BIDS_APPS, _ENGINE[model.engine], _entry(model)):
-        entries[_key(entry)] = entry
+    for used in models:
+        listed = "\n".join(f"- {text}" for text in references(used))
+        text = f"{boilerplate(used)}\n\n" if used.engine else ""
+        sections[used.label] = f"## Model {used.label}\n\n{text}Please cite:\n\n{listed}"
+        for entry in _entries(used):
+            entries[_key(entry)] = entry
+    text = "\n\n".join([_HEAD.strip(), *(sections[key] for key in sorted(sections))])
+    write_if_changed(logs / "CITATION.md", (text + "\n").encode("utf-8", "replace"))
     bib = "\n\n".join(entries[key] for key in sorted(entries))
-    write_if_changed(logs / "CITATION.bib", (bib + "\n").encode())
+    write_if_changed(logs / "CITATION.bib", (bib + "\n").encode("utf-8", "replace"))
 
 
-def _entry(model: Model) -> str:
-    if model.doi == "10.1002/hbm.70141":
-        return _MARS
-    doi = f",\n  doi = {{{model.doi}}}" if model.doi else ""
-    note = re.sub(r"[{}\\]", "", model.citation)
-    return f"@misc{{model_{model.label},\n  note = {{{note}}}{doi}\n}}"
+def _entries(used: Used) -> Iterator[str]:
+    """Give entries for BibTeX: of all that `references` names by a known DOI, and of the model."""
+    named = set(re.findall(r"10\.\d{4,}/[^\s,;()]*[^\s,;().]", " ".join(references(used))))
+    yield from (entry for doi, entry in _KNOWN.items() if doi in named)
+    own = re.search(r"https://doi\.org/(10\.\S+)$", used.reference)
+    if used.reference and (own is None or own[1] not in _KNOWN):
+        note = re.sub(r"([&%$#_])", r"\\\1", re.sub(r"[{}\\~^]", "", used.reference))
+        doi = f",\n  doi = {{{own[1]}}}" if own else ""
+        yield f"@misc{{model_{used.label},\n  note = {{{note}}}{doi}\n}}"
+
+
+def _short(reference: str) -> str:
+    """Shorten a reference to its authors and year, where it begins with them."""
+    match = re.match(r"(.{1,80}?\b(?:19|20)\d\d)(?:[.,;]|$)", reference)
+    return match[1] if match else reference.rstrip(".")
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def _sections(path: Path, separator: str, start: str) -> dict[str, str]:

@@ -112,13 +112,20 @@ class Outputs:
         return self.figures / f"{self.stem}_dseg.png"
 
     @property
+    def cutout(self) -> Path:
+        """Part of the image and the label map around the brainstem, for the report's viewer."""
+        return self.figures / f"{self.stem}_cutout.nii.gz"
+
+    @property
     def lock(self) -> Path:
         """Lock that a run holds while it works on this image."""
         return self.folder / f".{self.stem}.lock"
 
     def expected(self, *, probabilities: bool) -> tuple[Path, ...]:
         """Files that a complete image has, the sidecar first."""
-        files = (self.sidecar, self.dseg, self.volumes, self.volumes_sidecar, self.picture)
+        files = (
+            self.sidecar, self.dseg, self.volumes, self.volumes_sidecar, self.picture, self.cutout,
+        )  # fmt: skip
         return (*files, self.probseg, self.probseg_sidecar) if probabilities else files
 
 

@@ -69,6 +69,11 @@ class Grid:
     affine: NDArray[np.float64]
     orientation: NDArray[np.float64]
 
+    def to_ras(self, stored: NDArray[Any]) -> NDArray[Any]:
+        """Turn voxels from the order of the file, shape (I, J, K), to RAS, shape (X, Y, Z)."""
+        turned: NDArray[Any] = np.ascontiguousarray(apply_orientation(stored, self.orientation))
+        return turned
+
 
 @dataclass(frozen=True, eq=False)
 class Volume:

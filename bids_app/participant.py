@@ -8,10 +8,10 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from bids_app import __version__
-from bids_app.citations import write_citations
+from bids_app.citations import Used, write_citations
 from bids_app.comparison import write_comparisons
 from bids_app.dataset import check_owner, claim, write_dataset_files
-from bids_app.derivatives import Outputs, read_results, report_name
+from bids_app.derivatives import Outputs, model_entry, read_results, report_name
 from bids_app.errors import BrainstemError, DatasetError, NoScanError, UsageError
 from bids_app.files import clean
 from bids_app.freesurfer import write_freesurfer
@@ -19,8 +19,10 @@ from bids_app.interrupt import stoppable
 from bids_app.models import store
 from bids_app.pipeline import Outcome, Pipeline, Task, done_before
 from bids_app.quality import read_thresholds
-from bids_app.record import Context
+from bids_app.record import Context, software_versions
+from bids_app.reports.figures import mend_figures
 from bids_app.reports.participant import write_report
+from bids_app.reports.peers import read_peers
 from bids_app.runlog import Failures, start_log, stop_log
 from bids_app.scans import find_scans
 from bids_app.validation import validate
@@ -79,14 +81,24 @@ def run(settings: Settings) -> int:
 
 def _make_reports_again(settings: Settings) -> int:
     check_owner(settings.output_dir, settings.bids_dir)
-    there = {result.participant for result in read_results(settings.output_dir)}
-    participants = settings.asked_for(there)
+    output_dir = settings.output_dir
+    results = list(read_results(output_dir))
+    participants = settings.asked_for({result.participant for result in results})
     if not participants:
-        raise NoScanError(f"{settings.output_dir}: no result to report on.")
+        raise NoScanError(f"{output_dir}: no result to report on.")
     start_log(settings, keep=False)
     try:
+        for result in results:
+            if result.participant in participants and (
+                reason := mend_figures(result, settings.bids_dir, assume_ras=settings.assume_ras)
+            ):
+                LOG.warning("%s: no picture or no viewer, as %s", result.source, reason)
+        write_citations(
+            output_dir / "logs", (Used.from_sidecar(r.label, r.sidecar) for r in results)
+        )
+        peers = read_peers(output_dir, {result.participant for result in results})
         for participant in participants:
-            LOG.info("%s", write_report(settings.output_dir, participant))
+            LOG.info("%s", write_report(output_dir, participant, peers))
         if settings.freesurfer_stats:
             write_freesurfer(settings.output_dir, participants)
     finally:
@@ -129,7 +141,12 @@ def _run(settings: Settings, model: Model, background: ThreadPoolExecutor) -> in
         remarks = _remarks(validation)
         # From here on the folder is this dataset's; a run that ends before leaves it free.
         write_dataset_files(settings.output_dir, settings.bids_dir, model)
-        write_citations(settings.output_dir / "logs", model)
+        told = {
+            "Model": model_entry(model),
+            "Settings": settings.of_result,
+            "SoftwareVersions": software_versions(),
+        }
+        write_citations(settings.output_dir / "logs", [Used.from_sidecar(model.label, told)])
         if segmenter:
             Pipeline(settings, context, failures, outcome, stop, remarks).run(todo, segmenter)
         _write_reports(settings, outcome)
@@ -220,8 +237,11 @@ def _write_reports(settings: Settings, outcome: Outcome) -> None:
         for scan in outcome.complete
         if not (settings.output_dir / report_name(scan.participant)).is_file()
     }
-    for participant in sorted(changed | missing):
-        write_report(settings.output_dir, participant)
+    if to_write := sorted(changed | missing):
+        there = {scan.participant for scan in outcome.complete}
+        peers = read_peers(settings.output_dir, changed | there)
+        for participant in to_write:
+            write_report(settings.output_dir, participant, peers)
     if settings.freesurfer_stats:
         there = {scan.participant for scan in outcome.complete}
         write_freesurfer(settings.output_dir, sorted(changed | there))

@@ -15,7 +15,7 @@ from bids_app.columns import VOLUMES
 from bids_app.derivatives import NOT_AVAILABLE, dump_json, model_entry, number, source_uri, table
 from bids_app.files import remove, write_atomic
 from bids_app.images import label_image, nifti_bytes, probability_image
-from bids_app.reports.pictures import mosaic
+from bids_app.reports.figures import write_figures
 from bids_app.trust import judge
 
 if TYPE_CHECKING:
@@ -107,8 +107,7 @@ def write_image(
         outputs.volumes, table(list(VOLUMES), _rows(found.measures, found.shape, segmentation))
     )
     write_atomic(outputs.volumes_sidecar, dump_json(VOLUMES))
-    picture = mosaic(volume.data, segmentation.labels, volume.voxel_size, context.model.regions)
-    write_atomic(outputs.picture, picture)
+    write_figures(outputs, volume, segmentation.labels, context.model.regions)
     sidecar = {
         "Description": "Midbrain, pons and medulla oblongata, segmented by a neural network",
         **_origin(scan),

@@ -120,7 +120,7 @@ def test_what_is_complete_is_left_alone(run, tmp_path, capsys):
     assert "0 done, 3 complete before" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("change", ["byte", "table", "sidecar", "picture", "map"])
+@pytest.mark.parametrize("change", ["byte", "table", "sidecar", "picture", "cutout", "map"])
 def test_only_what_has_changed_is_done_again(run, bids, tmp_path, change):
     run()
     output = tmp_path / "out"
@@ -131,14 +131,47 @@ def test_only_what_has_changed_is_done_again(run, bids, tmp_path, change):
         image = nib.load(path)
         image.header["descrip"] = b"changed"
         nib.save(nib.Nifti1Image(np.asarray(image.dataobj), None, image.header), path)
-    elif change == "picture":
-        (output / "sub-01/figures/sub-01_seg-quick_dseg.png").unlink()
+    elif change in ("picture", "cutout"):
+        ending = {"picture": "dseg.png", "cutout": "cutout.nii.gz"}[change]
+        (output / f"sub-01/figures/sub-01_seg-quick_{ending}").unlink()
     else:
         ending = {"table": "volumes.tsv", "sidecar": "dseg.json", "map": "dseg.nii.gz"}[change]
         (anat / f"sub-01_seg-quick_{ending}").unlink()
     assert run() == 0
     changed = {p.name for p, t in times(output).items() if before.get(p) != t}
     assert changed == {"sub-01_seg-quick_dseg.nii.gz"}
+
+
+def test_reports_only_makes_pages_pictures_and_citations_again_without_a_model(
+    run, bids, tmp_path, monkeypatch
+):
+    run()
+    output = tmp_path / "out"
+    kinds = ("sub-*.html", "sub-*/figures/*", "logs/CITATION.*")
+    before = {path: path.read_bytes() for kind in kinds for path in output.glob(kind)}
+    assert len(before) == 2 + 2 * 3 + 2
+    for path in before:
+        path.unlink()
+    monkeypatch.setattr(store, "find", None)  # no model is asked for
+    arguments = [str(bids), str(output), "participant", "--reports-only"]
+    assert cli.main(arguments) == 0
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_reports_only_says_which_picture_it_cannot_make_again(run, bids, tmp_path, capsys):
+    run()
+    output = tmp_path / "out"
+    for path in output.glob("sub-*/figures/*.png"):
+        path.unlink()
+    first, second, *_ = sorted(bids.rglob("*_T1w.nii.gz"))
+    first.unlink()
+    image = nib.load(second)
+    nib.save(nib.Nifti1Image(np.asarray(image.dataobj) + 1, None, image.header), second)
+    assert cli.main([str(bids), str(output), "participant", "--reports-only"]) == 0
+    said = capsys.readouterr()
+    assert "the source image is not in BIDS_DIR" in said.out + said.err
+    assert "the source image has changed since" in said.out + said.err
+    assert "picture of this result is missing" in (output / "sub-01.html").read_text()
 
 
 def test_other_settings_or_weights_do_all_images_again(run, model, tmp_path):

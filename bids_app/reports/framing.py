@@ -31,13 +31,22 @@ class Frame:
         Middle of the frame.
     side_mm : float
         Length of its edges.
+    extent_mm : ndarray of float, shape (3,)
+        How far what is shown reaches along each axis.
     slices : tuple of three int sequences
         Planes to show across x, y and z.
     """
 
     centre: NDArray[np.float64]
     side_mm: float
+    extent_mm: NDArray[np.float64]
     slices: tuple[tuple[int, ...], ...]
+
+
+def choose_frame(data: Floats, labels: NDArray[np.uint8], size: NDArray[np.float64]) -> Frame:
+    """Frame a label map, or where it is empty the place where a brainstem should be."""
+    places = np.flatnonzero(labels)
+    return frame_map(places, labels.shape, size) if places.size else frame_head(data, size)
 
 
 def frame_map(places: NDArray[np.intp], shape: tuple[int, ...], size: NDArray[np.float64]) -> Frame:
@@ -48,7 +57,8 @@ def frame_map(places: NDArray[np.intp], shape: tuple[int, ...], size: NDArray[np
     low, high = np.percentile(np.stack(np.unravel_index(places, shape)), (1, 99), axis=1)
     extent = (high - low + 1) * size
     side = max(SIDE_MM, float(extent.max()) + 2 * MARGIN_MM)
-    return Frame((low + high) / 2, side, _slices((low + high) / 2, extent, shape, size))
+    slices = _slices((low + high) / 2, extent, shape, size)
+    return Frame((low + high) / 2, side, extent, slices)
 
 
 def frame_head(data: Floats, size: NDArray[np.float64]) -> Frame:
@@ -59,7 +69,8 @@ def frame_head(data: Floats, size: NDArray[np.float64]) -> Frame:
     low, high = np.percentile(np.stack(np.nonzero(coarse >= threshold)), (1, 99), axis=1) * step
     centre = (low + high) / 2
     centre[2] = np.clip(high[2] - VERTEX_TO_PONS_MM / size[2], low[2], centre[2])
-    return Frame(centre, SIDE_MM, _slices(centre, np.full(3, 40.0), data.shape, size))
+    extent = np.full(3, 40.0)
+    return Frame(centre, SIDE_MM, extent, _slices(centre, extent, data.shape, size))
 
 
 def _slices(

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _VOID = frozenset({"img", "meta", "link"})
-_DOI = re.compile(r"https://doi\.org/10\.\d+/[^\s<>\"]*[^\s<>\".,;:)\]]")
+_DOI = re.compile(r"(?:https://doi\.org/|\bdoi )(10\.\d+/[^\s<>\"]*[^\s<>\".,;:)\]])")
 
 
 class Markup(str):
@@ -61,10 +61,13 @@ def foreign(text: object) -> Markup:
 
 
 def with_links(text: str) -> Markup:
-    """Show text with its DOIs as links; no other address becomes one."""
+    """Show text with its DOIs, ``doi 10...`` too, as links; no other address becomes one."""
     parts: list[str] = []
     end = 0
     for match in _DOI.finditer(text):
-        parts += [text[end : match.start()], element("a", match[0], href=match[0])]
+        parts += [
+            text[end : match.start()],
+            element("a", match[0], href=f"https://doi.org/{match[1]}"),
+        ]
         end = match.end()
     return join([*parts, text[end:]])

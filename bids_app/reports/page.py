@@ -24,11 +24,19 @@ RESEARCH_ONLY = "For research only; not a medical device."
 _UNITS = {"mm3": "mm³", "mm2": "mm²", "mm": "mm"}
 
 
-def page(title: str, main: Iterable[Content], *, script: str | None = None) -> bytes:
+def page(
+    title: str,
+    main: Iterable[Content],
+    *,
+    script: str | None = None,
+    data: Iterable[Content] = (),
+    may_run: Iterable[str] = (),
+) -> bytes:
     """Put a page together.
 
     The policy in its head lets a browser load nothing and run only the script given here, so
-    that a page stays harmless whatever text of a dataset it shows.
+    that a page stays harmless whatever text of a dataset it shows. Code that the script adds to the
+    page runs too if it was named here.
 
     Parameters
     ----------
@@ -38,6 +46,10 @@ def page(title: str, main: Iterable[Content], *, script: str | None = None) -> b
         What the page shows, headings included.
     script : str, optional
         Name of a JavaScript file of this package, run when the page is there.
+    data : iterable of Markup
+        Elements behind the page's end that show nothing: what the script works on.
+    may_run : iterable of str
+        Code that the script may add to the page.
 
     Returns
     -------
@@ -49,7 +61,7 @@ def page(title: str, main: Iterable[Content], *, script: str | None = None) -> b
     scripts = None
     if script:
         code = resource(script)
-        policy += f"; script-src {_source(code)}"
+        policy += f"; script-src {' '.join(map(_source, (code, *may_run)))}"
         scripts = element("script", Markup(code))
     head = element(
         "head",
@@ -66,6 +78,7 @@ def page(title: str, main: Iterable[Content], *, script: str | None = None) -> b
         element("a", "Skip to the results", href="#main", class_="skip"),
         element("main", *main, id="main", tabindex="-1"),
         element("footer", f"brainstem BIDS App {__version__}. {RESEARCH_ONLY}"),
+        *data,
         scripts,
     )
     text = "<!DOCTYPE html>\n" + element("html", head, "\n", body, lang="en") + "\n"
@@ -79,6 +92,7 @@ def resource(name: str) -> str:
     return (files(__package__) / name).read_text(encoding="utf-8")
 
 
+@cache
 def _source(code: str) -> str:
     digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
     return f"'sha256-{digest}'"

@@ -5,25 +5,33 @@ from __future__ import annotations
 import base64
 from typing import TYPE_CHECKING, Any
 
-from bids_app.citations import boilerplate
 from bids_app.derivatives import NOT_AVAILABLE, read_results, report_name
 from bids_app.files import write_atomic
 from bids_app.models.store import region
-from bids_app.quality import FLAGS
-from bids_app.reports.markup import element, foreign, join, with_links
+from bids_app.quality import CHECKS
+from bids_app.reports.group import WHOLE_COLOR
+from bids_app.reports.markup import element, foreign, join
+from bids_app.reports.methods import methods
 from bids_app.reports.page import (
     anchor,
     badges,
     heads,
-    measure_name,
     millilitres,
     page,
     scrolling,
-    swatch,
     table,
     title_block,
     volume_head,
 )
+from bids_app.reports.peers import Peers, model_of, outlying, strips
+from bids_app.reports.tables import (
+    checks_table,
+    measures_table,
+    quality_table,
+    text_of,
+    volumes_table,
+)
+from bids_app.reports.viewer import SCRIPT, cutout_data, library, library_data, opener
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -35,7 +43,7 @@ if TYPE_CHECKING:
     Row = dict[str, str]
 
 
-def write_report(output_dir: Path, participant: str) -> Path:
+def write_report(output_dir: Path, participant: str, peers: Peers | None = None) -> Path:
     """Write a participant's page from the output dataset alone.
 
     Parameters
@@ -44,6 +52,8 @@ def write_report(output_dir: Path, participant: str) -> Path:
         The derivative dataset.
     participant : str
         As ``sub-01``.
+    peers : Peers, optional
+        Volumes of the dataset to compare with.
 
     Returns
     -------
@@ -60,10 +70,19 @@ def write_report(output_dir: Path, participant: str) -> Path:
     main = [title_block(participant, output_dir, len(results), flagged)]
     if len(results) > 1:
         main.append(_overview(results))
-    main += [_section(result) for result in results]
-    main.append(_methods(results) if results else element("p", "No image is complete yet."))
+    cutouts = {_anchor(result): cutout for result in results if (cutout := _cutout(result))}
+    main += [_section(r, peers or Peers(), viewer=_anchor(r) in cutouts) for r in results]
+    main.append(methods(results) if results else element("p", "No image is complete yet."))
+    data = [cutout_data(_volume(name), cutout) for name, cutout in cutouts.items()]
+    content = page(
+        f"{participant}: brainstem",
+        main,
+        script=SCRIPT if data else None,
+        data=[library_data(), *data] if data else [],
+        may_run=[library()] if data else [],
+    )
     path = output_dir / report_name(participant)
-    write_atomic(path, page(f"{participant}: brainstem", main))
+    write_atomic(path, content)
     return path
 
 
@@ -97,20 +116,36 @@ def _overview(results: Sequence[Result]) -> Markup:
 # --- one image ----------------------------------------------------------------------------
 
 
-def _section(result: Result) -> Markup:
+def _section(result: Result, peers: Peers, *, viewer: bool) -> Markup:
+    rows, model = _volumes(result), model_of(result)
+    volumes = {row["name"]: float(row["volume_mm3"]) for row in rows}
+    quality = _mapping(result.sidecar.get("Quality"))
+    thresholds = _thresholds(result)
+
+    def rank(name: str, volume: float) -> str | None:
+        spread = peers.of(*model, name)
+        return spread.rank(volume) if spread else None
+
+    regions = [region(int(r["index"]), r["name"]) for r in rows if r["index"] != NOT_AVAILABLE]
+    colors = {r.name: r.color for r in regions}
+    drawn = {name: (v, colors.get(name, WHOLE_COLOR)) for name, v in volumes.items()}
     return element(
         "section",
         element("h2", foreign(_title(result)), id=_anchor(result)),
         element("p", "Source: ", element("code", foreign(result.source)), class_="quiet"),
-        _notice("Look at these before using the volumes", _explained(_flags(result))),
+        _notice("Look at these before using the volumes", _explained(result)),
+        _notice("Unusual in this dataset", outlying(volumes, model, peers)),
         _notice("Warnings while reading the image", _texts(result, "Warnings")),
         _picture(result),
+        opener(_volume(_anchor(result)), _title(result), regions) if viewer else None,
         element(
             "div",
-            element("div", _volumes_table(result)),
-            element("div", _quality_table(result)),
+            element("div", volumes_table(rows, rank), strips(drawn, model, peers)),
+            element("div", checks_table(quality, _flags(result), thresholds)),
             class_="columns",
         ),
+        measures_table(rows),
+        quality_table(quality),
         _provenance(result),
         aria_labelledby=_anchor(result),
     )
@@ -123,8 +158,10 @@ def _notice(heading: str, items: Iterable[str]) -> Markup | None:
     return element("div", element("h3", heading), element("ul", *entries), class_="notice")
 
 
-def _explained(flags: Iterable[str]) -> list[str]:
-    return [f"{flag}: {FLAGS[flag]}" if flag in FLAGS else flag for flag in flags]
+def _explained(result: Result) -> list[str]:
+    thresholds = _thresholds(result)
+    meanings = {check.name: check.explain(thresholds) for check in CHECKS}
+    return [f"{flag}: {meanings[flag]}" if flag in meanings else flag for flag in _flags(result)]
 
 
 def _picture(result: Result) -> Markup:
@@ -153,64 +190,6 @@ def _picture(result: Result) -> Markup:
     )
 
 
-def _volumes_table(result: Result) -> Markup:
-    rows = _volumes(result)
-    whole = next((r["volume_mm3"] for r in rows if r["index"] == NOT_AVAILABLE), NOT_AVAILABLE)
-    names = ("Volume (ml)", "mm³", "Share (%)", "Soft volume (ml)", "Voxels", "Pieces")
-    head = [*heads("Region"), *heads(*names, class_="number")]
-    return join(
-        [
-            table("Volumes", head, [_volumes_row(row, whole) for row in rows]),
-            element(
-                "p",
-                "Share: of the whole brainstem. Soft volume: sum of the region's probabilities. "
-                "Pieces: connected parts of the region; specks of a few voxels count too.",
-                class_="note",
-            ),
-        ]
-    )
-
-
-def _volumes_row(row: Row, whole: str) -> Markup:
-    is_whole = row["index"] == NOT_AVAILABLE
-    color = None if is_whole else swatch(region(int(row["index"]), row["name"]).color)
-    numbers = [
-        millilitres(row["volume_mm3"]),
-        f"{float(row['volume_mm3']):,.1f}",
-        _share(row["volume_mm3"], whole),
-        millilitres(row["soft_volume_mm3"]),
-        f"{int(row['voxels']):,}",
-        row["clusters"],
-    ]
-    return element(
-        "tr",
-        element("th", color, foreign(row["name"]), scope="row"),
-        *(element("td", number, class_="number") for number in numbers),
-        class_="whole" if is_whole else None,
-    )
-
-
-def _share(part: str, whole: str) -> str:
-    if whole == NOT_AVAILABLE or float(whole) == 0:
-        return NOT_AVAILABLE
-    return f"{100 * float(part) / float(whole):.1f}"
-
-
-def _quality_table(result: Result) -> Markup | None:
-    quality = _mapping(result.sidecar.get("Quality"))
-    if not quality:
-        return None
-    rows = [
-        element(
-            "tr",
-            element("th", foreign(measure_name(key)), scope="row"),
-            element("td", foreign(_value(value))),
-        )
-        for key, value in quality.items()
-    ]
-    return table("Quality", heads("Measure", "Value"), rows)
-
-
 def _provenance(result: Result) -> Markup:
     sidecar = result.sidecar
     model = _mapping(sidecar.get("Model"))
@@ -226,44 +205,10 @@ def _provenance(result: Result) -> Markup:
         "Software": sidecar.get("SoftwareVersions", ""),
     }
     pairs = [
-        join([element("dt", name), element("dd", foreign(_value(value)))])
+        join([element("dt", name), element("dd", foreign(text_of(value)))])
         for name, value in entries.items()
     ]
     return element("details", element("summary", "Provenance"), element("dl", *pairs))
-
-
-# --- methods ------------------------------------------------------------------------------
-
-
-def _methods(results: Iterable[Result]) -> Markup:
-    texts: dict[str, None] = {}
-    references: dict[str, None] = {}
-    for result in results:
-        model = _mapping(result.sidecar.get("Model"))
-        name, version, licence, reference = (
-            str(model.get(key, "")) for key in ("Name", "Version", "License", "Citation")
-        )
-        if engine := model.get("Engine"):
-            texts[boilerplate(str(engine), name, version, licence, reference)] = None
-        references[reference] = None
-    return element(
-        "section",
-        element("h2", "Methods and citations", id="methods"),
-        element("p", "A text for a methods section:", class_="text") if texts else None,
-        *(element("blockquote", element("p", with_links(text))) for text in texts),
-        element("p", "Please cite the model:", class_="text"),
-        element("ul", *(element("li", with_links(text)) for text in references), class_="text"),
-        element(
-            "p",
-            "All that is to be cited, also for a reference manager, is in ",
-            element("code", "logs/CITATION.md"),
-            " and ",
-            element("code", "logs/CITATION.bib"),
-            " of this dataset.",
-            class_="text",
-        ),
-        aria_labelledby="methods",
-    )
 
 
 # --- reading ------------------------------------------------------------------------------
@@ -280,6 +225,24 @@ def _anchor(result: Result) -> str:
     return anchor(
         result.source, str(model.get("Name", result.label)), str(model.get("Version", ""))
     )
+
+
+def _volume(name: str) -> str:
+    """Name the element that carries a result's cut-out."""
+    return f"{name}-cutout"
+
+
+def _cutout(result: Result) -> bytes | None:
+    try:
+        return result.outputs.cutout.read_bytes()
+    except OSError:
+        return None
+
+
+def _thresholds(result: Result) -> dict[str, float]:
+    """Thresholds of flags that the run set."""
+    told = _mapping(result.sidecar.get("FlagThresholds"))
+    return {name: float(value) for name, value in told.items() if isinstance(value, int | float)}
 
 
 def _flags(result: Result) -> list[str]:
@@ -300,14 +263,3 @@ def _volumes(result: Result) -> list[Row]:
 
 def _mapping(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
-
-
-def _value(value: Any) -> str:
-    """Write a value of a sidecar in one line."""
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {_value(item)}" for key, item in value.items())
-    if isinstance(value, list):
-        return ", ".join(_value(item) for item in value)
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return f"{value:,.4f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)

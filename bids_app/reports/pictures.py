@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from bids_app.reports.framing import SLICES, frame_head, frame_map, grey_window
+from bids_app.reports.framing import SLICES, choose_frame, grey_window
 from bids_app.reports.png import OPACITIES, encode
 
 if TYPE_CHECKING:
@@ -76,9 +76,8 @@ def mosaic(
         PNG. The same arguments give the same bytes.
     """
     size = np.asarray(voxel_size, dtype=np.float64)
-    places = np.flatnonzero(labels)
-    frame = frame_map(places, labels.shape, size) if places.size else frame_head(data, size)
-    low, high = grey_window(data, frame, size)
+    view = choose_frame(data, labels, size)
+    low, high = grey_window(data, view, size)
     colours = list(dict.fromkeys(region.color for region in regions))
 
     width = SLICES * TILE + (SLICES - 1) * GAP
@@ -86,8 +85,8 @@ def mosaic(
     greys = np.full((height, width), BACKGROUND, dtype=np.uint8)
     tints = np.zeros((height, width), dtype=np.uint8)
     for row, (_, _, across, *in_plane, _) in enumerate(_PLANES):
-        columns, rows = (_Ruler.of(axis, frame, data.shape, size) for axis in in_plane)
-        for column, index in enumerate(frame.slices[across]):
+        columns, rows = (_Ruler.of(axis, view, data.shape, size) for axis in in_plane)
+        for column, index in enumerate(view.slices[across]):
             top, left = row * (TILE + GAP), column * (TILE + GAP)
             tile = (slice(top, top + TILE), slice(left, left + TILE))
             values = rows.cubic @ data.take(index, across).T @ columns.cubic.T
@@ -100,7 +99,7 @@ def mosaic(
                     opacity = np.rint(OPACITIES * _outline(smooth)).astype(np.uint8)
                     first = colours.index(region.color) * OPACITIES
                     tints[tile] = np.where(opacity > 0, first + opacity, tints[tile])
-    swatches = _annotate(greys, frame, size, regions, empty=not places.size)
+    swatches = _annotate(greys, view, size, regions, empty=not labels.any())
     for region, swatch in zip(regions, swatches, strict=True):
         tints[swatch] = (colours.index(region.color) + 1) * OPACITIES
     return encode(greys, tints, colours)

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from made_brainstem import made
 
 from bids_app.columns import GROUP, VOLUMES
 from bids_app.derivatives import GroupFiles, table
+from bids_app.images import Volume
 from bids_app.models.store import region
 from bids_app.reports.group import write_group_report
 from bids_app.reports.participant import write_report
@@ -64,9 +66,9 @@ class Dataset:
         (anat / f"{stem}_dseg.json").write_text(json.dumps(content))
         return self
 
-    def participant(self, name="sub-01") -> "Page":
+    def participant(self, name="sub-01", peers=None) -> "Page":
         """Write a participant's page and read it."""
-        return Page(write_report(self.folder, name))
+        return Page(write_report(self.folder, name, peers))
 
     def group(self, rows) -> "Page":
         """Write the table of the group level, then its page, and read it."""
@@ -78,6 +80,14 @@ class Dataset:
 def tiny_picture() -> bytes:
     greys = np.full((4, 6), 90, np.uint8)
     return encode(greys, np.zeros_like(greys), ["#E69F00"])
+
+
+@pytest.fixture(scope="session")
+def head():
+    """An image and label map of plain shapes, the brainstem bright in the dark."""
+    labels, affine = made("fine")
+    data = np.where(labels > 0, 100, 20) + np.indices(labels.shape).sum(0) % 7
+    return Volume(data.astype(np.float32), affine, None, "ab" * 32, ()), labels
 
 
 @pytest.fixture

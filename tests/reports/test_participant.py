@@ -2,11 +2,16 @@
 
 import base64
 import hashlib
+import json
 import re
+from importlib.resources import files
 
 import pytest
 
 from bids_app.quality import FLAGS
+from bids_app.reports.cutout import cut_out
+from bids_app.reports.peers import read_peers
+from bids_app.reports.viewer import library
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>&amp;\u202eevil" + "x" * 3000
 
@@ -14,7 +19,7 @@ HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>&amp;\u202ee
 def test_a_result_is_told_whole(dataset):
     page = dataset.add().participant()
     for words in ("sub-01", "Test", "1 result, none flagged", "sub-01/anat/sub-01_T1w.nii.gz",
-                  "9.00", "15.00", "5.00", "29.00", "9,000.0", "51.7", "1, 1, 1.2", "1,500,000",
+                  "9.00", "15.00", "5.00", "29.00", "9,000", "51.7", "1, 1, 1.2", "1,500,000",
                   "eTIV (mm³)", "ab" * 32, "cd" * 32, "CC0", "torch 2.13.0", "Mirroring yes",
                   "sub-01_seg-open1_dseg.nii.gz", "not a medical device"):  # fmt: skip
         assert words in page.text
@@ -154,3 +159,56 @@ def test_a_participant_without_results_has_a_page_that_says_so(dataset):
 
 def test_the_same_results_give_the_same_bytes(dataset):
     assert dataset.add().participant().source == dataset.participant().source
+
+
+def test_checks_show_the_worst_region_and_the_limit_that_the_run_set(dataset):
+    page = dataset.add(
+        Quality={
+            "midbrain_soft_dice": 0.95, "pons_soft_dice": 0.5, "contrast_to_noise": 6.0,
+            "midbrain_pons_height_mm": 18.0, "pons_medulla_height_mm": 20.0,
+        },
+        Flags=["noisy"],
+        FlagThresholds={"noisy": 8.0},
+    ).participant()  # fmt: skip
+    for words in ("0.5 (pons)", "at least 0.85", "18 (midbrain and pons)", "at least 8",
+                  "less than 8 times the noise", "All 5 measures of quality"):  # fmt: skip
+        assert words in page.text
+    assert page.text.count("in order") == 2
+
+
+def test_volumes_are_placed_within_the_dataset(dataset):
+    for number in range(1, 8):
+        pons = 30000.0 if number == 7 else 15000.0 + 100 * number
+        dataset.add(f"sub-{number:02d}", volumes={"midbrain": 9.0, "pons": pons, "medulla": 5.0})
+    peers = read_peers(dataset.folder, [f"sub-{n:02d}" for n in range(1, 8)])
+    text = dataset.participant("sub-07", peers).text
+    assert "7 of 7" in text
+    assert "pons: much larger than in the rest of the dataset" in text
+    assert "much larger" not in dataset.participant("sub-02", peers).text
+
+
+def test_a_cut_out_brings_a_viewer_and_lets_no_other_code_run(dataset, head):
+    dataset.add()
+    (dataset.folder / "sub-01/figures/sub-01_seg-open1_cutout.nii.gz").write_bytes(cut_out(*head))
+    page = dataset.participant()
+    data = {found["id"]: found for found in page.all("script", type="application/gzip")}
+    [place] = page.all("div", **{"class": "viewer"})
+    assert place["data-volume"] in data
+    assert "viewer-library" in data
+    assert [r["color"] for r in json.loads(place["data-regions"])] == [
+        "#E69F00", "#56B4E9", "#009E73",
+    ]  # fmt: skip
+    policy = page.all("meta", **{"http-equiv": "Content-Security-Policy"})[0]["content"]
+    digests = policy.split("script-src ")[1].split("; ")[0].split()
+    assert len(digests) == 2
+    assert all(digest.startswith("'sha256-") for digest in digests)
+    assert "needs JavaScript" in page.text
+    assert len(page.source) < 1_500_000
+
+
+def test_the_shipped_viewer_library_is_the_published_one():
+    readme = (files("bids_app.reports") / "niivue" / "README.md").read_text()
+    published = re.search(r"([\d,]+) bytes, SHA-256 `(\w+)`", readme)
+    code = library().encode()
+    assert len(code) == int(published[1].replace(",", ""))
+    assert hashlib.sha256(code).hexdigest() == published[2]

@@ -1,0 +1,96 @@
+"""What a participant's page shows of an image, kept so that pages can be made without it."""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bids_app.errors import ImageError
+from bids_app.files import write_atomic
+from bids_app.images import read_label_map, read_volume
+from bids_app.models.store import region
+from bids_app.reports.cutout import cut_out
+from bids_app.reports.pictures import mosaic
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from bids_app.derivatives import Outputs, Result
+    from bids_app.images import Volume
+    from bids_app.models.store import Region
+
+
+def write_figures(
+    outputs: Outputs, volume: Volume, labels: NDArray[np.uint8], regions: Sequence[Region]
+) -> None:
+    """Write an image's picture and its cut-out for the viewer.
+
+    Parameters
+    ----------
+    outputs : Outputs
+        Where they stand.
+    volume : Volume
+        The image.
+    labels : ndarray of uint8, shape (X, Y, Z)
+        Label map on the grid of `volume.data`.
+    regions : sequence of Region
+        Of the model.
+
+    Raises
+    ------
+    OutputError
+        A file cannot be written.
+    """
+    write_atomic(outputs.picture, mosaic(volume.data, labels, volume.voxel_size, regions))
+    write_atomic(outputs.cutout, cut_out(volume, labels))
+
+
+def mend_figures(result: Result, bids_dir: Path, *, assume_ras: bool = False) -> str | None:
+    """Make a result's figures anew where one is missing and its image is still there.
+
+    Parameters
+    ----------
+    result : Result
+        A complete image.
+    bids_dir : Path
+        The source dataset.
+    assume_ras : bool
+        As for `read_volume`.
+
+    Returns
+    -------
+    str or None
+        Why figures stay missing; None where all are there.
+
+    Raises
+    ------
+    OutputError
+        A file cannot be written.
+    """
+    outputs = result.outputs
+    if outputs.picture.is_file() and outputs.cutout.is_file():
+        return None
+    source = PurePosixPath(result.source)
+    path = bids_dir / source
+    if source.is_absolute() or ".." in source.parts or not path.is_file():
+        return "the source image is not in BIDS_DIR"
+    try:
+        volume = read_volume(path, assume_ras=assume_ras)
+        if volume.sha256 != result.sidecar.get("InputSHA256"):
+            return "the source image has changed since"
+        stored, _ = read_label_map(outputs.dseg)
+        regions = [
+            region(int(row["index"]), row["name"])
+            for row in result.volumes()
+            if row["index"].isdigit()
+        ]
+    except (ImageError, OSError) as error:
+        return str(error)
+    labels = volume.grid.to_ras(stored.astype(np.uint8))
+    write_figures(outputs, volume, labels, regions)
+    return None

@@ -1,0 +1,204 @@
+"""A result among all results of the same model in its dataset: how large its volumes are there."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from dataclasses import dataclass, field
+from functools import cached_property
+from statistics import median, quantiles
+from typing import TYPE_CHECKING
+
+from bids_app.columns import REGIONS
+from bids_app.derivatives import GROUP_TABLE, NOT_AVAILABLE, read_results, read_table
+from bids_app.reports.markup import element
+from bids_app.reports.plots import LEAST_FOR_BOX, OUTLYING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
+
+    from bids_app.derivatives import Result
+    from bids_app.reports.markup import Markup
+
+_WIDTH, _ROW, _LEFT, _RIGHT = 640, 46, 96, 500
+_MOST_DOTS = 300  # of a drawing; of more, evenly spread ranks are drawn
+_SCALE = 0.6745  # makes the median absolute deviation of a normal distribution its sigma
+
+Key = tuple[str, str, str]  # model, version, region
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Volumes of one region by one model in a dataset, in mm3, sorted."""
+
+    values: tuple[float, ...]
+
+    @cached_property
+    def quartiles(self) -> tuple[float, float, float]:
+        """Quartiles of at least two values."""
+        first, middle, third = quantiles(self.values, n=4, method="inclusive")
+        return first, middle, third
+
+    @cached_property
+    def deviation(self) -> float:
+        """Median absolute deviation."""
+        centre = median(self.values)
+        return median(abs(value - centre) for value in self.values)
+
+    def rank(self, value: float) -> str:
+        """Place of a value among all, the smallest first: ``5 of 27``."""
+        low, high = bisect_left(self.values, value), bisect_right(self.values, value)
+        return f"{(low + high + 1) // 2} of {len(self.values):,}"
+
+    def robust_z(self, value: float) -> float | None:
+        """Distance from the median in robust standard deviations; None where it says nothing."""
+        if len(self.values) < LEAST_FOR_BOX or self.deviation == 0:
+            return None
+        return _SCALE * (value - median(self.values)) / self.deviation
+
+
+@dataclass(frozen=True)
+class Peers:
+    """Volumes of a dataset by model and region.
+
+    Attributes
+    ----------
+    spreads : dict
+        By name and version of the model and name of the region.
+    """
+
+    spreads: Mapping[Key, Spread] = field(default_factory=dict)
+
+    def of(self, model: str, version: str, region: str) -> Spread | None:
+        """Give the volumes that a result is compared with; None where they are too few."""
+        spread = self.spreads.get((model, version, region))
+        return spread if spread and len(spread.values) >= LEAST_FOR_BOX else None
+
+
+def read_peers(output_dir: Path, participants: Iterable[str] = ()) -> Peers:
+    """Read the volumes that a dataset's results are compared with.
+
+    They are those of the group table, where the group level was run, with what some participants'
+    own tables say now in its place. Reading every table of a large dataset for each of many jobs
+    would keep a shared disk busy for nothing.
+
+    Parameters
+    ----------
+    output_dir : Path
+        The derivative dataset.
+    participants : iterable of str
+        Those whose own tables are read, such as the run's.
+    """
+    found: dict[tuple[str, str, str], dict[str, float]] = {}
+    try:
+        rows = read_table(output_dir / GROUP_TABLE)
+    except (OSError, ValueError):
+        rows = []
+    for row in rows:
+        volumes = {r: row.get(f"{r}_mm3", NOT_AVAILABLE) for r in REGIONS}
+        key = (row.get("model", ""), row.get("model_version", ""), row.get("source", ""))
+        found[key] = {r: float(v) for r, v in volumes.items() if v != NOT_AVAILABLE}
+    for participant in participants:
+        for result in read_results(output_dir, participant):
+            found[*model_of(result), result.source] = dict(_volumes(result))
+    values: dict[Key, list[float]] = {}
+    for (model, version, _), volumes_ in found.items():
+        for region, value in volumes_.items():
+            values.setdefault((model, version, region), []).append(value)
+    return Peers({key: Spread(tuple(sorted(numbers))) for key, numbers in values.items()})
+
+
+def model_of(result: Result) -> tuple[str, str]:
+    """Name and version of a result's model."""
+    model = result.sidecar.get("Model")
+    model = model if isinstance(model, dict) else {}
+    return str(model.get("Name", result.label)), str(model.get("Version", ""))
+
+
+def _volumes(result: Result) -> Iterator[tuple[str, float]]:
+    try:
+        for row in result.volumes():
+            yield row["name"], float(row["volume_mm3"])
+    except (OSError, ValueError, KeyError):
+        return  # a run is making it again
+
+
+def strips(
+    volumes: Mapping[str, tuple[float, str]], model: tuple[str, str], peers: Peers
+) -> Markup | None:
+    """Draw where a result's volumes lie among those of its dataset, a strip a region.
+
+    Each strip has its own scale, from the smallest to the largest volume.
+
+    Parameters
+    ----------
+    volumes : mapping of str to (float, str)
+        By region, volume in mm3 and colour.
+    model : tuple of str
+        Name and version.
+    peers : Peers
+        Of the dataset.
+    """
+    rows: list[Markup] = []
+    told: list[str] = []
+    for region, (value, color) in volumes.items():
+        if (spread := peers.of(*model, region)) is None:
+            continue
+        rows += _strip(region, value, color, spread, _ROW * len(told))
+        told.append(f"{region} {value / 1000:.2f} ml, {spread.rank(value)} from the smallest")
+    if not told:
+        return None
+    drawing = element(
+        "svg",
+        *rows,
+        viewBox=f"0 0 {_WIDTH} {_ROW * len(told)}",
+        class_="plot strips",
+        role="img",
+        aria_label=f"Volumes among those of the dataset: {'; '.join(told)}",
+    )
+    caption = element(
+        "figcaption",
+        "This result (large dot) among all of this dataset by the same model. Boxes hold the "
+        "middle half, with a line at the median; numbers are the smallest and the largest volume "
+        "in ml.",
+    )
+    return element("figure", drawing, caption)
+
+
+def _strip(region: str, value: float, color: str, spread: Spread, top: int) -> Iterator[Markup]:
+    low, high = min(spread.values[0], value), max(spread.values[-1], value)
+    room = (high - low) or 1.0
+
+    def across(volume: float) -> float:
+        return _LEFT + 50 + (volume - low) / room * (_RIGHT - _LEFT - 50)
+
+    middle = top + _ROW / 2
+    step = max(1, len(spread.values) // _MOST_DOTS)
+    dots = "".join(f"M{across(v):.1f} {middle}h0" for v in spread.values[::step])
+    first, centre, third = (across(v) for v in spread.quartiles)
+    upper, lower = middle - 9, middle + 9
+    box = f"M{first:.1f} {upper}H{third:.1f}V{lower}H{first:.1f}Z"
+    yield element("text", region, x="0", y=f"{middle + 4}", class_="region")
+    for volume, x, place in ((low, _LEFT + 40, "end"), (high, _RIGHT + 12, "start")):
+        text = f"{volume / 1000:.2f}"
+        yield element("text", text, x=str(x), y=f"{middle + 4}", text_anchor=place)
+    yield element("path", d=f"M{across(low):.1f} {middle}H{across(high):.1f}", class_="grid")
+    yield element("path", d=box, class_="box")
+    yield element("path", d=f"M{centre:.1f} {upper}V{lower}", class_="middle")
+    yield element("path", d=dots, class_="dots peers")
+    yield element("circle", cx=f"{across(value):.1f}", cy=f"{middle}", r="7", fill=color)
+
+
+def outlying(volumes: Mapping[str, float], model: tuple[str, str], peers: Peers) -> list[str]:
+    """Tell in words which volumes lie out in their dataset, by more than `OUTLYING`."""
+    said = []
+    for region, value in volumes.items():
+        spread = peers.of(*model, region)
+        z = spread.robust_z(value) if spread else None
+        if z is not None and abs(z) > OUTLYING:
+            size = "larger" if z > 0 else "smaller"
+            said.append(
+                f"{region}: much {size} than in the rest of the dataset, {abs(z):.1f} robust "
+                "standard deviations from the median"
+            )
+    return said

@@ -1,0 +1,105 @@
+"""Pages in a real browser: nothing fails or asks a network, the viewer shows voxels."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from chromium import Browser, find_chromium
+from PIL import Image
+
+from bids_app.reports.cutout import cut_out
+
+OPEN = "document.querySelector('.viewer').dataset.state"
+AXE = os.environ.get("AXE_CORE")  # path of axe.min.js of the npm package axe-core
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    command = find_chromium()
+    if command is None:
+        pytest.skip("needs Chromium or Chrome on this machine")
+    with Browser(command, tmp_path_factory.mktemp("profile")) as browser:
+        browser.resize(1300, 1000)
+        yield browser
+
+
+@pytest.fixture
+def page(dataset, head) -> Path:
+    """A participant with two sessions, each with a cut-out."""
+    for session in ("1", "2"):
+        dataset.add(f"sub-01_ses-{session}")
+        figures = dataset.folder / "sub-01" / "figures"
+        (figures / f"sub-01_ses-{session}_seg-open1_cutout.nii.gz").write_bytes(cut_out(*head))
+    dataset.participant()
+    return dataset.folder / "sub-01.html"
+
+
+def _open(browser: Browser, page: Path) -> None:
+    browser.faults.clear()
+    browser.requests.clear()
+    browser.open(page)
+
+
+def test_the_viewer_opens_by_keyboard_and_moves_without_fault_or_request(browser, page):
+    _open(browser, page)
+    assert not browser.run("'niivue' in window")
+    browser.run("document.querySelector('.viewer button').focus()")
+    browser.press("Enter")
+    browser.wait_for(OPEN)
+    assert browser.run(OPEN) == "open"
+    browser.run("document.querySelector('.viewer canvas').focus()")
+    told = []
+    for key in ("ArrowRight", "ArrowLeft"):
+        browser.press(key)
+        told.append(browser.run("document.querySelector('.viewer output').textContent"))
+    assert all(text.endswith(": pons") for text in told)
+    assert told[0] != told[1]
+    assert browser.faults == []
+    assert browser.requests == [page.resolve().as_uri()]
+
+
+def test_one_viewer_is_open_at_a_time_and_closes(browser, page):
+    _open(browser, page)
+    for number in (0, 1):
+        browser.run(f"document.querySelectorAll('.viewer button')[{number}].click()")
+        browser.wait_for(f"document.querySelectorAll('.viewer')[{number}].dataset.state")
+        assert browser.run("document.querySelectorAll('.viewer canvas').length") == 1
+    browser.run("document.querySelectorAll('.viewer button')[1].click()")
+    assert browser.run("document.querySelectorAll('.viewer canvas').length") == 0
+    assert browser.faults == []
+
+
+def test_the_viewer_shows_each_region_in_its_colour(browser, page, tmp_path):
+    _open(browser, page)
+    browser.run("document.querySelector('.viewer button').click()")
+    browser.wait_for(OPEN)
+    browser.run("document.querySelector('.viewer').scrollIntoView()")
+    browser.screenshot(tmp_path / "viewer.png")
+    shown = np.asarray(Image.open(tmp_path / "viewer.png").convert("RGB")).astype(int)
+    for color in ((0xE6, 0x9F, 0x00), (0x56, 0xB4, 0xE9), (0x00, 0x9E, 0x73)):
+        assert (np.abs(shown - color).max(axis=-1) < 24).sum() > 20, color
+
+
+def test_a_hostile_page_runs_nothing_of_the_dataset(browser, dataset):
+    hostile = "<script>window.bad = 1</script>\"'><img src=x onerror='window.bad=1'>\u202e" * 50
+    keys = ("Name", "Version", "SHA256", "License", "Citation")
+    dataset.__init__(dataset.folder.parent / "evil", hostile)
+    dataset.add(Sources=[hostile], Model=dict.fromkeys(keys, hostile), Flags=[hostile])
+    dataset.participant()
+    _open(browser, dataset.folder / "sub-01.html")
+    assert browser.run("window.bad === undefined")
+    width = "document.documentElement.scrollWidth <= document.documentElement.clientWidth"
+    assert browser.run(width)
+    assert browser.faults == []
+
+
+@pytest.mark.skipif(AXE is None, reason="AXE_CORE does not name axe.min.js of the npm package")
+def test_axe_finds_no_fault(browser, page):
+    _open(browser, page)
+    browser.run("document.querySelector('.viewer button').click()")
+    browser.wait_for(OPEN)
+    browser.run("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
+    assert browser.axe(Path(AXE)) == []

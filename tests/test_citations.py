@@ -1,0 +1,104 @@
+"""What is to be cited is right for the model that was used, and for its settings."""
+
+import re
+
+import pytest
+
+from bids_app.citations import Used, boilerplate, write_citations
+from bids_app.derivatives import model_entry
+from bids_app.models import store
+
+NNUNET, MDGRU = "10.1038/s41592-020-01008-z", "10.1007/978-3-319-75238-9_3"
+MARS = "10.1002/hbm.70141"
+
+
+def registered(name):
+    """Tell of a registered model as its sidecars would."""
+    entry = store.registry()[name]
+    reference = f"{entry['citation']} https://doi.org/{entry['doi']}"
+    model = {"Name": name, "Version": "1", "Engine": entry["engine"],
+             "License": entry["licence"], "Citation": reference}  # fmt: skip
+    settings = {"Folds": "all", "Mirroring": True, "Region": False}
+    return Used.from_sidecar(entry["label"], {"Model": model, "Settings": settings})
+
+
+@pytest.fixture
+def open_model():
+    model = store.find("open")
+    return Used.from_sidecar(
+        model.label,
+        {"Model": model_entry(model), "SoftwareVersions": "bids_app 9.8.7, torch 2.13.0+cpu"},
+    )
+
+
+def test_the_open_model_is_cited_with_the_data_it_was_made_from(open_model, tmp_path):
+    text = boilerplate(open_model)
+    for words in ("bids_app", "9.8.7 (torch 2.13.0+cpu)", "CC-BY-4.0", "two nnU-Net networks"):
+        assert (words in text) is (words != "bids_app")
+    assert "developers, 2026)" in text
+    write_citations(tmp_path, [open_model])
+    bib = (tmp_path / "CITATION.bib").read_text()
+    dois = set(re.findall(r"doi = \{(.*)\}", bib))
+    assert {NNUNET, "10.1016/j.media.2023.102789", "10.1002/cne.24080"} <= dois
+    assert "@misc{model_open1" in bib
+    assert not {MDGRU, MARS} & dois
+
+
+@pytest.mark.parametrize(
+    ("name", "method", "other"), [("mars-nnunet", NNUNET, MDGRU), ("mars-mdgru", MDGRU, NNUNET)]
+)
+def test_the_published_models_are_cited_by_their_paper_and_their_own_method(
+    name, method, other, tmp_path
+):
+    used = registered(name)
+    text = boilerplate(used)
+    assert method in text
+    assert other not in text
+    assert "Gesierich B, Sander L, et al. 2025)" in text
+    assert ("mirror" in text) is (name == "mars-nnunet")
+    write_citations(tmp_path, [used])
+    for file in ("CITATION.md", "CITATION.bib"):
+        content = (tmp_path / file).read_text()
+        assert MARS in content
+        assert method in content
+        assert other not in content
+    assert "@misc" not in (tmp_path / "CITATION.bib").read_text()
+
+
+def test_settings_that_change_a_result_are_told():
+    model = {"Name": "mine", "Engine": "nnunet", "Citation": "Me, 2026"}
+    settings = {"Folds": ["0", "3"], "Mirroring": False, "Region": True}
+    text = boilerplate(Used.from_sidecar("mine", {"Model": model, "Settings": settings}))
+    assert "fold 0, 3" in text
+    assert "mirror" not in text
+    assert "around the brainstem alone" in text
+
+
+def test_models_used_earlier_stay_and_a_newer_version_takes_the_place_of_its_label(
+    open_model, tmp_path
+):
+    write_citations(tmp_path, [registered("mars-mdgru")])
+    write_citations(tmp_path, [open_model])
+    before = (tmp_path / "CITATION.md").read_text()
+    assert re.findall(r"## Model (\w+)", before) == ["marsmdgru", "open1"]
+    write_citations(tmp_path, [open_model])
+    assert (tmp_path / "CITATION.md").read_text() == before
+    assert MDGRU in (tmp_path / "CITATION.bib").read_text()
+
+
+def test_a_citation_of_a_users_model_breaks_no_bibliography(tmp_path):
+    model = {"Name": "x", "Engine": "nnunet", "Citation": "A & B {50%} \\input{x} #1_2 $y ~^"}
+    write_citations(tmp_path, [Used.from_sidecar("x1", {"Model": model})])
+    bib = (tmp_path / "CITATION.bib").read_text()
+    assert r"note = {A \& B 50\% inputx \#1\_2 \$y }" in bib
+    assert bib.count("{") == bib.count("}")
+
+
+@pytest.mark.parametrize(
+    "sidecar", [{}, {"Model": None, "Settings": 3}, {"Model": {"Engine": "?"}}]
+)
+def test_an_odd_sidecar_is_cited_as_far_as_it_goes(sidecar, tmp_path):
+    used = Used.from_sidecar("odd", sidecar)
+    assert used.engine == ""
+    write_citations(tmp_path, [used])
+    assert "## Model odd" in (tmp_path / "CITATION.md").read_text()
