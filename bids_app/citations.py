@@ -98,7 +98,7 @@ _OF_ENGINE = {
     "nnunet": f"nnU-Net: {_NNUNET_TEXT}",
     "mdgru": f"MD-GRU: {_MDGRU_TEXT}",
 }
-_SHOWN_VERSIONS = ("torch", "nnunetv2")
+_SHOWN_VERSIONS = ("torch", "openvino", "nnunetv2")
 _HEAD = """# Methods and citations
 
 A text for a methods section and the references for each model that was used here. In

@@ -144,7 +144,7 @@ def _run(settings: Settings, model: Model, background: ThreadPoolExecutor) -> in
         told = {
             "Model": model_entry(model),
             "Settings": settings.of_result,
-            "SoftwareVersions": software_versions(),
+            "SoftwareVersions": software_versions(settings.device),
         }
         write_citations(settings.output_dir / "logs", [Used.from_sidecar(model.label, told)])
         if segmenter:

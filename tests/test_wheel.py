@@ -49,12 +49,18 @@ def test_wheel_holds_the_package_and_the_open_model_but_no_training_or_test_data
         names = {name for name in archive.namelist() if not name.endswith("/")}
         [metadata] = [n for n in names if n.endswith(".dist-info/METADATA")]
         text = archive.read(metadata).decode()
-    assert "License-Expression: Apache-2.0 AND CC-BY-4.0\n" in text
-    assert text.count("License-File: ") == 2
+    assert "License-Expression: Apache-2.0 AND CC-BY-4.0 AND BSD-2-Clause" in text
+    assert text.count("License-File: ") == 3
 
     in_tree = {
         path.relative_to(ROOT).as_posix()
-        for pattern in ("**/*.py", "models/registry.toml", "models/open/**/*", "reports/**/*.html")
+        for pattern in (
+            "**/*.py",
+            "models/registry.toml",
+            "models/open/**/*",
+            "reports/**/*.*s",
+            "reports/**/*.gz",
+        )
         for path in (ROOT / "bids_app").glob(pattern)
         if path.is_file()
     }

@@ -5,11 +5,14 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field
 from functools import cached_property
-from statistics import median, quantiles
+from statistics import quantiles
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from bids_app.columns import REGIONS
 from bids_app.derivatives import GROUP_TABLE, NOT_AVAILABLE, read_results, read_table
+from bids_app.outliers import robust_z
 from bids_app.reports.markup import element
 from bids_app.reports.plots import LEAST_FOR_BOX, OUTLYING
 
@@ -22,7 +25,6 @@ if TYPE_CHECKING:
 
 _WIDTH, _ROW, _LEFT, _RIGHT = 640, 46, 96, 500
 _MOST_DOTS = 300  # of a drawing; of more, evenly spread ranks are drawn
-_SCALE = 0.6745  # makes the median absolute deviation of a normal distribution its sigma
 
 Key = tuple[str, str, str]  # model, version, region
 
@@ -39,12 +41,6 @@ class Spread:
         first, middle, third = quantiles(self.values, n=4, method="inclusive")
         return first, middle, third
 
-    @cached_property
-    def deviation(self) -> float:
-        """Median absolute deviation."""
-        centre = median(self.values)
-        return median(abs(value - centre) for value in self.values)
-
     def rank(self, value: float) -> str:
         """Place of a value among all, the smallest first: ``5 of 27``."""
         low, high = bisect_left(self.values, value), bisect_right(self.values, value)
@@ -52,9 +48,9 @@ class Spread:
 
     def robust_z(self, value: float) -> float | None:
         """Distance from the median in robust standard deviations; None where it says nothing."""
-        if len(self.values) < LEAST_FOR_BOX or self.deviation == 0:
-            return None
-        return _SCALE * (value - median(self.values)) / self.deviation
+        trusted = np.array([True] * len(self.values) + [False])
+        z = robust_z(np.array([*self.values, value]), trusted, LEAST_FOR_BOX)[-1]
+        return None if np.isnan(z) else float(z)
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 # What a check looks at, in words for a reader who sees all in order; other checks go by the name
 # of their measure.
 _LOOKS_AT = {
+    "unsteady": "Steadiness, the main measure (Dice, mean)",
     "networks_disagree": "Networks agree (Dice)",
     "mirrors_disagree": "Same result on the mirrored image (Dice)",
     "unsure": "Network is sure (soft Dice)",
@@ -135,7 +136,7 @@ def checks_table(
         )
     if not lines:
         return None
-    head = heads("Check", "Found, at the worst place", "Limit", "State")
+    head = heads("Check", "Found at worst", "Limit", "State")
     return table("Checks of quality", head, lines, class_="checks")
 
 

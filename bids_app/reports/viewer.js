@@ -124,8 +124,8 @@
     canvas.addEventListener("keydown", keys(nv));
     panel.append(bar, make("div", { className: "canvas" }, canvas), make("p", { className: "note" },
       where, " Click or use arrow keys, page up and page down to move; drag the 3-D view, or use "
-      + "arrow keys in it, to turn it. Scroll after a click on it to leaf through slices. Left is at "
-      + "the left."));
+      + "arrow keys in it, to turn it. Scroll after a click on it to leaf through slices. The "
+      + "participant's left is at the left."));
     await nv.attachToCanvas(canvas);
     const options = { trustCalMinMax: true, ignoreZeroVoxels: false };
     const background = await niivue.NVImage.loadFromUrl(
