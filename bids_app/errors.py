@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 
 class BrainstemError(Exception):
     """Base of every error that is the user's to mend.
@@ -47,3 +52,16 @@ class OutputError(BrainstemError):
     """The output folder cannot be written, or belongs to another source dataset."""
 
     exit_code = 6
+
+
+def reason(error: Exception) -> str:
+    """Tell why a file cannot be used, without the number and the path that Python adds."""
+    return getattr(error, "strerror", None) or str(error)
+
+
+def few(names: Iterable[str], most: int = 3) -> str:
+    """List the first of some names and count the others: ``"01, 02, 03 and 5 more"``."""
+    ordered = sorted(set(names))
+    more = len(ordered) - most
+    listed = ", ".join(ordered[:most]) or "none"
+    return f"{listed} and {more} more" if more > 0 else listed

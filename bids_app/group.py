@@ -21,7 +21,7 @@ from bids_app.derivatives import (
     dump_json,
     table,
 )
-from bids_app.errors import NoScanError
+from bids_app.errors import NoScanError, few
 from bids_app.files import write_atomic
 from bids_app.gather import read_rows, shows_brainstem
 from bids_app.longitudinal import write_longitudinal
@@ -70,7 +70,7 @@ def _run(settings: Settings) -> int:
     found = read_rows(output_dir, read_thresholds(settings.flag_threshold))
     rows = [row for row in found if _asked_for(row, settings)]
     if not rows:
-        raise NoScanError(f"{output_dir}: no result matches. Run the participant level first.")
+        raise NoScanError(f"{output_dir}: {_why_none(found, settings)}")
     # A part of the results never takes the place of the table of all.
     files = GroupFiles(output_dir, WHOLE if len(rows) == len(found) else SELECTION)
     dates = read_dates(rows, settings.bids_dir)
@@ -134,6 +134,23 @@ def _asked_for(row: Row, settings: Settings) -> bool:
         and matches(row["session_id"], settings.session_label, "ses-")
         and matches(row["model"], [Path(name).name for name in settings.model])
     )
+
+
+def _why_none(found: Sequence[Row], settings: Settings) -> str:
+    """Say what to check where no result was asked for."""
+    if not found:
+        return "no result is there. Run the participant level first."
+    asked = [
+        ("--participant-label", settings.participant_label, "participant_id", "sub-"),
+        ("--session-label", settings.session_label, "session_id", "ses-"),
+        ("--model", settings.model, "model", ""),
+    ]
+    checks = [
+        f"{option} (there: {few(row[column].removeprefix(prefix) for row in found)})"
+        for option, wanted, column, prefix in asked
+        if wanted
+    ]
+    return f"none of its {len(found)} results matches. Check {', '.join(checks)}."
 
 
 def _without_result(settings: Settings, rows: Iterable[Row]) -> list[str]:

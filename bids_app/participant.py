@@ -12,7 +12,7 @@ from bids_app.citations import Used, write_citations
 from bids_app.comparison import write_comparisons
 from bids_app.dataset import check_owner, claim, write_dataset_files
 from bids_app.derivatives import Outputs, model_entry, read_results, report_name
-from bids_app.errors import BrainstemError, DatasetError, NoScanError, UsageError
+from bids_app.errors import BrainstemError, DatasetError, NoScanError, UsageError, few
 from bids_app.files import clean
 from bids_app.freesurfer import write_freesurfer
 from bids_app.interrupt import stoppable
@@ -85,7 +85,8 @@ def _make_reports_again(settings: Settings) -> int:
     results = list(read_results(output_dir))
     participants = settings.asked_for({result.participant for result in results})
     if not participants:
-        raise NoScanError(f"{output_dir}: no result to report on.")
+        there = few(result.participant.removeprefix("sub-") for result in results)
+        raise NoScanError(f"{output_dir}: no result to report on. Participants with one: {there}.")
     start_log(settings, keep=False)
     try:
         for result in results:

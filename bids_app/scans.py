@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bids_app.errors import DatasetError, NoScanError, UsageError
+from bids_app.errors import DatasetError, NoScanError, UsageError, few
 from bids_app.layout import index_t1w, read_query
 
 if TYPE_CHECKING:
@@ -120,7 +120,8 @@ def find_scans(
     chosen = {f"sub-{label.removeprefix('sub-')}" for label in participants} or set(present)
     if unknown := chosen.difference(present):
         listed = ", ".join(sorted(unknown))
-        raise NoScanError(f"{bids_dir} has no {listed}. Check --participant-label.")
+        there = few(name.removeprefix("sub-") for name in present)
+        raise NoScanError(f"{bids_dir} has no {listed}. Check --participant-label. It has {there}.")
     if participants:
         left_out = []
 
@@ -130,13 +131,14 @@ def find_scans(
         matching = set(layout.get(**query | {"return_type": "filename"}))
     except ValueError as error:  # an entity that pybids does not know
         raise UsageError(f"{filter_file}: {error}") from None
-    scans = []
+    scans, labels = [], set()
     for path in map(Path, layout.get(return_type="filename")):
         relative = path.relative_to(root).as_posix()
         if relative.split("/")[0] not in chosen:
             continue  # the database knows all participants
         try:
             scan = Scan(path, relative, read_entities(relative))
+            labels.add((scan.session or "none").removeprefix("ses-"))
             if str(path) in matching:
                 _check_usable(scan, include_ce=include_ce)
                 scans.append(scan)
@@ -146,6 +148,8 @@ def find_scans(
     left_out += [(name, "no T1w image matches") for name in chosen if name not in heard_of]
     if not scans:
         reasons = [f"{name}: {reason}" for name, reason in sorted(left_out)[:1]]
+        if sessions:
+            reasons.append(f"Check --session-label. Its T1w images have {few(labels)}.")
         raise NoScanError(" ".join([f"No T1w image to work on in {bids_dir}.", *reasons]))
     return Found(tuple(sorted(scans)), tuple(sorted(left_out)))
 

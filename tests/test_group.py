@@ -215,8 +215,19 @@ def test_an_image_without_sidecar_does_not_count(coarse_dataset, output):
     assert len(read(output)) == 5
 
 
-def test_nothing_to_gather_ends_with_3(coarse_dataset, tmp_path):
+def test_nothing_to_gather_ends_with_3(coarse_dataset, tmp_path, capsys):
     assert group(coarse_dataset, tmp_path / "empty") == 3
+    assert "Run the participant level first" in capsys.readouterr().err
+
+
+def test_a_selection_that_matches_nothing_is_answered_with_what_is_there(
+    coarse_dataset, output, capsys
+):
+    assert group(coarse_dataset, output, "--participant-label", "9", "--model", "third") == 3
+    told = capsys.readouterr().err
+    assert "none of its 6 results matches. Check --participant-label (there: 01, 02)," in told
+    assert "--model (there: first, second)." in told
+    assert not (output / "selection_volumes.tsv").exists()
 
 
 def test_another_datasets_results_end_with_6(flat_dataset, output):

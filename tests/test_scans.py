@@ -292,6 +292,17 @@ def test_a_description_not_yet_fetched_is_told_so(tmp_path: Path) -> None:
         find_scans(tmp_path)
 
 
+def test_labels_that_match_nothing_are_answered_with_some_that_are_there(
+    valid_dataset: Path,
+) -> None:
+    with pytest.raises(
+        NoScanError, match=r"no sub-9\. Check --participant-label\. It has 01, 02\."
+    ):
+        find_scans(valid_dataset, participants=["9"])
+    with pytest.raises(NoScanError, match=r"Check --session-label\. Its .* have 1, 2, none\."):
+        find_scans(valid_dataset, sessions=["9"])
+
+
 def test_a_missing_folder_is_a_wrong_command_line(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no such folder"):
         find_scans(tmp_path / "nothing")
