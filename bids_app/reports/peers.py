@@ -12,6 +12,7 @@ import numpy as np
 
 from bids_app.columns import REGIONS
 from bids_app.derivatives import GROUP_TABLE, NOT_AVAILABLE, read_results, read_table
+from bids_app.measures import WHOLE_NAME
 from bids_app.outliers import robust_z
 from bids_app.reports.markup import element
 from bids_app.reports.plots import LEAST_FOR_BOX, OUTLYING
@@ -99,6 +100,8 @@ def read_peers(output_dir: Path, participants: Iterable[str] = ()) -> Peers:
             found[*model_of(result), result.source] = dict(_volumes(result))
     values: dict[Key, list[float]] = {}
     for (model, version, _), volumes_ in found.items():
+        if volumes_.get(WHOLE_NAME) == 0:  # no brainstem was found, so none was measured
+            continue
         for region, value in volumes_.items():
             values.setdefault((model, version, region), []).append(value)
     return Peers({key: Spread(tuple(sorted(numbers))) for key, numbers in values.items()})

@@ -68,6 +68,15 @@ def test_volumes_come_from_the_group_table_and_newer_ones_from_the_tables_of_par
     assert read_peers(dataset.folder).of("open", "2.0.0", "pons") is None
 
 
+def test_images_without_brainstem_are_nobodys_peers(dataset):
+    nothing = dict.fromkeys(("midbrain", "pons", "medulla"), 0.0)
+    for number in range(1, 8):
+        volumes = {"volumes": nothing} if number > 5 else {}
+        dataset.add(f"sub-{number:02d}", **volumes)
+    spread = read_peers(dataset.folder, [f"sub-{n:02d}" for n in range(1, 8)]).of(*MODEL, "pons")
+    assert spread.values == (15000.0,) * 5
+
+
 def test_a_broken_group_table_is_passed_over(dataset):
     (dataset.folder / "group_volumes.tsv").write_text("model\tpons_mm3\nopen\n")
     assert read_peers(dataset.folder) == Peers({})
