@@ -77,7 +77,7 @@ CHECKS = (
         "unsteady",
         "the model agrees with itself, over its networks or mirrored images, with a mean Dice of "
         "the regions below {}",
-        "steadiness", "<", 0.94,
+        "steadiness", "<", 0.96,
     ),
     Check(
         "networks_disagree",
