@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from bids_app.acquisition import session_columns
 from bids_app.columns import GROUP
 from bids_app.derivatives import NOT_AVAILABLE, read_json
-from bids_app.errors import DatasetError, UsageError
+from bids_app.errors import DatasetError, UsageError, reason
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,7 +57,7 @@ def join_covariates(
             names = reader.fieldnames or []
             people = {row["participant_id"]: row for row in reader if row.get("participant_id")}
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DatasetError(f"--covariates: {path} cannot be read ({error}).") from None
+        raise DatasetError(f"--covariates: {path} cannot be read ({reason(error)}).") from None
     free = [name for name in names if name not in GROUP or name in _TAKES]
     for column in covariates:
         if column not in free:
@@ -100,7 +100,7 @@ def join_ratings(rows: Sequence[Row], path: Path) -> None:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             lines = list(csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(f"{path} cannot be read ({error}).") from None
+        raise UsageError(f"{path} cannot be read ({reason(error)}).") from None
     allowed = {*GROUP["rating"]["Levels"], NOT_AVAILABLE}
     ratings = {}
     for count, line in enumerate(lines, start=2):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bids_app.derivatives import NOT_AVAILABLE
-from bids_app.errors import UsageError
+from bids_app.errors import UsageError, reason
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -76,7 +76,7 @@ def read_norms(path: Path, columns: Collection[str]) -> dict[str, list[Stratum]]
         with path.open(encoding="utf-8-sig", newline="") as stream:
             lines = list(csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(f"--norms {path}: cannot be read ({error}).") from None
+        raise UsageError(f"--norms {path}: cannot be read ({reason(error)}).") from None
     norms: dict[str, list[Stratum]] = {}
     for count, line in enumerate(lines, start=2):
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -76,10 +77,17 @@ def find_image(path: Path) -> Path:
     ------
     NoScanError
         There is none.
+    UsageError
+        It is a folder.
     """
     for candidate in (path, *(path.with_name(path.name + ending) for ending in ENDINGS)):
         if candidate.is_file() or candidate.is_symlink():
             return candidate
+    if path.is_dir():
+        raise UsageError(
+            f"{path} is a folder, and this command takes one image. For a BIDS dataset: "
+            f"bids_app {shlex.quote(str(path))} OUTPUT_DIR participant"
+        )
     raise NoScanError(f"{path}: no such image.")
 
 

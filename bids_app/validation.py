@@ -20,7 +20,7 @@ from importlib import import_module, resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bids_app.errors import DatasetError, OutputError
+from bids_app.errors import DatasetError, OutputError, reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -91,7 +91,8 @@ def validate(
         folder = tempfile.TemporaryDirectory(prefix="bids-validation-", dir=work_dir)
     except OSError as error:
         raise OutputError(
-            f"No temporary folder can be made ({error}). Name one that can be written: --work-dir."
+            f"No temporary folder can be made ({reason(error)}). Name one that can be written: "
+            "--work-dir."
         ) from None
     with folder as name:
         temporary = Path(name).absolute()

@@ -123,6 +123,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     directory: Path = options.directory
     if not directory.is_dir():
+        if directory.exists():
+            raise UsageError(f"{directory} is a file. Name the folder that holds the label maps.")
         raise UsageError(f"{directory}: no such folder.")
     regions = _regions(options.labels, options.names)
     output = _output(options.output, options.append_time, overwrite=options.overwrite)

@@ -63,3 +63,8 @@ def test_strata_that_overlap_are_refused(tmp_path):
 def test_a_mistake_is_named(tmp_path, text, told):
     with pytest.raises(UsageError, match=told):
         norms(tmp_path, text)
+
+
+def test_a_table_that_is_not_there_is_named_in_plain_words(tmp_path):
+    with pytest.raises(UsageError, match=r"cannot be read \(No such file or directory\)"):
+        read_norms(tmp_path / "none.tsv", COLUMNS)

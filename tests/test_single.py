@@ -77,6 +77,8 @@ def test_probabilities_stand_beside_the_map(segment, head):
 
 def test_a_missing_image_ends_with_3_and_a_bad_one_with_1(segment, head, capsys):
     assert segment(head.with_name("nothing")) == 3
+    assert segment(head.parent) == 2
+    assert "is a folder, and this command takes one image" in capsys.readouterr().err
     head.with_name("bad.nii.gz").write_text("no image")
     assert segment(head.with_name("bad")) == 1
     assert "bad.nii.gz" in capsys.readouterr().err

@@ -210,6 +210,9 @@ def test_wrong_command_lines_end_with_2_and_one_line(
 def test_a_missing_folder_ends_with_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(tmp_path / "nowhere")]) == 2
     assert "no such folder" in capsys.readouterr().err
+    (tmp_path / "map.nii").touch()
+    assert main([str(tmp_path / "map.nii")]) == 2
+    assert "Name the folder" in capsys.readouterr().err
 
 
 def test_the_command_line_is_read_without_heavy_packages() -> None:

@@ -8,7 +8,7 @@ import shutil
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from bids_app.errors import ModelError, UsageError
+from bids_app.errors import ModelError, UsageError, reason
 from bids_app.files import owned_name
 from bids_app.models.store import (
     MANIFEST,
@@ -169,7 +169,9 @@ def _labels(source: Path) -> list[tuple[int, str]]:
         labels = {str(text): value for text, value in content["labels"].items()}
         channels = content["channel_names"]
     except (OSError, ValueError, KeyError, AttributeError) as error:
-        raise ModelError(f"{path}: cannot be read as nnU-Net writes it ({error}).") from None
+        raise ModelError(
+            f"{path}: cannot be read as nnU-Net writes it ({reason(error)})."
+        ) from None
     values = [value for text, value in labels.items() if text != "background"]
     if len(channels) != 1 or not all(isinstance(v, int) and 0 < v < 256 for v in values):
         raise ModelError(f"{path}: models of one T1w channel with plain labels can be used.")

@@ -37,13 +37,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shlex
 import tomllib
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from bids_app.errors import ModelError
+from bids_app.errors import ModelError, reason
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -208,10 +209,12 @@ def find(name: str, directory: Path | None = None) -> Model:
         )
     if name in registry():
         where = models_dir(directory)
+        options = f"--accept-licence --models-dir {shlex.quote(str(where)) if where else 'FOLDER'}"
         raise ModelError(
             f"Model {name} is not installed{f' in {where}' if where else ''}. Install it with "
-            f"`brainstem-models fetch {name}`, or from files with `brainstem-models import {name} "
-            "PATH`, and name the folder of models with --models-dir or BRAINSTEM_MODELS_DIR."
+            f"`brainstem-models fetch {name} {options}`, or from files with `brainstem-models "
+            f"import {name} PATH {options}`; name the same folder here with --models-dir or "
+            "BRAINSTEM_MODELS_DIR."
         )
     known = ", ".join(sorted({*folders, *registry()}))
     raise ModelError(f"No model is called {name}. Known: {known}; or give a model's folder.")
@@ -232,7 +235,7 @@ def read_manifest(folder: Path) -> Model:
     except FileNotFoundError:
         raise ModelError(f"{folder}: no {MANIFEST} in this folder.") from None
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ModelError(f"{path}: cannot be read ({error}).") from None
+        raise ModelError(f"{path}: cannot be read ({reason(error)}).") from None
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ModelError(f"{path}: not a valid manifest ({error}).") from None
 

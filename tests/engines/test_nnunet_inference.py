@@ -353,7 +353,7 @@ def test_plans_can_ask_for_no_class_but_networks(folder, key):
 
 
 def test_a_fold_that_is_not_there_is_named(folder):
-    with pytest.raises(UsageError, match="--folds 4: the model has 0, 1"):
+    with pytest.raises(UsageError, match="--folds 4: the model has folds 0, 1 only"):
         NnUNet(folder, device=CPU, folds=["4"])
 
 

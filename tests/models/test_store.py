@@ -107,7 +107,9 @@ def test_a_model_is_found_by_name_by_folder_and_in_the_folder_of_models(model, m
 
 @pytest.mark.parametrize("name", ["mars-nnunet", "mars-mdgru"])
 def test_a_published_model_that_is_not_installed_says_how_it_can_be(name):
-    with pytest.raises(ModelError, match=f"brainstem-models import {name}"):
+    with pytest.raises(
+        ModelError, match=f"brainstem-models fetch {name} --accept-licence --models-dir"
+    ):
         store.find(name)
 
 

@@ -283,5 +283,8 @@ def _checkpoints(folder: Path, folds: Sequence[str] | None) -> list[Path]:
         raise ModelError(f"{folder}: no fold_*/{CHECKPOINT}. Install the model again.")
     for name in names:
         if name not in there:
-            raise UsageError(f"--folds {name}: the model has {', '.join(sorted(there))}.")
+            noun = "folds" if len(there) > 1 else "fold"
+            raise UsageError(
+                f"--folds {name}: the model has {noun} {', '.join(sorted(there))} only."
+            )
     return [there[name] for name in names]

@@ -76,7 +76,8 @@ def _import() -> tuple[Any, Any]:
         return openvino, import_module("openvino.opset13")
     except ImportError:
         raise UsageError(
-            "--device openvino needs OpenVINO: pip install openvino. Or use --device cpu."
+            "--device openvino needs OpenVINO, the extra cpu: in the app's source folder, pip "
+            "install -c constraints.txt '.[cpu]'. Or use --device cpu."
         ) from None
 
 
