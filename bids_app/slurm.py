@@ -46,11 +46,18 @@ written and nothing is sent; submit.sh among them sends them.
 """
 _EPILOG = """
 All options of bids_app go on to the tasks; --covariates, --flag-threshold and --norms go on to the
-group job. --nprocs is the number of CPUs of a task (default: 2). sbatch reads its own variables for
-the rest, such as SBATCH_ACCOUNT and SBATCH_QOS. Exit codes are those of bids_app; a job that the
-cluster refuses gives 2.
+group job. sbatch reads its own variables for the rest, such as SBATCH_ACCOUNT and SBATCH_QOS. Exit
+codes are those of bids_app; a job that the cluster refuses gives 2.
 """
 _CPUS = 2
+_HELP = {  # where an option of bids_app means something else here
+    "--nprocs": f"CPUs of a task (default: {_CPUS})",
+    "--dry-run": "write the scripts, and send nothing",
+    "--reports-only": "not here: run bids_app for it",
+    "--model": "model to use (default: open)",
+    "--device": "where the network runs (default: the CPU; with a GPU in --gres, auto); "
+    "openvino: the CPU by OpenVINO, which is quicker and must be installed",
+}
 _LARGEST_ARRAY = 1001  # SLURM's default of MaxArraySize
 
 
@@ -111,6 +118,8 @@ def make_parser() -> argparse.ArgumentParser:
     )
     cluster.add_argument("--partition", default=None, help="partition for all jobs")
     add_options(parser)
+    for option, text in _HELP.items():
+        parser._option_string_actions[option].help = text
     return parser
 
 
@@ -153,8 +162,8 @@ def _check_cluster(output_dir: Path) -> None:
     """Check that jobs can be sent, and that none for this folder is still there."""
     if shutil.which("sbatch") is None:
         raise UsageError(
-            "There is no sbatch here. Run this where jobs are sent from, or write the scripts "
-            "with --dry-run and run submit.sh there."
+            "There is no sbatch here. Run this where jobs are sent from; --dry-run writes the "
+            "scripts."
         )
     sent = {
         number
@@ -162,7 +171,15 @@ def _check_cluster(output_dir: Path) -> None:
         for number in path.read_text(encoding="utf-8").split()
     }
     queue = ["squeue", "--noheader", f"--user={os.getuid()}", "--format=%F"]
-    alive = sorted(sent & set(_ask(queue).split()))
+    try:
+        queued = _ask(queue)
+    except (OSError, UsageError) as error:
+        why = str(error).rsplit("squeue: ", 1)[-1]  # the last line is what it failed at
+        raise UsageError(
+            f"The cluster does not answer ({why}). Run this where jobs are sent from; --dry-run "
+            "writes the scripts."
+        ) from None
+    alive = sorted(sent & set(queued.split()))
     if alive:
         raise UsageError(
             f"Jobs of an earlier call for this output folder are not over: {', '.join(alive)}. "

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bids_app import __version__
@@ -104,7 +105,7 @@ def write_scripts(
     commands : mapping of str to sequence of str
         Words of the commands ``participant``, ``group`` and ``states``, which lists the images.
     again : sequence of str
-        The command that sends what is left.
+        The command that sends what is left, from the current folder.
     request : Request
         What the jobs ask for.
     tasks : int
@@ -116,7 +117,8 @@ def write_scripts(
         Name of each script, and its text.
     """
     quoted = {name: _in_lines(words) for name, words in commands.items()}
-    advice = f"What is left is sent by: {shlex.join(again)}"
+    # The paths among the words may be relative to here.
+    advice = f"What is left is sent by: cd {shlex.quote(str(Path.cwd()))} && {shlex.join(again)}"
     sends = list(_sends(request, tasks))
     return {
         "participant.sh": _PARTICIPANT.format(

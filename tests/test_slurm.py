@@ -77,7 +77,8 @@ def test_a_task_segments_just_its_participants(write, bids, output):
     missing = group.stdout.split("Not complete")[1]
     assert "sub-01" not in missing
     assert "to do     sub-02/ses-1/anat/sub-02_ses-1_T1w.nii.gz" in missing
-    assert f"brainstem-slurm {shlex.quote(str(bids))}" in missing
+    again = f"cd {shlex.quote(str(Path.cwd()))} && brainstem-slurm {shlex.quote(str(bids))}"
+    assert again in missing
 
 
 def test_a_participant_is_one_task_and_tasks_can_hold_more(write):
@@ -195,3 +196,25 @@ def test_an_image_that_is_done_again_by_force_is_listed_as_to_do(bids, output, c
     base = [str(bids), str(output), "participant", "--skip-bids-validation", "--dry-run"]
     assert cli.main([*base, "--force"]) == 0
     assert capfd.readouterr().out.count("to do ") == 3
+
+
+def test_a_cluster_that_does_not_answer_is_told_in_one_line(
+    bids, output, capsys, monkeypatch, tmp_path
+):
+    for name, line in (("sbatch", "exit 0"), ("squeue", "echo no controller >&2; exit 1")):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{line}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    assert slurm.main([str(bids), str(output)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "no controller" in line
+    assert line.endswith("--dry-run writes the scripts.")
+    assert not output.exists()
+
+
+def test_the_help_of_options_is_that_of_the_cluster():
+    told = " ".join(slurm.make_parser().format_help().split())
+    assert "CPUs of a task (default: 2)" in told
+    assert "write the scripts, and send nothing" in told
+    assert "the CPUs that are there" not in told
+    assert "and do nothing" not in told
