@@ -131,7 +131,8 @@ def test_bad_images_killed_tasks_and_lost_nodes_cost_nothing_but_another_call(
     log = next(output.glob("logs/slurm/*/group_*.out")).read_text()
     assert f"to do     {BAD}/anat/{BAD}_T1w.nii.gz" in log
     assert f"to do     {KILLED}/anat/{KILLED}_T1w.nii.gz" in log
-    assert "What is left is sent by: brainstem-slurm" in log
+    assert "What is left is sent by: cd " in log
+    assert "&& brainstem-slurm " in log
 
     assert send(heads, output) == 0
     assert "Images: 2 to do, 18 complete." in capsys.readouterr().out
