@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import re
 import tomllib
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, distribution
@@ -98,3 +99,13 @@ def test_pyproject_checks_the_oldest_python_that_setup_cfg_allows(setup_cfg):
     assert setup_cfg["options"]["python_requires"].startswith(
         f">={pyproject['tool']['mypy']['python_version']},"
     )
+
+
+def test_pages_of_the_site_link_to_each_other_alone_and_are_in_its_menu():
+    pages = {path.name: path.read_text() for path in (ROOT / "docs").glob("*.md")}
+    for name, text in pages.items():
+        for link in re.findall(r"\]\((?!https?:|#|mailto:)([^)#]+)", text):
+            assert not link.startswith(".."), f"{name} links out of docs/: {link}"
+            assert (ROOT / "docs" / link).exists(), f"{name}: {link}"
+    menu = (ROOT / "mkdocs.yml").read_text().partition("nav:")[2]
+    assert set(re.findall(r"\S+\.md", menu)) == set(pages)
