@@ -41,8 +41,9 @@ SMALLEST_MM3 = 4000.0
 LEAST_CONFIDENCE = 0.8
 # Crops of training lay this far from the middle of the brainstem at most, along each axis.
 LARGEST_OFFSET_MM = 8.0
-# So far above its brainstem a head has its middle in the locator's patch of 256 mm, which then ends
-# 7 cm below it, with little of the neck.
+# So far above the brainstem lies the middle of the locator's one patch of 256 mm, which then ends
+# 7 cm below it, with little of the neck. Of 32, 44 and 56 mm this changed the volume of the inside
+# of the skull least when two heads, of training and of validation, were turned by 10 degrees.
 HEAD_ABOVE_MM = 56.0
 # Outside the skull is tissue of 0.5 to 1.6 times the volume of its inside on the whole heads that
 # were looked at (of three sources), and of a tenth of it at most on skull-stripped ones.
@@ -291,8 +292,10 @@ class Cascade:
         """
         locator, sizes = self._locator, prepared.data.shape[1:]
         probabilities = locator.probabilities(locator.infer(prepared).mean)
+        if (np.array(sizes) <= locator.patch_size).all():
+            return probabilities
         brainstem = _largest_component(probabilities.argmax(axis=0) == BRAINSTEM)
-        if not brainstem.any() or (np.array(sizes) <= locator.patch_size).all():
+        if not brainstem.any():
             return probabilities
         middle = np.argwhere(brainstem).mean(axis=0)
         middle[0] += HEAD_ABOVE_MM / (prepared.scale[0] * prepared.spacing[0])
