@@ -73,8 +73,8 @@ def parse() -> argparse.Namespace:
 
 def segment(bids_dir: Path, output: Path) -> None:
     """Run the participant level."""
-    command = [sys.executable, "-m", "bids_app", bids_dir, output, "participant"]
-    subprocess.run([*map(str, command), "--skip-bids-validation"], check=True)
+    words = ["-m", "bids_app", str(bids_dir), str(output), "participant", "--skip-bids-validation"]
+    subprocess.run([sys.executable, *words], check=True, stdout=sys.stderr)
 
 
 def copy(originals: list[Result], source: Path, output: Path, images: int) -> None:

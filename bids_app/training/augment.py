@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 NOTHING_SHARE, CUT_OFF_SHARE = 0.1, 0.12  # of the locator's patches
 FRAMED_SHARE = 0.5  # of the locator's drawn images
-RESIZED_SHARE, LESION_SHARE = 0.75, 0.15  # of the segmenter's
+RESIZED_SHARE, LESION_SHARE = 0.9, 0.15  # of the segmenter's
 
 
 def draw_box(size: int, rng: np.random.Generator, look: Look) -> list[slice]:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 REAL_SHARE = {"locator": 0.3, "segmenter": 0.5}
 T1_SHARE = 0.5  # of the drawn images; the others are of random contrast
 # Part of a segmenter's run on boxes of two thirds of the patch, which are 2.7 times faster.
-SMALL_UNTIL = 0.55
+SMALL_SHARE = 0.55
 LEARNING_RATE, WARM_UP_STEPS, EMA_DECAY = 1e-3, 50, 0.995
 SAVE_EVERY_S, VALIDATE_EVERY_S = 180.0, 300.0
 
@@ -51,12 +51,15 @@ class Plan:
         Patches a step.
     seed : int
         Seed of weights and patches.
+    small : float
+        Part of a segmenter's run, from its start, on boxes cut from the patches.
     """
 
     steps: int | None
     minutes: float | None
     batch: int
     seed: int
+    small: float = SMALL_SHARE
 
     def progress(self, step: int, seconds: float) -> float:
         """Return how much of the run is done, from 0 to 1."""
@@ -218,7 +221,7 @@ def train(
             t1_like = bool(rng.random() < T1_SHARE)
             case = choose_case(learn, look, rng)
             patches.append(draw_patch(case, look, rng, device, t1_like=t1_like))
-        if look.name == "segmenter" and done < SMALL_UNTIL:
+        if look.name == "segmenter" and done < plan.small:
             patches = cut_box(patches, rng)
         images = torch.stack([image for image, _ in patches])[:, None]
         targets = torch.stack([target for _, target in patches])
@@ -280,11 +283,19 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--start", type=Path, help="weights to start from: a checkpoint_final.pth")
     parser.add_argument(
+        "--small",
+        type=float,
+        default=SMALL_SHARE,
+        help="part of a segmenter's run, from its start, on boxes of two thirds of the patch",
+    )
+    parser.add_argument(
         "--without", action="append", default=[], help="a dataset to leave out, e.g. ds011"
     )
     arguments = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    plan = Plan(arguments.steps, arguments.minutes, arguments.batch, arguments.seed)
+    plan = Plan(
+        arguments.steps, arguments.minutes, arguments.batch, arguments.seed, arguments.small
+    )
     cases = {
         name: case
         for name, case in load_cases(arguments.data).items()

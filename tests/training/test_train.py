@@ -11,6 +11,7 @@ import torch
 
 from bids_app.models.store import read_manifest, verify
 from bids_app.training.cases import IGNORE, NOT_STEM, Case
+from bids_app.training.complete import complete
 from bids_app.training.export import export_network, write_manifest
 from bids_app.training.loss import loss_of
 from bids_app.training.networks import LOOKS, build_network
@@ -196,3 +197,20 @@ def test_an_exported_model_is_small_and_its_files_match_the_manifest(run, tmp_pa
     assert weights.stat().st_size < 2 * parameters + 60_000
     assert torch.load(weights, weights_only=True)["init_args"] == {"configuration": "3d_fullres"}
     assert json.loads((tmp_path / "segmenter" / "dataset.json").read_text())["labels"]["cord"] == 4
+
+
+def test_what_is_set_aside_on_a_head_is_filled_and_nothing_else_is_changed(cases):
+    network = build_network(SMALL).eval()
+    labels = cases["ds011_sub-01"].arrays["near/labels"].copy()
+    labels[8:12, 15:25, 15:25] = IGNORE
+    labels[0, 0, 0] = IGNORE  # out of the patch's sight
+    given = Case("ds011_sub-01", True, {**cases["ds011_sub-01"].arrays, "near/labels": labels})
+
+    filled = complete(given, network, SMALL).arrays["near/labels"]
+
+    assert filled[0, 0, 0] == IGNORE
+    assert (filled == IGNORE).sum() == 1
+    assert (filled == labels)[labels != IGNORE].all()
+    assert set(np.unique(filled[8:12, 15:25, 15:25])) <= set(range(5))
+    again = complete(given, network, SMALL).arrays["near/labels"]
+    assert (again == filled).all()
