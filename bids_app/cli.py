@@ -105,22 +105,32 @@ def make_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add_folders(parser)
-    parser.add_argument("level", choices=["participant", "group"], help="level of the analysis")
+    parser.add_argument(
+        "level",
+        choices=["participant", "group"],
+        help="participant: validate the dataset and segment its images; group: gather the results "
+        "in OUTPUT_DIR in one table (validates nothing)",
+    )
     add_options(parser)
     return parser
 
 
 def add_folders(parser: argparse.ArgumentParser) -> None:
     """Add the two folders, which come first."""
-    parser.add_argument("bids_dir", type=Path, metavar="BIDS_DIR", help="the input dataset")
-    parser.add_argument("output_dir", type=Path, metavar="OUTPUT_DIR", help="the output dataset")
+    parser.add_argument("bids_dir", type=Path, metavar="BIDS_DIR", help="the BIDS dataset to read")
+    parser.add_argument(
+        "output_dir",
+        type=Path,
+        metavar="OUTPUT_DIR",
+        help="folder for the results, a BIDS derivative dataset; made where it is missing",
+    )
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add all options of the BIDS App."""
     parser.add_argument("--version", action="version", version=f"brainstem BIDS App {__version__}")
     _add_selection(parser.add_argument_group("which images"))
-    network = parser.add_argument_group("how they are segmented")
+    network = parser.add_argument_group("segmentation")
     network.add_argument(
         "--model",
         action="append",
@@ -129,8 +139,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "(default: every model found)",
     )
     add_model_options(network)
-    _add_results(parser.add_argument_group("what is told of them"))
-    _add_run(parser.add_argument_group("how it runs"))
+    _add_results(parser.add_argument_group("results"))
+    _add_run(parser.add_argument_group("the run itself"))
 
 
 def as_words(settings: Settings) -> list[str]:
@@ -164,30 +174,35 @@ def _add_selection(group: argparse._ArgumentGroup) -> None:
         "--bids-filter-file",
         type=Path,
         metavar="FILE",
-        help="JSON file with entities of the images to take, under the key t1w or T1w",
+        help="JSON file that tells which images to take, such as "
+        '{"t1w": {"acquisition": "mprage"}}',
     )
     group.add_argument(
         "--include-ce",
         action="store_true",
-        help="take images with contrast agent (entity ce) too",
+        help="take images with contrast agent (ce- in the file name) too",
     )
     group.add_argument(
         "--skip-bids-validation",
         "--skip_bids_validation",
         action="store_true",
-        help="go on although the dataset is no valid BIDS dataset",
+        help="participant level: do not run the BIDS validator, so that a dataset with errors is "
+        "taken as it is (the group level never runs it)",
     )
     group.add_argument(
         "--bids-database-dir",
         type=Path,
         metavar="FOLDER",
-        help="keep pybids' index of the dataset here, for reuse by later runs",
+        help="keep the index of the dataset (of pybids) here, for later runs",
     )
+
+
+def _add_results(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--covariates",
         nargs="+",
         metavar="COLUMN",
-        help="group level: columns of participants.tsv to join to the table",
+        help="group level: columns of participants.tsv to join to the table, such as age sex",
     )
     group.add_argument(
         "--norms",
@@ -195,16 +210,13 @@ def _add_selection(group: argparse._ArgumentGroup) -> None:
         metavar="FILE",
         help="group level: your own table of norms (TSV), for z scores (docs/measures.md)",
     )
-
-
-def _add_results(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--flag-threshold",
         action="append",
         metavar="NAME=VALUE",
-        help="another threshold for a flag, such as noisy=8; may be given several times. At the "
-        "group level flags are told anew from the measures on record, so that no image needs to "
-        "be done again (docs/quality.md lists names and thresholds)",
+        help="another threshold for a flag, such as noisy=8; may be given several times "
+        "(docs/quality.md lists names and thresholds). The group level sets flags anew by its own "
+        "thresholds, and no image needs to be segmented again for it",
     )
     group.add_argument(
         "--freesurfer-stats",
@@ -220,13 +232,13 @@ def _add_run(group: argparse._ArgumentGroup) -> None:
         "--work-dir",
         type=Path,
         metavar="FOLDER",
-        help="folder for temporary files (default: the system's)",
+        help="folder for temporary files (default: the system's, such as /tmp)",
     )
     group.add_argument(
         "--nprocs",
         type=positive,
         metavar="N",
-        help="CPU threads in all (default: the CPUs that are there)",
+        help="CPU threads in all (default: the CPUs that the run may use)",
     )
     group.add_argument(
         "--omp-nthreads",
@@ -234,17 +246,18 @@ def _add_run(group: argparse._ArgumentGroup) -> None:
         metavar="N",
         help="CPU threads of the network, at most --nprocs (default: --nprocs)",
     )
-    group.add_argument("--force", action="store_true", help="do again what is complete")
+    group.add_argument("--force", action="store_true", help="segment complete images again")
     group.add_argument(
         "--dry-run", action="store_true", help="list what would be done, and do nothing"
     )
     group.add_argument(
-        "--stop-on-first-crash", action="store_true", help="end with the first image that fails"
+        "--stop-on-first-crash", action="store_true", help="stop at the first image that fails"
     )
     group.add_argument(
         "--reports-only",
         action="store_true",
-        help="make the reports again from the results that are there",
+        help="participant level: make the reports again from the results in OUTPUT_DIR, and "
+        "segment nothing",
     )
     group.add_argument(
         "--config-file",
@@ -253,7 +266,7 @@ def _add_run(group: argparse._ArgumentGroup) -> None:
         help="TOML file with any of these options, by name; the command line wins",
     )
     group.add_argument(
-        "-v", "--verbose", action="count", help="tell details; they are in the run's log anyway"
+        "-v", "--verbose", action="count", help="print details; they are in the run's log anyway"
     )
 
 

@@ -42,19 +42,20 @@ def add_model_options(parser: argparse._ActionsContainer) -> None:
         "--models-dir",
         type=Path,
         metavar="FOLDER",
-        help="folder of installed models (default: the variable BRAINSTEM_MODELS_DIR)",
+        help="folder of installed models (default: the environment variable BRAINSTEM_MODELS_DIR)",
     )
     parser.add_argument(
         "--device",
         metavar="{auto,cpu,openvino,cuda,cuda:N,mps}",
         help="where the network runs (default: auto, a GPU where there is one, else the CPU);"
-        " openvino: the CPU by OpenVINO, which is quicker and must be installed",
+        " openvino: the CPU with OpenVINO, which is faster and must be installed (docs/speed.md)",
     )
     parser.add_argument(
         "--folds",
         nargs="+",
         metavar="FOLD",
-        help="networks of the model's ensemble to use (default: all)",
+        help="which of the model's networks to use, such as 0 1, where it has several "
+        "(default: all)",
     )
     parser.add_argument(
         "--no-tta",
@@ -69,13 +70,14 @@ def add_model_options(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--assume-ras",
         action="store_true",
-        help="take images whose header codes no orientation as running right, front, up",
+        help="take images whose header tells no orientation, which are refused without this, as "
+        "stored from left to right, back to front and bottom to top",
     )
     parser.add_argument(
         "--region",
         action="store_true",
-        help="run a whole-head model on a box around the brainstem alone, found by the open "
-        "model: faster, and not the same result to the voxel",
+        help="run a model of whole heads (the published ones) only on a box around the brainstem, "
+        "which the open model finds: faster, but not the same result to the voxel",
     )
 
 

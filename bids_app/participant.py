@@ -60,10 +60,11 @@ def run(settings: Settings) -> int:
         return _make_reports_again(settings)
     model = store.find((settings.model or (store.DEFAULT,))[0], settings.models_dir)
     store.verify(model)
+    store.check_folds(model, settings.folds)
     if settings.device not in ("auto", "cpu"):  # these are there; others need torch to tell
-        from bids_app.segment import choose_device
+        from bids_app.segment import check_device
 
-        choose_device(settings.device)
+        check_device(settings.device, model)
     if settings.dry_run:
         check_owner(settings.output_dir, settings.bids_dir)
     else:
@@ -111,6 +112,7 @@ def _run(settings: Settings, model: Model, background: ThreadPoolExecutor) -> in
     # The validator is a process of its own and takes seconds, so it starts first.
     validation = None
     if not settings.skip_bids_validation:
+        LOG.info("The BIDS validator checks the dataset; --skip-bids-validation goes without")
         validation = background.submit(
             validate,
             settings.bids_dir,
@@ -136,10 +138,12 @@ def _run(settings: Settings, model: Model, background: ThreadPoolExecutor) -> in
     pending = {task.scan for task in todo}
     outcome = Outcome(complete=[task.scan for task in tasks if task.scan not in pending])
     failures = Failures(settings.run_folder / "failures.tsv", model)
-    LOG.info("Images: %d, of which %d are complete", len(tasks), len(outcome.complete))
     with stoppable() as stop:
         segmenter = _load(settings, model, stop) if todo else None
         remarks = _remarks(validation)
+        LOG.info("Images: %d, of which %d are complete", len(tasks), len(outcome.complete))
+        if segmenter:
+            LOG.info("Device: %s, CPU threads: %d", segmenter.device, settings.omp_nthreads)
         # From here on the folder is this dataset's; a run that ends before leaves it free.
         write_dataset_files(settings.output_dir, settings.bids_dir, model)
         told = {
@@ -161,7 +165,6 @@ def _announce(model: Model) -> None:
     LOG.info("brainstem BIDS App %s. For research only; not a medical device.", __version__)
     LOG.info("Model: %s, version %s (seg-%s)", model.name, model.version, model.label)
     LOG.info("Licence of the model: %s", model.licence)
-    LOG.info("Please cite: %s", model.reference)
 
 
 def _tasks(settings: Settings, model: Model) -> list[Task]:
@@ -205,9 +208,7 @@ def _load(settings: Settings, model: Model, stop: Stop) -> Segmenter:
         threads=settings.omp_nthreads,
         check=stop.check,
     )
-    segmenter = load_segmenter(model, choice)
-    LOG.info("Device: %s, CPU threads: %d", segmenter.device, choice.threads)
-    return segmenter
+    return load_segmenter(model, choice)
 
 
 def _remarks(validation: Future[Report] | None) -> dict[str, str]:
@@ -253,8 +254,9 @@ def _summarise(
 ) -> None:
     if outcome.done:
         LOG.info("\n%s", _summary_table(model, outcome))
-    for scan, reason in failures.reasons:
-        LOG.error("failed: %s: %s", scan.relative, reason)
+    if failures.reasons:
+        names = few(scan.relative for scan, _ in failures.reasons)
+        LOG.error("failed: %s. Reasons: above and in %s", names, failures.path)
     for scan in outcome.elsewhere:
         LOG.info("left to another run: %s", scan.relative)
     counts = (
@@ -268,6 +270,8 @@ def _summarise(
         LOG.info(
             "Reports: %s/%s. Next: the group level.", settings.output_dir, report_name("sub-*")
         )
+    if outcome.done:
+        LOG.info("Please cite: %s", settings.output_dir / "logs" / "CITATION.md")
 
 
 def _summary_table(model: Model, outcome: Outcome) -> str:

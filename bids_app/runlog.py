@@ -80,10 +80,15 @@ class Failures:
         The table; without a row while nothing has failed.
     model : Model
         Model of this run.
+
+    Attributes
+    ----------
+    reasons : list of (Scan, str)
+        The images and why each failed.
     """
 
     def __init__(self, path: Path, model: Model) -> None:
-        self._path = path
+        self.path = path
         self._model = (model.name, model.version, model.label)
         self._rows: list[list[str]] = []
         self.reasons: list[tuple[Scan, str]] = []
@@ -107,4 +112,4 @@ class Failures:
         self._write()
 
     def _write(self) -> None:
-        write_atomic(self._path, table([*_SCAN_COLUMNS, *_MODEL_COLUMNS], self._rows))
+        write_atomic(self.path, table([*_SCAN_COLUMNS, *_MODEL_COLUMNS], self._rows))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import sys
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -146,15 +147,35 @@ def load_segmenter(model: Model, choice: Choice) -> Segmenter:
     Raises
     ------
     UsageError
-        The device is not there, or a fold is not in the model.
+        The device or what it needs is not there, or a fold is not in the model.
     ModelError
         The engine cannot load the model.
     """
-    device = choose_device(choice.device)
+    store.check_folds(model, choice.folds)
+    device = check_device(choice.device, model)
     torch.set_num_threads(choice.threads)
     if device.type == "cuda":
         return _WithFallback(model, choice, device)
     return _load(model, choice, device)
+
+
+def check_device(name: str, model: Model) -> torch.device:
+    """Find the device that a user's word names, and check that a model can run there.
+
+    Raises
+    ------
+    UsageError
+        The device or what it needs is not there, or the model cannot run on it.
+    """
+    if name == "openvino":
+        if model.engine == "mdgru":
+            raise UsageError("--device openvino runs nnU-Net models alone. Use --device cpu.")
+        if find_spec("openvino") is None:
+            raise UsageError(
+                "--device openvino needs OpenVINO, which is not installed: in the app's source "
+                "folder, pip install -c constraints.txt '.[cpu]'. Or use --device cpu."
+            )
+    return choose_device(name)
 
 
 def choose_device(name: str) -> torch.device:
@@ -251,8 +272,6 @@ class _MDGRUSegmenter:
     def __init__(self, model: Model, choice: Choice, device: torch.device) -> None:
         self.device = str(device)
         self._values = [region.index for region in model.regions]
-        if choice.folds:
-            raise UsageError(f"--folds: the model {model.name} is one network without folds.")
         self._model = MDGRUModel(
             model.folder, model.inference, device=device, threads=choice.threads
         )
@@ -318,8 +337,6 @@ def _load(model: Model, choice: Choice, device: torch.device) -> Segmenter:
     if model.engine == "nnunet":
         return _NnUNetSegmenter(model, choice, device)
     if model.engine == "mdgru":
-        if choice.runtime != "torch":
-            raise UsageError("--device openvino runs nnU-Net models alone. Use --device cpu.")
         return _MDGRUSegmenter(model, choice, device)
     raise ModelError(f"Model {model.name}: its engine {model.engine} is not in this version.")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bids_app import __version__
-from bids_app.command import add_model_options, available_cpus, guarded
+from bids_app.command import add_model_options, available_cpus, guarded, positive
 from bids_app.errors import ImageError, NoScanError, UsageError
 
 if TYPE_CHECKING:
@@ -43,29 +43,50 @@ def make_parser() -> argparse.ArgumentParser:
         prog="brainstem-segment",
         description="Segments midbrain, pons and medulla oblongata on one T1-weighted image. "
         "For research only; not a medical device.",
+        epilog="exit codes: 0 done; 1 the image cannot be used; 2 wrong command line, or the label "
+        "map is there already; 3 no such image; 5 the model is missing or damaged; 6 the label map "
+        "cannot be written",
         allow_abbrev=False,
     )
-    parser.add_argument("image", type=Path, help="NIfTI image, with or without .nii.gz")
+    parser.add_argument("image", type=Path, help="NIfTI image; its .nii.gz or .nii may be left out")
     parser.add_argument("--version", action="version", version=f"brainstem BIDS App {__version__}")
     output = parser.add_argument_group("output")
     output.add_argument(
         "-s",
         "--suffix",
         default="_brainstem",
-        help="added to the image's name (default: %(default)s)",
+        help="added to the image's name to name the label map (default: %(default)s)",
     )
-    output.add_argument("-o", "--output", type=Path, help="the label map's whole path instead")
     output.add_argument(
-        "-d", "--directory", type=Path, help="folder for the label map (default: the image's)"
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="path of the label map, .nii.gz or .nii (default: beside the image, named with -s)",
     )
-    output.add_argument("-x", "--overwrite", action="store_true", help="replace a label map")
-    output.add_argument("-q", "--quiet", action="store_true", help="print errors alone")
+    output.add_argument(
+        "-d",
+        "--directory",
+        type=Path,
+        metavar="FOLDER",
+        help="folder for the label map; of -o only the name counts then (default: the image's)",
+    )
+    output.add_argument(
+        "-x", "--overwrite", action="store_true", help="replace a label map that is there already"
+    )
+    output.add_argument("-q", "--quiet", action="store_true", help="print nothing but errors")
     network = parser.add_argument_group("how it is segmented")
     network.add_argument(
         "--model", default="open", metavar="NAME|FOLDER", help="model to use (default: open)"
     )
     add_model_options(network)
-    network.add_argument("--threads", type=int, default=available_cpus(), help="CPU threads")
+    network.add_argument(
+        "--threads",
+        type=positive,
+        metavar="N",
+        default=available_cpus(),
+        help="CPU threads (default: the CPUs of this machine that the process may use)",
+    )
     parser.set_defaults(device="auto", folds=[])
     return parser
 
@@ -103,14 +124,23 @@ def output_path(
     suffix : str
         Added to the image's name.
     output : Path, optional
-        Whole path instead; its base name alone if `directory` is given.
+        Whole path instead, with or without .nii.gz; its base name alone if `directory` is given.
     directory : Path, optional
         Folder of the label map.
+
+    Raises
+    ------
+    UsageError
+        `output` is a folder, or ends otherwise than a NIfTI image.
     """
     if output is None:
         named = image.with_name(_stem(image.name) + suffix + ".nii.gz")
+    elif output.is_dir():
+        raise UsageError(f"-o {output} is a folder. Name the label map, or give the folder to -d.")
     elif output.name.endswith(ENDINGS):
         named = output
+    elif output.suffix:
+        raise UsageError(f"-o {output}: the label map's name must end with .nii.gz or .nii.")
     else:
         named = output.with_name(output.name + ".nii.gz")
     return named if directory is None else directory / named.name

@@ -56,7 +56,7 @@ _HELP = {  # where an option of bids_app means something else here
     "--reports-only": "not here: run bids_app for it",
     "--model": "model to use (default: open)",
     "--device": "where the network runs (default: the CPU; with a GPU in --gres, auto); "
-    "openvino: the CPU by OpenVINO, which is quicker and must be installed",
+    "openvino: the CPU with OpenVINO, which is faster and must be installed (docs/speed.md)",
 }
 _LARGEST_ARRAY = 1001  # SLURM's default of MaxArraySize
 
@@ -106,17 +106,19 @@ def make_parser() -> argparse.ArgumentParser:
         help="T1w images of one task, at least; participants are not split (default: 1)",
     )
     cluster.add_argument(
-        "--max-jobs", type=positive, metavar="P", default=None, help="tasks that run at a time"
+        "--max-jobs", type=positive, metavar="P", default=None, help="most tasks that run at a time"
     )
-    cluster.add_argument("--time", default=None, help="time limit of a job, as sbatch reads it")
-    cluster.add_argument("--mem", default="4G", help="memory of a job (default: 4G)")
+    cluster.add_argument("--time", default=None, help="time limit of a job, such as 1:00:00")
+    cluster.add_argument("--mem", default="4G", help="memory of a job (default: %(default)s)")
     cluster.add_argument(
         "--gres",
         default=None,
         metavar="GRES",
-        help="what else a task gets, such as gpu:1; no GPU is asked for or used without it",
+        help="what else a task gets, such as gpu:1; without it no GPU is asked for or used",
     )
-    cluster.add_argument("--partition", default=None, help="partition for all jobs")
+    cluster.add_argument(
+        "--partition", default=None, help="partition for all jobs (default: the cluster's)"
+    )
     add_options(parser)
     for option, text in _HELP.items():
         parser._option_string_actions[option].help = text

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
     from bids_app.models.store import Region
 
-DEFAULT_PATTERN = "*_brainstem.nii*"
+# As `brainstem-segment` and as `bids_app` names its maps; other tools' *_dseg have other labels.
+DEFAULT_PATTERNS = ("*_brainstem.nii*", "*_seg-*_dseg.nii*")
 DEFAULT_NAMES = {1: "midbrain", 2: "pons", 3: "medulla"}
 ANY_DEPTH = -1
 
@@ -38,7 +39,7 @@ _TIME_FORMATS = {"date": "%Y-%m-%d", "time": "%H%M%S", "datetime": "%Y-%m-%d_%H%
 
 
 def find_label_maps(
-    directory: Path, pattern: str = DEFAULT_PATTERN, depth: int = ANY_DEPTH
+    directory: Path, patterns: Sequence[str] = DEFAULT_PATTERNS, depth: int = ANY_DEPTH
 ) -> list[Path]:
     """Find label maps by their file names, in sorted order.
 
@@ -46,8 +47,9 @@ def find_label_maps(
     ----------
     directory : Path
         Where to look. Hidden files and folders, and folders behind links, are passed over.
-    pattern : str
-        Shell pattern of the file name; a file must end with ``.nii`` or ``.nii.gz`` besides.
+    patterns : sequence of str
+        Shell patterns, of which the file name fits one; it must end with ``.nii`` or ``.nii.gz``
+        besides.
     depth : int
         Folders between `directory` and a map: 0 looks in `directory` itself alone, -1 at any depth.
     """
@@ -60,7 +62,7 @@ def find_label_maps(
             found += [
                 here / name
                 for name in names
-                if fnmatchcase(name, pattern)
+                if any(fnmatchcase(name, pattern) for pattern in patterns)
                 and name.endswith((".nii", ".nii.gz"))
                 and not name.startswith(".")
             ]
@@ -128,11 +130,12 @@ def _run(options: argparse.Namespace) -> int:
         raise UsageError(f"{directory}: no such folder.")
     regions = _regions(options.labels, options.names)
     output = _output(options.output, options.append_time, overwrite=options.overwrite)
-    paths = find_label_maps(directory, options.filename, options.depth)
+    patterns = [options.filename] if options.filename else DEFAULT_PATTERNS
+    paths = find_label_maps(directory, patterns, options.depth)
     if not paths:
         raise NoScanError(
-            f"{directory}: no file is named {options.filename} and ends with .nii or .nii.gz"
-            f"{'' if options.depth == ANY_DEPTH else f' {options.depth} folders deep'}. "
+            f"{directory}: no file is named {' or '.join(patterns)} and ends with .nii or .nii.gz"
+            f"{'' if options.depth == ANY_DEPTH else f', {options.depth} folders deep'}. "
             "Give another pattern with -f, such as -f '*_dseg.nii.gz'."
         )
     shown = tqdm(paths, unit="map", leave=False, disable=True if options.quiet else None)
@@ -183,9 +186,11 @@ def _output(path: Path | None, append_time: str | None, *, overwrite: bool) -> P
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="brainstem-volumes",
-        description="Measure label maps made by any tool: voxels, volume in mm3 and clusters of "
-        "each region and of all together, one row a map. Maps that cannot be read or do not hold "
-        "whole numbers are listed and left out; the exit code is then 1.",
+        description="Measures label maps made by any tool: voxels, volume in mm3 and clusters "
+        "(connected pieces) of each region and of all together, a row for each map. Maps that "
+        "cannot be read or do not hold whole numbers are named and left out.",
+        epilog="exit codes: 0 all measured; 1 some maps left out; 2 wrong command line, or the "
+        "table is there already; 3 no label map found; 6 the table cannot be written",
     )
     add = parser.add_argument
     add("directory", metavar="DIRECTORY", type=Path, help="folder that holds the label maps")
@@ -193,22 +198,23 @@ def _parser() -> argparse.ArgumentParser:
         "-f",
         dest="filename",
         metavar="PATTERN",
-        default=DEFAULT_PATTERN,
-        help="file names of the maps, with * and ? (default: %(default)s)",
+        help="file names of the maps, with * and ?, in quotes (default: "
+        f"{' and '.join(DEFAULT_PATTERNS)}, the maps of brainstem-segment and bids_app)",
     )
     add(
         "-d",
         dest="depth",
         type=int,
         default=ANY_DEPTH,
-        help="folders between DIRECTORY and the maps (default: %(default)s, any number)",
+        metavar="N",
+        help="look only N folders below DIRECTORY; 0: in DIRECTORY itself (default: at any depth)",
     )
     add(
         "-o",
         dest="output",
         metavar="TABLE",
         type=Path,
-        help="where the table goes, a .csv or .tsv file (default: printed, tab-separated)",
+        help="file for the table, .csv or .tsv (default: it is printed, tab-separated)",
     )
     add(
         "-l",
@@ -216,14 +222,15 @@ def _parser() -> argparse.ArgumentParser:
         metavar="LABEL",
         type=int,
         nargs="+",
-        help="values of the regions in the maps (default: 1 2 3)",
+        help="values that the regions have in the maps (default: 1 2 3)",
     )
     add(
         "-n",
         dest="names",
         metavar="NAME",
         nargs="+",
-        help="names of the regions (default: midbrain pons medulla; other labels: label<LABEL>)",
+        help="names of the regions, in the order of -l (default: midbrain pons medulla for 1 2 3, "
+        "label<LABEL> for others)",
     )
     add(
         "-c",
@@ -234,12 +241,12 @@ def _parser() -> argparse.ArgumentParser:
         help="voxels of one cluster share a face (1), an edge (2) or a corner (3); "
         "default: %(default)s",
     )
-    add("-x", dest="overwrite", action="store_true", help="overwrite an existing table")
+    add("-x", dest="overwrite", action="store_true", help="replace a table that is there already")
     add(
         "-t",
         dest="append_time",
         choices=tuple(_TIME_FORMATS),
-        help="append the current date, time or both to the table's name",
+        help="add the current date, time or both to the table's name",
     )
-    add("-q", dest="quiet", action="store_true", help="print errors alone")
+    add("-q", dest="quiet", action="store_true", help="print nothing but errors and the table")
     return parser

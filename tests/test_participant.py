@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from make_fixture_model import write_random_model
 
-from bids_app import cli, files
+from bids_app import cli, files, participant
 from bids_app.models import install, store
 
 MAPS = "sub-*/**/*_dseg.nii.gz"
@@ -43,11 +43,11 @@ def bids(coarse_dataset, tmp_path):
 
 @pytest.fixture
 def run(bids, model, tmp_path):
-    def participant(*options, bids_dir=bids, output=tmp_path / "out"):
+    def run(*options, bids_dir=bids, output=tmp_path / "out"):
         arguments = [str(bids_dir), str(output), "participant", "--model", str(model), *options]
         return cli.main([*arguments, "--nprocs", "1", "--skip-bids-validation"])
 
-    return participant
+    return run
 
 
 def times(output):
@@ -115,9 +115,13 @@ def test_probability_maps_are_written_on_request_and_then_belong_to_a_complete_i
 def test_what_is_complete_is_left_alone(run, tmp_path, capsys):
     run()
     before = times(tmp_path / "out")
+    citation = f"Please cite: {tmp_path / 'out' / 'logs' / 'CITATION.md'}"
+    assert citation in capsys.readouterr().out
     assert run() == 0
     assert times(tmp_path / "out") == before
-    assert "0 done, 3 complete before" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "0 done, 3 complete before" in said
+    assert "cite" not in said
 
 
 @pytest.mark.parametrize("change", ["byte", "table", "sidecar", "picture", "cutout", "map"])
@@ -209,9 +213,17 @@ def test_a_dry_run_lists_and_writes_nothing(run, tmp_path, capsys):
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_bad_images_get_a_line_each_and_the_good_ones_are_done(run, mixed_dataset, tmp_path):
+def test_bad_images_get_a_line_each_and_the_good_ones_are_done(
+    run, mixed_dataset, tmp_path, capsys
+):
     assert run(bids_dir=mixed_dataset) == 1
     output = tmp_path / "out"
+    said = capsys.readouterr().out.splitlines()
+    (log,) = output.glob("logs/*/run.log")
+    for lines in (said, log.read_text().splitlines()):
+        assert sum("datalad get" in line for line in lines) == 1, "each reason once"
+    (summary,) = [line for line in said if line.startswith("ERROR: failed: ")]
+    assert summary.endswith(f"Reasons: above and in {next(output.glob('logs/*/failures.tsv'))}")
     assert len(list(output.glob(MAPS))) == 4
     (table,) = output.glob("logs/*/failures.tsv")
     failed = table.read_text().splitlines()[1:]
@@ -252,9 +264,19 @@ def test_no_image_for_the_request_ends_with_3(run):
     assert run("--participant-label", "99") == 3
 
 
-def test_a_missing_device_ends_with_2(bids, model, tmp_path):
-    arguments = [str(bids), str(tmp_path / "out"), "participant", "--model", str(model)]
-    assert cli.main([*arguments, "--device", "cuda:7", "--skip-bids-validation"]) == 2
+def test_a_missing_device_or_fold_ends_with_2_before_the_dataset_is_looked_at(
+    run, monkeypatch, tmp_path, capsys
+):
+    for name in ("find_scans", "validate"):
+        monkeypatch.setattr(participant, name, None)
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    options = [
+        ("--device", "cuda:7"), ("--device", "openvino"), ("--folds", "7"), ("--folds", "0", "9"),
+    ]  # fmt: skip
+    for option, *values in options:
+        assert run(option, *values) == 2
+        assert f"{option} {values[-1]}" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_validation_errors_stop_the_run_with_the_validators_words(
@@ -262,15 +284,16 @@ def test_validation_errors_stop_the_run_with_the_validators_words(
 ):
     arguments = [str(broken_dataset), str(tmp_path / "out"), "participant", "--model", str(model)]
     assert cli.main(arguments) == 4
-    assert "[ERROR]" in capsys.readouterr().err
+    said = capsys.readouterr()
+    assert "[ERROR]" in said.err
+    assert "Images:" not in said.out, "the validator speaks first"
     assert not (tmp_path / "out" / "dataset_description.json").exists()
 
 
 def test_a_run_that_ends_before_the_first_image_leaves_the_folder_to_any_dataset(
-    run, flat_dataset, tmp_path, capsys
+    run, flat_dataset, tmp_path
 ):
-    assert run("--folds", "7") == 2
-    assert "--folds 7" in capsys.readouterr().err
+    assert run("--participant-label", "99") == 3
     assert run("--dry-run", bids_dir=flat_dataset) == 0
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["logs"]
 

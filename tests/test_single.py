@@ -99,3 +99,21 @@ def test_a_missing_image_ends_with_3_and_a_bad_one_with_1(segment, head, capsys)
 def test_the_map_is_named_as_the_options_say(options, expected):
     options = options or ("_brainstem",)
     assert single.output_path(Path("in/T1.nii.gz"), *options) == Path(expected)
+
+
+@pytest.mark.parametrize(
+    ("output", "reason"),
+    [
+        ("x.txt", "must end with .nii.gz or .nii"),
+        ("x.nii.bz2", "must end with .nii.gz or .nii"),
+        (".", "is a folder"),
+    ],
+)
+def test_an_output_that_is_no_name_of_an_image_ends_with_2_before_anything_is_done(
+    segment, head, output, reason, capsys
+):
+    assert segment(head, "-o", head.parent / output) == 2
+    said = capsys.readouterr().err
+    assert reason in said
+    assert len(said.splitlines()) == 1
+    assert list(head.parent.iterdir()) == [head]

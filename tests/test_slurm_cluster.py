@@ -146,7 +146,7 @@ def test_bad_images_killed_tasks_and_lost_nodes_cost_nothing_but_another_call(
     first = min(output.glob("logs/slurm/*"))
     requeued = (first / f"1_{int(LOST[4:])}.out").read_text()
     assert requeued.count(f"{LOST}\n") == 2
-    assert f"failed: {BAD}/anat/{BAD}_T1w.nii.gz: " in "".join(
+    assert f"ERROR: {BAD}/anat/{BAD}_T1w.nii.gz: " in "".join(
         path.read_text() for path in last.glob("*_1.out")
     )
     assert KILLED not in next(last.glob("group_*.out")).read_text().split("Not complete")[1]

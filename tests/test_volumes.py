@@ -63,6 +63,19 @@ def test_prints_a_row_a_map_with_all_regions_and_their_union(
     }  # fmt: skip
 
 
+def test_the_apps_own_maps_are_found_and_told_apart_by_their_path(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = [
+        "sub-01/anat/sub-01_seg-open1_dseg.nii.gz",
+        "sub-02/ses-1/anat/sub-02_ses-1_seg-open1_dseg.nii.gz",
+        "sub-02/ses-2/anat/sub-02_ses-2_seg-open1_dseg.nii.gz",
+    ]
+    for name in (*names, "sub-01/anat/sub-01_dseg.nii.gz", "sub-01/anat/sub-01_T1w.nii.gz"):
+        save_map(tmp_path / name)
+    assert list(table_of(capsys, tmp_path).index) == names, "a map of tissues has other labels"
+
+
 def test_maps_of_whole_numbers_in_a_type_of_fractions_are_measured(
     study: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -80,7 +93,7 @@ def test_depth_counts_the_folders_above_a_map(study: Path, depth: int, names: li
 
 
 def test_any_pattern_of_file_names(study: Path) -> None:
-    assert [path.name for path in find_label_maps(study, "c_*")] == [
+    assert [path.name for path in find_label_maps(study, ["c_*"])] == [
         "c_T1w.nii.gz", "c_brainstem.nii.gz",
     ]  # fmt: skip
 

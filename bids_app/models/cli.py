@@ -36,39 +36,53 @@ def main(argv: Sequence[str] | None = None) -> int:
 def make_parser() -> argparse.ArgumentParser:
     """Make the parser of the command line."""
     parser = argparse.ArgumentParser(
-        prog="brainstem-models", description="Lists, checks, downloads and installs models."
+        prog="brainstem-models",
+        description="Lists, checks, downloads and installs models. The model open is in the "
+        "package and needs none of this.",
+        epilog="exit codes: 0 done; 2 wrong command line, or the licence was not accepted; 5 a "
+        "model is missing, damaged or cannot be had; 6 the folder of models cannot be written",
     )
     commands = parser.add_subparsers(required=True, metavar="{list,verify,fetch,import}")
-    list_ = commands.add_parser("list", help="list the models known and installed")
+    list_ = commands.add_parser("list", help="list all models, installed or not")
     list_.set_defaults(work=_list)
-    check = commands.add_parser("verify", help="check the files of models against their manifests")
-    check.add_argument("names", nargs="*", metavar="NAME|FOLDER", help="default: all installed")
+    check = commands.add_parser("verify", help="check that files of models are whole")
+    check.add_argument(
+        "names", nargs="*", metavar="NAME|FOLDER", help="models to check (default: all installed)"
+    )
     check.set_defaults(work=_verify)
     get = commands.add_parser("fetch", help="download a published model and install it")
-    get.add_argument("model", metavar="NAME", help="name of the model")
-    get.add_argument("--url", help="folder of the published files elsewhere, such as a mirror")
+    get.add_argument("model", metavar="NAME", help="mars-nnunet or mars-mdgru")
+    get.add_argument("--url", help="address of the published files on a mirror")
     get.set_defaults(work=_fetch)
-    add = commands.add_parser("import", help="install a model from files")
-    add.add_argument("model", metavar="NAME", help="name of the model")
+    add = commands.add_parser("import", help="install a model from files, without a network")
+    add.add_argument(
+        "model", metavar="NAME", help="mars-nnunet, mars-mdgru, or a name for a model of your own"
+    )
     add.add_argument(
         "path",
         type=Path,
         metavar="PATH",
-        help="a model folder, a folder that nnU-Net v2 trained, or an nnU-Net v1 model as a folder "
-        "or archive, or the folder of an MD-GRU's TensorFlow checkpoint",
+        help="the folder of a model (of this app, or as nnU-Net v2 or v1 or MD-GRU leaves it), or "
+        "the archive of an nnU-Net v1 model",
     )
-    add.add_argument("--name", help="install under this name and label instead")
+    add.add_argument(
+        "--name", help="install it under this name instead, which is its label in file names too"
+    )
     add.set_defaults(work=_import)
     for command in (get, add):
         command.add_argument(
-            "--accept-licence", action="store_true", help="accept the licence of a published model"
+            "--accept-licence",
+            action="store_true",
+            help="accept the licence of a published model; without this the "
+            "licence is named and nothing is done",
         )
     for command in (list_, check, get, add):
         command.add_argument(
             "--models-dir",
             type=Path,
             metavar="FOLDER",
-            help="folder of installed models (default: the variable BRAINSTEM_MODELS_DIR)",
+            help="folder of installed models (default: the environment variable "
+            "BRAINSTEM_MODELS_DIR)",
         )
     return parser
 

@@ -37,6 +37,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shlex
 import tomllib
 from dataclasses import dataclass, field
@@ -44,10 +45,10 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from bids_app.errors import ModelError, reason
+from bids_app.errors import ModelError, UsageError, reason
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 PACKAGED = Path(__file__).parent
 REGISTRY = PACKAGED / "registry.toml"
@@ -149,6 +150,13 @@ class Model:
         if self.inference:  # left out else, so that digests of older models stay
             parts["inference"] = dict(self.inference)
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def folds(self) -> tuple[str, ...]:
+        """Names of the networks that may be chosen from; none of a model that is one network."""
+        # Of a cascade, those of its segmenter: the locator is always used whole.
+        found = (re.match(r"(?:segmenter/)?fold_([^/]+)/", file.path) for file in self.files)
+        return tuple(sorted({match[1] for match in found if match}))
 
     @property
     def reference(self) -> str:
@@ -273,6 +281,24 @@ def verify(model: Model) -> None:
                 f"Model {model.name}: {relative} is not listed in {MANIFEST}. Remove the file, "
                 "or install the model again."
             )
+
+
+def check_folds(model: Model, folds: Sequence[str]) -> None:
+    """Check that a model has the networks asked for, before anything is loaded.
+
+    Raises
+    ------
+    UsageError
+        It has not.
+    """
+    if folds and not model.folds:
+        raise UsageError(f"--folds: the model {model.name} is one network without folds.")
+    if lacking := [name for name in folds if name not in model.folds]:
+        noun = "folds" if len(model.folds) > 1 else "fold"
+        raise UsageError(
+            f"--folds {' '.join(lacking)}: the model {model.name} has {noun} "
+            f"{', '.join(model.folds)} only."
+        )
 
 
 def list_files(folder: Path, pattern: str = "**/*") -> tuple[ModelFile, ...]:
