@@ -135,8 +135,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--model",
         action="append",
         metavar="NAME|FOLDER",
-        help="model to use (default: open); at the group level it may be given several times "
-        "(default: every model found)",
+        help="name or folder of the model (default: open; brainstem-models lists names). At the "
+        "group level it may be given several times (default: every model with results)",
     )
     add_model_options(network)
     _add_results(parser.add_argument_group("results"))

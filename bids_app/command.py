@@ -70,8 +70,8 @@ def add_model_options(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--assume-ras",
         action="store_true",
-        help="take images whose header tells no orientation, which are refused without this, as "
-        "stored from left to right, back to front and bottom to top",
+        help="take it that images whose header tells no orientation are stored from left to right, "
+        "back to front and bottom to top; without this they are refused",
     )
     parser.add_argument(
         "--region",

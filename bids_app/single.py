@@ -48,7 +48,12 @@ def make_parser() -> argparse.ArgumentParser:
         "cannot be written",
         allow_abbrev=False,
     )
-    parser.add_argument("image", type=Path, help="NIfTI image; its .nii.gz or .nii may be left out")
+    parser.add_argument(
+        "image",
+        type=Path,
+        metavar="IMAGE",
+        help="NIfTI image; its .nii.gz or .nii may be left out",
+    )
     parser.add_argument("--version", action="version", version=f"brainstem BIDS App {__version__}")
     output = parser.add_argument_group("output")
     output.add_argument(
@@ -75,9 +80,12 @@ def make_parser() -> argparse.ArgumentParser:
         "-x", "--overwrite", action="store_true", help="replace a label map that is there already"
     )
     output.add_argument("-q", "--quiet", action="store_true", help="print nothing but errors")
-    network = parser.add_argument_group("how it is segmented")
+    network = parser.add_argument_group("segmentation")
     network.add_argument(
-        "--model", default="open", metavar="NAME|FOLDER", help="model to use (default: open)"
+        "--model",
+        default="open",
+        metavar="NAME|FOLDER",
+        help="name or folder of the model (default: open)",
     )
     add_model_options(network)
     network.add_argument(

@@ -54,7 +54,7 @@ _HELP = {  # where an option of bids_app means something else here
     "--nprocs": f"CPUs of a task (default: {_CPUS})",
     "--dry-run": "write the scripts, and send nothing",
     "--reports-only": "not here: run bids_app for it",
-    "--model": "model to use (default: open)",
+    "--model": "name or folder of the model (default: open)",
     "--device": "where the network runs (default: the CPU; with a GPU in --gres, auto); "
     "openvino: the CPU with OpenVINO, which is faster and must be installed (docs/speed.md)",
 }

@@ -47,7 +47,10 @@ def make_parser() -> argparse.ArgumentParser:
     list_.set_defaults(work=_list)
     check = commands.add_parser("verify", help="check that files of models are whole")
     check.add_argument(
-        "names", nargs="*", metavar="NAME|FOLDER", help="models to check (default: all installed)"
+        "names",
+        nargs="*",
+        metavar="NAME|FOLDER",
+        help="names or folders of models (default: all installed)",
     )
     check.set_defaults(work=_verify)
     get = commands.add_parser("fetch", help="download a published model and install it")
