@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from bids_app.engines.nnunet.cpu import use_onednn
+from bids_app.engines.nnunet.cpu import passes_at_once, use_onednn
 from bids_app.engines.nnunet.votes import winners
 
 
@@ -59,3 +59,17 @@ def test_large_pages_are_asked_for_unless_the_user_says_otherwise():
         )
         told.append(run.stdout.strip())
     assert told == ["1", "0"]
+
+
+@pytest.mark.parametrize(
+    ("channels", "patch", "threads", "passes"),
+    [
+        pytest.param(16, (96, 96, 96), 2, 2, id="a small network on two cores"),
+        pytest.param(16, (96, 96, 96), 64, 6, id="as many as memory allows"),
+        pytest.param(32, (224, 224, 128), 8, 1, id="a large network takes all threads"),
+        pytest.param(16, (96, 96, 96), 1, 1, id="one thread"),
+    ],
+)
+def test_as_many_passes_at_once_as_threads_and_memory_allow(channels, patch, threads, passes):
+    network = nn.Sequential(nn.Conv3d(1, channels, 3))
+    assert passes_at_once(network, patch, threads) == passes

@@ -14,6 +14,7 @@ from make_fixture_model import write_band_model, write_random_model
 from bids_app.engines.nnunet.inference import NnUNet
 from bids_app.engines.nnunet.votes import Votes, relative_spread
 from bids_app.errors import ModelError, UsageError
+from bids_app.interrupt import Interrupted
 
 CPU = torch.device("cpu")
 SMALL = {"patch_size": (16, 24, 16), "features": (4, 8)}
@@ -123,11 +124,31 @@ def test_the_same_image_gives_the_same_bytes(folder, head):
 
 def test_a_run_that_is_to_end_can_leave_off_before_any_pass(folder, head):
     engine = NnUNet(folder, device=CPU, mirror=False)
-    left = iter([True, True])
-    engine.before_each_pass(lambda: next(left))
-    with pytest.raises(StopIteration):
+    passes = []
+
+    def leave_off():
+        passes.append(1)
+        if len(passes) == 3:
+            raise Interrupted
+
+    engine.before_each_pass(leave_off)
+    with pytest.raises(Interrupted):
         engine.predict(cut(head, PIECE), (1, 1, 1))
-    assert not list(left)
+    assert len(passes) == 3
+
+
+def test_mirrorings_at_once_give_the_same_bytes(folder, head):
+    threads = torch.get_num_threads()
+    answers = []
+    try:
+        for number in (1, 2, 8):
+            torch.set_num_threads(number)
+            engine = NnUNet(folder, device=CPU)
+            torch.set_num_threads(1)  # of what is beside the passes
+            answers.append(engine.predict(cut(head, PIECE), (1, 1, 1)).tobytes())
+    finally:
+        torch.set_num_threads(threads)
+    assert len(set(answers)) == 1
 
 
 def test_background_is_certain_outside_the_nonzero_box(folder, head):

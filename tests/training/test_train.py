@@ -11,7 +11,7 @@ import torch
 
 from bids_app.models.store import read_manifest, verify
 from bids_app.training.cases import IGNORE, NOT_STEM, Case
-from bids_app.training.complete import complete
+from bids_app.training.complete import complete_borders, complete_skull
 from bids_app.training.export import export_network, write_manifest
 from bids_app.training.loss import loss_of
 from bids_app.training.networks import LOOKS, build_network
@@ -206,11 +206,24 @@ def test_what_is_set_aside_on_a_head_is_filled_and_nothing_else_is_changed(cases
     labels[0, 0, 0] = IGNORE  # out of the patch's sight
     given = Case("ds011_sub-01", True, {**cases["ds011_sub-01"].arrays, "near/labels": labels})
 
-    filled = complete(given, network, SMALL).arrays["near/labels"]
+    filled = complete_borders(given, network, SMALL).arrays["near/labels"]
 
     assert filled[0, 0, 0] == IGNORE
     assert (filled == IGNORE).sum() == 1
     assert (filled == labels)[labels != IGNORE].all()
     assert set(np.unique(filled[8:12, 15:25, 15:25])) <= set(range(5))
-    again = complete(given, network, SMALL).arrays["near/labels"]
+    again = complete_borders(given, network, SMALL).arrays["near/labels"]
     assert (again == filled).all()
+
+
+def test_the_inside_of_the_skull_is_added_to_a_head(cases):
+    look = dataclasses.replace(LOCATOR, size=16, features=(4, 8))
+    case = cases["ds011_sub-01"]
+    far = {key.replace("near", "far"): array for key, array in case.arrays.items()}
+    given = Case(case.name, True, {**case.arrays, **far})
+
+    found = complete_skull(given, build_network(look).eval(), look).arrays
+
+    assert found.keys() == given.arrays.keys() | {"far/brain"}
+    assert found["far/brain"].shape == far["far/labels"].shape
+    assert set(np.unique(found["far/brain"])) <= {0, 1}

@@ -9,7 +9,6 @@ All tensors have their channels last: windows are of shape (B, X, Y, Z, C), plan
 from __future__ import annotations
 
 import itertools
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,7 @@ from torch.nn import functional
 
 from bids_app.engines.mdgru.layout import AXES, DIRECTIONS, LAYERS, scan_name
 from bids_app.engines.mdgru.tiles import LARGEST, TiledConvolution
+from bids_app.engines.threads import side_by_side
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -108,7 +108,7 @@ class MDGRU:
         axes, directions = zip(*itertools.product(AXES, DIRECTIONS), strict=True)
         total: Tensor | None = None
         # The results are added in one order, whichever scan ends first.
-        with _pool(self._threads) as pool:
+        with side_by_side(self._threads) as pool:
             try:
                 for output in pool.map(partial(self._scan, layer, windows), axes, directions):
                     total = output if total is None else total.add_(output)
@@ -189,11 +189,6 @@ class _Direct:
         )
         gates = of_input[..., : self._gates] + of_state[..., : self._gates]
         return gates, of_input[..., self._gates :], of_state[..., self._gates :]
-
-
-def _pool(threads: int) -> ThreadPoolExecutor:
-    """Threads of which each computes alone."""
-    return ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
 
 
 def _filter(layer: int, axis: int, direction: str, part: str, kind: str) -> str:

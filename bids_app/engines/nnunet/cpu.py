@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,12 @@ import torch
 from torch import nn
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
+
+AT_ONCE_BYTES = 2 << 30  # that passes at once may take
+COPIES = 6  # of the layers at full resolution that a pass holds at its peak
 
 
 def use_onednn(network: nn.Module) -> None:
@@ -24,6 +30,18 @@ def use_onednn(network: nn.Module) -> None:
     for module in network.modules():
         if type(module) is nn.Conv3d and _fits(module):
             module.forward = partial(_convolve, module)  # type: ignore[method-assign]
+
+
+def passes_at_once(network: nn.Module, patch_size: Sequence[int], threads: int) -> int:
+    """Say how many passes of a network are best made at once on a CPU.
+
+    One thread a pass computes more than all threads one pass after the other: small layers leave
+    threads idle, and a thread that other work holds up keeps none waiting. But each pass takes
+    memory of its own.
+    """
+    channels = next(m.out_channels for m in network.modules() if isinstance(m, nn.Conv3d))
+    a_pass = COPIES * 4 * channels * math.prod(patch_size)
+    return max(1, min(threads, AT_ONCE_BYTES // a_pass))
 
 
 def _fits(layer: nn.Conv3d) -> bool:

@@ -10,22 +10,26 @@ from __future__ import annotations
 import itertools
 import logging
 import re
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 import torch
 
 from bids_app.engines.nnunet import preprocessing
-from bids_app.engines.nnunet.cpu import use_onednn
+from bids_app.engines.nnunet.cpu import passes_at_once, use_onednn
 from bids_app.engines.nnunet.plans import read_plans
 from bids_app.engines.nnunet.postprocessing import postprocess, read_steps
 from bids_app.engines.nnunet.sliding import predict_tiles, tile_weights
 from bids_app.engines.nnunet.votes import Votes, winners
 from bids_app.engines.nnunet.weights import CHECKPOINT, fill, read_checkpoint
+from bids_app.engines.threads import side_by_side
 from bids_app.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from concurrent.futures import Executor
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -128,6 +132,10 @@ class NnUNet:
         self._weights = tile_weights(self._plans.patch_size, device)
         self._device = device
         self._mirror_axes = checkpoints[0].mirror_axes if mirror else ()
+        self._at_once, self._threads = 1, torch.get_num_threads()
+        if device.type == "cpu" and runtime == "torch":
+            most = min(self._threads, 2 ** len(self._mirror_axes))
+            self._at_once = passes_at_once(self._networks[0], self._plans.patch_size, most)
         self._softmax = averaging == "softmax"
         self._mode = mode
         self._steps = read_steps(folder) if mode == "v1" else ()
@@ -185,9 +193,10 @@ class NnUNet:
         maps: list[NDArray[np.uint8]] = []
         votes = [Votes(self._weights) for _ in self._networks]
         # TF32, or another algorithm on each run, would make results differ from run to run.
-        with torch.backends.cudnn.flags(
+        exact = torch.backends.cudnn.flags(
             enabled=True, deterministic=True, benchmark=False, allow_tf32=False
-        ):
+        )
+        with exact, self._pool() as pool:
             for network, of_network in zip(self._networks, votes, strict=True):
                 output = predict_tiles(
                     network,
@@ -197,6 +206,7 @@ class NnUNet:
                     mirror_axes=self._mirror_axes,
                     softmax=self._softmax,
                     votes=of_network,
+                    pool=pool,
                 )
                 if len(self._networks) > 1:
                     maps.append(winners(output).cpu().numpy())
@@ -210,6 +220,11 @@ class NnUNet:
             tuple(dice.mean(axis=0).tolist()) if len(dice) else None,
             np.concatenate([of_network.sizes for of_network in votes]),
         )
+
+    def _pool(self) -> AbstractContextManager[Executor | None]:
+        if self._at_once == 1:
+            return nullcontext()
+        return side_by_side(self._at_once, self._threads // self._at_once)
 
     def probabilities(self, output: NDArray[np.float32]) -> NDArray[np.float32]:
         """Turn what `infer` gave into probabilities on the network's grid, in place."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,6 +16,7 @@ from bids_app.engines.nnunet.votes import winners
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from concurrent.futures import Executor
 
     from torch import Tensor, nn
 
@@ -46,6 +48,7 @@ def predict_tiles(
     mirror_axes: Sequence[int] = (),
     softmax: bool = False,
     votes: Votes | None = None,
+    pool: Executor | None = None,
 ) -> Tensor:
     """Run a network over an image, tile by tile.
 
@@ -65,6 +68,8 @@ def predict_tiles(
         Average probabilities rather than logits.
     votes : Votes, optional
         Takes up what the network votes for on each mirroring of each tile.
+    pool : Executor, optional
+        Runs the network on several mirrorings at once; they are added up in the same order.
 
     Returns
     -------
@@ -84,13 +89,15 @@ def predict_tiles(
         tuple(slice(start, start + size) for start, size in zip(starts, patch_size, strict=True))
         for starts in itertools.product(*steps)
     ]
+    mirrored = partial(
+        _mirrored, network, axes=mirror_axes, softmax=softmax, votes=votes, pool=pool
+    )
     if len(tiles) == 1:  # a mean of one needs no weights
-        mean = _mirrored(network, data.to(device), mirror_axes, votes, softmax=softmax)
-        return mean.to(data.device)[:, *inner]
+        return mirrored(data.to(device)).to(data.device)[:, *inner]
     total: Tensor | None = None
     weight = torch.zeros(data.shape[1:], device=data.device)
     for tile in tiles:
-        output = _mirrored(network, data[:, *tile].to(device), mirror_axes, votes, softmax=softmax)
+        output = mirrored(data[:, *tile].to(device))
         if total is None:
             total = torch.zeros((len(output), *data.shape[1:]), device=data.device)
         total[:, *tile] += output.to(data.device).mul_(weights)
@@ -102,30 +109,39 @@ def predict_tiles(
 def _mirrored(
     network: nn.Module,
     tile: Tensor,
-    mirror_axes: Sequence[int],
-    votes: Votes | None,
     *,
+    axes: Sequence[int],
     softmax: bool,
+    votes: Votes | None,
+    pool: Executor | None,
 ) -> Tensor:
     """Mean over all mirrored versions of a tile, shape (1, z, y, x) -> (C, z, y, x).
 
     They are added up in the order of nnU-Net v1, the last axis first, so that its rounding is met.
     """
     batch = tile[None].contiguous()
-    axes = sorted((axis + 2 for axis in mirror_axes), reverse=True)
-    total: Tensor | None = None
-    passes: list[Tensor] = []
-    for number in range(2 ** len(axes)):
-        flipped = [axis for bit, axis in enumerate(axes) if number >> bit & 1]
+    ordered = sorted((axis + 2 for axis in axes), reverse=True)
+    versions = [
+        [axis for bit, axis in enumerate(ordered) if number >> bit & 1]
+        for number in range(2 ** len(ordered))
+    ]
+
+    @torch.inference_mode()  # each thread has a mode of its own
+    def run(flipped: list[int]) -> tuple[Tensor, Tensor | None]:
         output = network(batch.flip(flipped) if flipped else batch)
         if softmax:
             output = output.softmax(1)
         if flipped:
             output = output.flip(flipped)
-        if votes is not None:
-            passes.append(winners(output[0]))
+        return output, winners(output[0]) if votes is not None else None
+
+    total: Tensor | None = None
+    passes: list[Tensor] = []
+    for output, vote in (pool.map if pool else map)(run, versions):
+        if vote is not None:
+            passes.append(vote)
         total = output if total is None else total.add_(output)
     assert total is not None  # noqa: S101 - the unmirrored tile comes first
     if votes is not None:
         votes.add(passes, total.shape[1])
-    return total.div_(2 ** len(axes))[0]
+    return total.div_(len(versions))[0]
