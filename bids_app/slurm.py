@@ -50,14 +50,6 @@ group job. sbatch reads its own variables for the rest, such as SBATCH_ACCOUNT a
 codes are those of bids_app; a job that the cluster refuses gives 2.
 """
 _CPUS = 2
-_HELP = {  # where an option of bids_app means something else here
-    "--nprocs": f"CPUs of a task (default: {_CPUS})",
-    "--dry-run": "write the scripts, and send nothing",
-    "--reports-only": "not here: run bids_app for it",
-    "--model": "name or folder of the model (default: open)",
-    "--device": "where the network runs (default: the CPU; with a GPU in --gres, auto); "
-    "openvino: the CPU with OpenVINO, which is faster and must be installed (docs/speed.md)",
-}
 _LARGEST_ARRAY = 1001  # SLURM's default of MaxArraySize
 
 
@@ -88,6 +80,7 @@ def make_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         argument_default=argparse.SUPPRESS,
         allow_abbrev=False,
+        conflict_handler="resolve",
     )
     add_folders(parser)
     cluster = parser.add_argument_group("cluster")
@@ -120,9 +113,29 @@ def make_parser() -> argparse.ArgumentParser:
         "--partition", default=None, help="partition for all jobs (default: the cluster's)"
     )
     add_options(parser)
-    for option, text in _HELP.items():
-        parser._option_string_actions[option].help = text
+    _add_changed(parser.add_argument_group("as in bids_app, but with another meaning or default"))
     return parser
+
+
+def _add_changed(group: argparse._ArgumentGroup) -> None:
+    """Add options of ``bids_app`` in the place of those of the same name."""
+    group.add_argument(
+        "--nprocs", type=positive, metavar="N", help=f"CPUs of a task (default: {_CPUS})"
+    )
+    group.add_argument("--dry-run", action="store_true", help="write the scripts, and send nothing")
+    group.add_argument(
+        "--model",
+        action="append",
+        metavar="NAME|FOLDER",
+        help="name or folder of the model (default: open)",
+    )
+    group.add_argument(
+        "--device",
+        metavar="{auto,cpu,openvino,cuda,cuda:N,mps}",
+        help="where the network runs (default: the CPU; with a GPU in --gres, auto); "
+        "openvino: the CPU with OpenVINO, which is faster and must be installed (docs/speed.md)",
+    )
+    group.add_argument("--reports-only", action="store_true", help="not here: run bids_app for it")
 
 
 def _run(arguments: argparse.Namespace, typed: list[str]) -> int:
@@ -222,7 +235,9 @@ def _scripts(
         arguments.max_jobs,
         _largest_array(),
     )
-    return write_scripts(commands, [w for w in typed if w != "--dry-run"], request, tasks)
+    # With --force the same call would do all again, not what is left.
+    again = [word for word in typed if word not in {"--dry-run", "--force"}]
+    return write_scripts(commands, again, request, tasks)
 
 
 def _largest_array() -> int:

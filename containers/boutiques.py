@@ -27,19 +27,24 @@ CODES = {
     130: "ended by Ctrl-C; the same command goes on from there",
     143: "ended by SIGTERM; the same command goes on from there",
 }
-_OUTPUTS = {
-    "output_dataset": ("BIDS derivative dataset", "", False),
-    "label_maps": ("Label maps", "/sub-*/anat/*_dseg.nii.gz", True),
-    "label_maps_of_sessions": ("Label maps of sessions", "/sub-*/ses-*/anat/*_dseg.nii.gz", True),
-    "volumes": ("Tables of volumes", "/sub-*/anat/*_volumes.tsv", True),
-    "volumes_of_sessions": (
-        "Tables of volumes of sessions",
-        "/sub-*/ses-*/anat/*_volumes.tsv",
-        True,
-    ),
-    "reports": ("Reports of participants", "/sub-*.html", True),
-    "group_table": ("Group table: one row an image and model", "/group_volumes.tsv", False),
-    "group_report": ("Group report", "/group.html", False),
+_OF_IMAGES = {
+    "label_maps": ("Label maps", "dseg.nii.gz"),
+    "sidecars": ("Sidecars of label maps: source, model, settings, quality, flags", "dseg.json"),
+    "probability_maps": ("Probability maps", "probseg.nii.gz"),
+    "volumes": ("Tables of volumes", "volumes.tsv"),
+    "comparisons": ("Tables of how far models agree", "comparison.tsv"),
+}
+_OF_ALL = {
+    "output_dataset": ("BIDS derivative dataset", ""),
+    "reports": ("Reports of participants", "/sub-*.html"),
+    "freesurfer": ("The same in FreeSurfer's layout", "/freesurfer"),
+    "citations": ("What to cite", "/logs/CITATION.md"),
+    "group_table": ("Group table: one row an image and model", "/group_volumes.tsv"),
+    "group_report": ("Group report", "/group.html"),
+    "group_longitudinal": ("Group table of change between sessions", "/group_longitudinal.tsv"),
+    "group_comparison": ("Group table of how far models agree", "/group_comparison.tsv"),
+    "selection_table": ("Group table of chosen results", "/selection_volumes.tsv"),
+    "selection_report": ("Group report of chosen results", "/selection.html"),
 }
 
 
@@ -62,16 +67,7 @@ def descriptor() -> dict[str, Any]:
             "entrypoint": True,
         },
         "inputs": inputs,
-        "output-files": [
-            {
-                "id": name,
-                "name": title,
-                "path-template": f"[OUTPUT_DIR]{path}",
-                "optional": True,
-                "list": several,
-            }
-            for name, (title, path, several) in _OUTPUTS.items()
-        ],
+        "output-files": _outputs(),
         "error-codes": [{"code": code, "description": text} for code, text in CODES.items()],
         # A head takes 6 s and 0.7 GiB on two cores (benchmarks/end_to_end.txt); larger images and
         # the other models need more.
@@ -84,6 +80,23 @@ def descriptor() -> dict[str, Any]:
         "tags": {"domain": ["neuroinformatics", "bids-app", "mri", "segmentation"]},
         "tests": _tests(),
     }
+
+
+def _outputs() -> list[dict[str, Any]]:
+    paths = dict(_OF_ALL)
+    for name, (title, ending) in _OF_IMAGES.items():
+        paths[name] = (title, f"/sub-*/anat/*_{ending}")
+        paths[f"{name}_of_sessions"] = (f"{title}, with sessions", f"/sub-*/ses-*/anat/*_{ending}")
+    return [
+        {
+            "id": name,
+            "name": title,
+            "path-template": f"[OUTPUT_DIR]{path}",
+            "optional": True,
+            "list": "*" in path,
+        }
+        for name, (title, path) in paths.items()
+    ]
 
 
 def _input(action: argparse.Action) -> dict[str, Any]:

@@ -21,7 +21,7 @@ confined --entrypoint sh "$image" -c '
     for tool in cc gcc g++ make ld pip pip3 git curl; do
         if command -v $tool; then echo "There is $tool in the image."; exit 1; fi
     done
-    if find /root /tmp /var/cache/apt -name "*.whl" -o -name "*.deb" | grep .; then exit 1; fi
+    if find /root /tmp /var/cache/apt -name "*.whl" -o -name "*.deb" 2>/dev/null | grep .; then exit 1; fi
     cd / && bids_app --version && brainstem-models verify'
 confined "$image" /data /out participant "$@"
 confined --env HOME= "$image" /data /out participant "$@" # nothing is left to do

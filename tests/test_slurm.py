@@ -183,6 +183,12 @@ def test_what_cannot_be_sent_ends_with_the_code_of_the_app(
     assert not output.exists()
 
 
+def test_the_call_for_what_is_left_does_not_do_all_again(write):
+    scripts = write("--force")
+    assert "--force" in scripts["participant.sh"]
+    assert "--force" not in scripts["group.sh"]
+
+
 def test_settings_become_the_words_that_give_them_again(tmp_path):
     settings = Settings(
         tmp_path / "a b", tmp_path / "out", "group", model=("x", "y"), covariates=("age", "sex"),

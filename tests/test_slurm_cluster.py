@@ -175,3 +175,29 @@ def test_a_task_that_is_requeued_leaves_whole_results_alone(cluster, heads, tmp_
     assert output.joinpath("sub-01/anat/sub-01_seg-open1_dseg.nii.gz").stat().st_mtime_ns == kept
     assert send(heads, output, *labels) == 0
     assert "Nothing is left to send" in capsys.readouterr().out
+
+
+def test_a_task_that_runs_out_of_time_is_gone_on_with_by_the_next_call(
+    cluster, heads, tmp_path, capsys
+):
+    output = tmp_path / "out"
+    assert send(heads, output, "--images-per-job", "20", "--time", "1") == 0
+    job = capsys.readouterr().out.split("array ")[1].split(",")[0]
+    cluster.wait()
+    states = cluster.run("squeue", "-h", "--states=all", f"--jobs={job}", "-o", "%T").split()
+    done = complete(output)
+    if states != ["TIMEOUT"]:
+        pytest.skip(f"the task was quick enough to end: {states}")
+    assert done == GOOD[: len(done)]
+    assert set(group_rows(output)) - {BAD} == set(done)
+    log = next(output.glob("logs/slurm/*/group_*.out")).read_text()
+    assert log.count("to do ") == 20 - len(done)
+    kept = {path: path.stat().st_mtime_ns for path in output.rglob("*_dseg.nii.gz")}
+
+    following = GOOD[len(done)]
+    assert send(heads, output, "--participant-label", *done, following) == 0
+    assert f"Images: 1 to do, {len(done)} complete." in capsys.readouterr().out
+    cluster.wait()
+    assert complete(output) == [*done, following]
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    assert not list(output.rglob(".*.lock"))
