@@ -141,7 +141,7 @@ def _run(settings: Settings, model: Model, background: ThreadPoolExecutor) -> in
     with stoppable() as stop:
         segmenter = _load(settings, model, stop) if todo else None
         remarks = _remarks(validation)
-        LOG.info("Images: %d, of which %d are complete", len(tasks), len(outcome.complete))
+        LOG.info("Images: %d, complete before: %d", len(tasks), len(outcome.complete))
         if segmenter:
             LOG.info("Device: %s, CPU threads: %d", segmenter.device, settings.omp_nthreads)
         # From here on the folder is this dataset's; a run that ends before leaves it free.
@@ -276,10 +276,11 @@ def _summarise(
 
 def _summary_table(model: Model, outcome: Outcome) -> str:
     names = {scan: _name(scan) for scan, _ in outcome.done}
-    width = max(map(len, names.values()))
+    title = "volumes in ml"
+    width = max(map(len, [title, *names.values()]))
     heads = [*(region.name for region in model.regions), "brainstem"]
     columns = "  ".join(f"{head:>10}" for head in heads)
-    lines = [f"{'volumes in ml':<{width}}  {columns}  {'seconds':>7}  flags"]
+    lines = [f"{title:<{width}}  {columns}  {'seconds':>7}  flags"]
     for scan, record in sorted(outcome.done, key=lambda pair: pair[0]):
         volumes = "  ".join(f"{m.volume_mm3 / 1000:10.2f}" for m in record.measures)
         flags = ", ".join(record.flags) or "-"

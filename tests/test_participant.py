@@ -112,6 +112,15 @@ def test_probability_maps_are_written_on_request_and_then_belong_to_a_complete_i
     assert np.all(maps.max(axis=3)[labels > 0] > 0.25)
 
 
+def test_the_table_of_the_summary_is_in_line_under_its_heads(run, capsys):
+    run("--participant-label", "01")
+    lines = capsys.readouterr().out.splitlines()
+    (start,) = [n for n, line in enumerate(lines) if line.startswith("volumes in ml")]
+    head, row = lines[start : start + 2]
+    assert row.startswith("sub-01 ")
+    assert head.index("flags") == row.rindex("  ") + 2
+
+
 def test_what_is_complete_is_left_alone(run, tmp_path, capsys):
     run()
     before = times(tmp_path / "out")
