@@ -62,3 +62,14 @@ def test_a_bad_image_ends_with_its_code_and_its_reason(bad_images, tmp_path):
     (message,) = product["brainlife"]
     assert message["type"] == "error"
     assert len(message["msg"]) > 10
+
+
+def test_an_input_that_is_not_there_is_told_in_one_line(tmp_path):
+    code, product = run_task(tmp_path, {"t1": "none.nii.gz"})
+    assert code == 1
+    (message,) = product["brainlife"]
+    assert message == {
+        "type": "error",
+        "msg": "The input t1 cannot be read: No such file or directory.",
+    }
+    assert not list(tmp_path.glob("bids-*"))

@@ -35,7 +35,10 @@ def main() -> int:
     config = json.loads(Path("config.json").read_text(encoding="utf-8"))
     with tempfile.TemporaryDirectory(prefix="bids-", dir=".") as folder:
         bids = Path(folder)
-        scan = _make_dataset(bids, Path(config["t1"]), _subject(config))
+        try:
+            scan = _make_dataset(bids, Path(config["t1"]), _subject(config))
+        except OSError as error:
+            return _fail(f"The input t1 cannot be read: {error.strerror}.", 1)
         words = [str(bids), "output", "participant", "--skip-bids-validation"]
         words.append(f"--model={config.get('model') or 'open'}")
         app = [sys.executable, "-m", "bids_app"]
@@ -46,12 +49,17 @@ def main() -> int:
     result = next(read_results(Path("output")), None)
     if done.returncode or result is None:
         reason = " ".join(done.stderr.split()) or _reason()
-        _write_product({"brainlife": [{"type": "error", "msg": reason}]})
-        return done.returncode or 1
+        return _fail(reason, done.returncode or 1)
     outputs = Outputs.of(Path("output"), scan, result.label)
     _write_parcellation(outputs, result.label)
     _write_product(_product(result, outputs.picture.read_bytes()))
     return 0
+
+
+def _fail(reason: str, code: int) -> int:
+    """Tell brainlife why there is no result, and give the exit code."""
+    _write_product({"brainlife": [{"type": "error", "msg": reason}]})
+    return code
 
 
 def _subject(config: dict[str, Any]) -> str:
