@@ -10,7 +10,7 @@ from bids_app.derivatives import NOT_AVAILABLE, read_results
 from bids_app.quality import flags_again, steadiness
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     from bids_app.derivatives import Result
@@ -36,7 +36,7 @@ def read_rows(output_dir: Path, thresholds: Mapping[str, float]) -> list[Row]:
         One row an image and model with the keys of `bids_app.columns.GROUP`, sorted by
         participant, session, source and model; what `normalise` fills in is not available yet.
     """
-    rows = {(failure.pop("label"), failure["source"]): failure for failure in _failures(output_dir)}
+    rows = read_failures(output_dir)
     for result in read_results(output_dir):
         try:
             rows[result.label, result.source] = _row(result, thresholds)
@@ -76,12 +76,17 @@ def _row(result: Result, thresholds: Mapping[str, float]) -> Row:
     return row
 
 
-def _failures(output_dir: Path) -> Iterator[Row]:
-    """Give a row for each failure on record, older runs first, with the model's label beside."""
+def read_failures(output_dir: Path) -> dict[tuple[str, str], Row]:
+    """Read the failures on record, by model's label and source; of an image the latest counts.
+
+    An image that failed may be complete by another run.
+    """
+    rows = {}
     for path in sorted(output_dir.glob("logs/*/failures.tsv")):
         with path.open(encoding="utf-8", newline="") as stream:
             for failure in csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE):
                 known = {key: value for key, value in failure.items() if key in GROUP}
                 row = dict.fromkeys(GROUP, NOT_AVAILABLE) | known
                 row |= {"flags": "failed", "failure": failure["reason"]}
-                yield row | {"label": failure["label"]}
+                rows[failure["label"], failure["source"]] = row
+    return rows

@@ -15,6 +15,7 @@ from bids_app.derivatives import Outputs, model_entry, read_results, report_name
 from bids_app.errors import BrainstemError, DatasetError, NoScanError, UsageError, few
 from bids_app.files import clean
 from bids_app.freesurfer import write_freesurfer
+from bids_app.gather import read_failures
 from bids_app.interrupt import stoppable
 from bids_app.models import store
 from bids_app.pipeline import Outcome, Pipeline, Task, done_before
@@ -84,10 +85,12 @@ def _make_reports_again(settings: Settings) -> int:
     check_owner(settings.output_dir, settings.bids_dir)
     output_dir = settings.output_dir
     results = list(read_results(output_dir))
-    participants = settings.asked_for({result.participant for result in results})
+    failures = read_failures(output_dir)
+    there = {result.participant for result in results}
+    participants = settings.asked_for(there | {row["participant_id"] for row in failures.values()})
     if not participants:
-        there = few(result.participant.removeprefix("sub-") for result in results)
-        raise NoScanError(f"{output_dir}: no result to report on. Participants with one: {there}.")
+        names = few(name.removeprefix("sub-") for name in there)
+        raise NoScanError(f"{output_dir}: no result to report on. Participants with one: {names}.")
     start_log(settings, keep=False)
     try:
         for result in results:
@@ -98,9 +101,9 @@ def _make_reports_again(settings: Settings) -> int:
         write_citations(
             output_dir / "logs", (Used.from_sidecar(r.label, r.sidecar) for r in results)
         )
-        peers = read_peers(output_dir, {result.participant for result in results})
+        peers = read_peers(output_dir, there)
         for participant in participants:
-            LOG.info("%s", write_report(output_dir, participant, peers))
+            LOG.info("%s", write_report(output_dir, participant, peers, failures))
         if settings.freesurfer_stats:
             write_freesurfer(settings.output_dir, participants)
     finally:
@@ -154,7 +157,7 @@ def _run(settings: Settings, model: Model, background: ThreadPoolExecutor) -> in
         write_citations(settings.output_dir / "logs", [Used.from_sidecar(model.label, told)])
         if segmenter:
             Pipeline(settings, context, failures, outcome, stop, remarks).run(todo, segmenter)
-        _write_reports(settings, outcome)
+        _write_reports(settings, outcome, {scan.participant for scan, _ in failures.reasons})
         _summarise(settings, model, outcome, failures, stop)
         if stop.signal:
             return 128 + stop.signal
@@ -230,7 +233,7 @@ def _remarks(validation: Future[Report] | None) -> dict[str, str]:
     return dict(report.image_errors)
 
 
-def _write_reports(settings: Settings, outcome: Outcome) -> None:
+def _write_reports(settings: Settings, outcome: Outcome, failed: set[str]) -> None:
     changed = {scan.participant for scan, _ in outcome.done}
     for participant in sorted(changed):
         write_comparisons(settings.output_dir, participant)
@@ -239,11 +242,12 @@ def _write_reports(settings: Settings, outcome: Outcome) -> None:
         for scan in outcome.complete
         if not (settings.output_dir / report_name(scan.participant)).is_file()
     }
-    if to_write := sorted(changed | missing):
+    if to_write := sorted(changed | missing | failed):
         there = {scan.participant for scan in outcome.complete}
         peers = read_peers(settings.output_dir, changed | there)
+        failures = read_failures(settings.output_dir)
         for participant in to_write:
-            write_report(settings.output_dir, participant, peers)
+            write_report(settings.output_dir, participant, peers, failures)
     if settings.freesurfer_stats:
         there = {scan.participant for scan in outcome.complete}
         write_freesurfer(settings.output_dir, sorted(changed | there))
@@ -266,7 +270,7 @@ def _summarise(
     if stop.signal:
         counts += "; ended early, the same command goes on from here"
     LOG.info("\n%s\nResults: %s", counts, settings.output_dir)
-    if outcome.done or outcome.complete:
+    if outcome.done or outcome.complete or failures.reasons:
         LOG.info(
             "Reports: %s/%s. Next: the group level.", settings.output_dir, report_name("sub-*")
         )

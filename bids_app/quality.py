@@ -49,6 +49,11 @@ class Check:
         """Describe the flag with the threshold in use."""
         return self.description.format(f"{thresholds.get(self.name, self.threshold):g}")
 
+    def limit(self, thresholds: Mapping[str, float]) -> str:
+        """Tell the threshold in use by its good side: ``at least 0.85``."""
+        bound = "at least" if self.comparison == "<" else "at most"
+        return f"{bound} {thresholds.get(self.name, self.threshold):g}"
+
     def measured(self, quality: Mapping[str, float]) -> list[float]:
         """Give the measures that the flag hangs on; none for a fact."""
         return [

@@ -240,6 +240,10 @@ def test_bad_images_get_a_line_each_and_the_good_ones_are_done(
     assert sorted(line.split("\t")[0] for line in failed) == sorted(p.name for p in bad)
     assert "datalad get" in table.read_text()
     assert not list(output.rglob(".*.lock"))
+    pages = {p: (output / f"{p.name}.html").read_text() for p in bad}
+    assert all("Could not be processed" in page for page in pages.values())
+    assert run("--reports-only", bids_dir=mixed_dataset) == 0
+    assert pages == {p: (output / f"{p.name}.html").read_text() for p in bad}
     assert cli.main([str(mixed_dataset), str(output), "group"]) == 0
     rows = (output / "group_volumes.tsv").read_text().splitlines()
     assert len(rows) == 1 + 4 + len(bad)

@@ -18,6 +18,7 @@ from bids_app.reports.page import (
     badges,
     counted,
     heads,
+    notice,
     page,
     swatch,
     table,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 WHOLE_COLOR = "#8A939B"
 MOST_GROUPS = 12  # bands in one drawing
+MOST_FAILED = 20  # images named above all
 _DOTS = (
     "Each dot is {}. Boxes hold the middle half, with a line at the median. A ringed dot lies out "
     "by more than 3.5 robust standard deviations and leads to its report."
@@ -94,6 +96,7 @@ def write_group_report(files: GroupFiles, *, left_out: int = 0) -> Path:
             "Chosen results" if left_out else "All participants", files.folder, len(rows), flagged
         ),
         element("p", note, class_="notice") if left_out else None,
+        notice("Could not be processed", _failed(rows), level="h2"),
         element("nav", element("ul", *links), aria_label="On this page"),
         *sections.values(),
     ]
@@ -111,6 +114,17 @@ def _read(path: Path) -> list[Row]:
 def _section(name: str, *content: Markup | None) -> Markup:
     place = name.lower()
     return element("section", element("h2", name, id=place), *content, aria_labelledby=place)
+
+
+def _failed(rows: Sequence[Row]) -> list[str]:
+    """Name the images that could not be processed, and why."""
+    told = [
+        f"{row['source']}, model {row['model']}: {row['failure']}"
+        for row in rows
+        if "failed" in flags_of(row)
+    ]
+    more = len(told) - MOST_FAILED
+    return [*told[:MOST_FAILED], *([f"and {more:,} more, in the table below"] if more > 0 else [])]
 
 
 def _flag_counts(rows: Sequence[Row]) -> Markup:

@@ -57,7 +57,8 @@ def page(
         HTML, UTF-8.
     """
     style = resource("style.css")
-    policy = f"default-src 'none'; img-src data:; style-src {_source(style)}; base-uri 'none'"
+    policy = f"default-src 'none'; img-src data:; style-src {_source(style)}"
+    policy += "; base-uri 'none'; form-action 'none'"
     scripts = None
     if script:
         code = resource(script)
@@ -98,10 +99,14 @@ def _source(code: str) -> str:
     return f"'sha256-{digest}'"
 
 
-def title_block(heading: str, output_dir: Path, results: int, flagged: int) -> Markup:
+def title_block(
+    heading: str, output_dir: Path, results: int, flagged: int, failed: int = 0
+) -> Markup:
     """Head of a page: what it is about, of which dataset, and how much of it to look at."""
     dataset = str(read_json(output_dir / "dataset_description.json").get("Name", ""))
     counts = f"{counted(results, 'result')}, {flagged or 'none'} flagged."
+    if failed:
+        counts += f" {counted(failed, 'image')} could not be processed."
     return element(
         "header",
         element("p", "Brainstem segmentation", class_="kicker"),
@@ -153,6 +158,14 @@ def badges(flags: Sequence[str]) -> Markup:
     return join(
         element("span", foreign(flag), class_="badge", title=FLAGS.get(flag)) for flag in flags
     )
+
+
+def notice(heading: str, items: Iterable[str], *, level: str = "h3") -> Markup | None:
+    """Make a box of things to look at, each with its own words; nothing where there is none."""
+    entries = [element("li", foreign(item)) for item in items]
+    if not entries:
+        return None
+    return element("div", element(level, heading), element("ul", *entries), class_="notice")
 
 
 def swatch(color: str) -> Markup:

@@ -17,6 +17,7 @@ from bids_app.reports.page import (
     badges,
     heads,
     millilitres,
+    notice,
     page,
     scrolling,
     table,
@@ -34,7 +35,7 @@ from bids_app.reports.tables import (
 from bids_app.reports.viewer import SCRIPT, cutout_data, library, library_data, opener
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from bids_app.derivatives import Result
@@ -43,7 +44,12 @@ if TYPE_CHECKING:
     Row = dict[str, str]
 
 
-def write_report(output_dir: Path, participant: str, peers: Peers | None = None) -> Path:
+def write_report(
+    output_dir: Path,
+    participant: str,
+    peers: Peers | None = None,
+    failures: Mapping[tuple[str, str], Row] | None = None,
+) -> Path:
     """Write a participant's page from the output dataset alone.
 
     Parameters
@@ -54,6 +60,8 @@ def write_report(output_dir: Path, participant: str, peers: Peers | None = None)
         As ``sub-01``.
     peers : Peers, optional
         Volumes of the dataset to compare with.
+    failures : mapping of tuple to dict, optional
+        Of `bids_app.gather.read_failures`, of all participants.
 
     Returns
     -------
@@ -67,7 +75,16 @@ def write_report(output_dir: Path, participant: str, peers: Peers | None = None)
     """
     results = list(read_results(output_dir, participant))
     flagged = sum(bool(_flags(result)) for result in results)
-    main = [title_block(participant, output_dir, len(results), flagged)]
+    complete = {(result.label, result.source) for result in results}
+    failed = [
+        f"{row['source']}, model {row['model']}: {row['failure']}"
+        for key, row in sorted((failures or {}).items())
+        if row["participant_id"] == participant and key not in complete
+    ]
+    main = [
+        title_block(participant, output_dir, len(results), flagged, len(failed)),
+        notice("Could not be processed", failed, level="h2"),
+    ]
     if len(results) > 1:
         main.append(_overview(results))
     cutouts = {_anchor(result): cutout for result in results if (cutout := _cutout(result))}
@@ -133,9 +150,9 @@ def _section(result: Result, peers: Peers, *, viewer: bool) -> Markup:
         "section",
         element("h2", foreign(_title(result)), id=_anchor(result)),
         element("p", "Source: ", element("code", foreign(result.source)), class_="quiet"),
-        _notice("Look at these before using the volumes", _explained(result)),
-        _notice("Unusual in this dataset", outlying(volumes, model, peers)),
-        _notice("Warnings while reading the image", _texts(result, "Warnings")),
+        notice("Look at these before using the volumes", _explained(result)),
+        notice("Unusual in this dataset", outlying(volumes, model, peers)),
+        notice("Warnings while reading the image", _texts(result, "Warnings")),
         _picture(result),
         opener(_volume(_anchor(result)), _title(result), regions) if viewer else None,
         element(
@@ -145,17 +162,10 @@ def _section(result: Result, peers: Peers, *, viewer: bool) -> Markup:
             class_="columns",
         ),
         measures_table(rows),
-        quality_table(quality),
+        quality_table(quality, thresholds),
         _provenance(result),
         aria_labelledby=_anchor(result),
     )
-
-
-def _notice(heading: str, items: Iterable[str]) -> Markup | None:
-    entries = [element("li", foreign(item)) for item in items]
-    if not entries:
-        return None
-    return element("div", element("h3", heading), element("ul", *entries), class_="notice")
 
 
 def _explained(result: Result) -> list[str]:

@@ -58,7 +58,8 @@ def results_section(rows: Sequence[Row], reported: set[str]) -> Markup:
         columns[FURTHEST] = "number"
     else:
         columns.pop(FURTHEST, None)
-    ordered = sorted(rows, key=lambda row: -len(flags_of(row)))  # stable: else as in the table
+    # Stable: else as in the table.
+    ordered = sorted(rows, key=lambda row: (row["flags"] != "failed", -len(flags_of(row))))
     kept = ordered[:MOST]
     head = heads("Flags", "Participant", "Rating")
     for column, kind in columns.items():
@@ -80,7 +81,9 @@ def results_section(rows: Sequence[Row], reported: set[str]) -> Markup:
         element("h2", "Results", id="results"),
         element(
             "p",
-            "Results with the most flags come first. ",
+            "Images that failed come first, then results with the most flags. "
+            if any(row["flags"] == "failed" for row in rows)
+            else "Results with the most flags come first. ",
             cut,
             shown,
             "All columns, also those left out here, are in the table beside this page; its JSON "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from bids_app.columns import REGIONS
+from bids_app.columns import QUALITY, REGIONS, VOLUMES
 from bids_app.derivatives import NOT_AVAILABLE
 from bids_app.models.store import region
 from bids_app.quality import CHECKS
@@ -88,7 +88,14 @@ def measures_table(rows: Sequence[Row]) -> Markup | None:
     """Make the folded table of all other measures, a line a measure."""
     keys = [key for key in (rows[0] if rows else {}) if key not in _FIRST]
     lines = [
-        _line(measure_name(key), [_number(row.get(key, NOT_AVAILABLE)) for row in rows])
+        element(
+            "tr",
+            _measure(measure_name(key), VOLUMES.get(key, {}).get("Description")),
+            *(
+                element("td", foreign(_number(row.get(key, NOT_AVAILABLE))), class_="number")
+                for row in rows
+            ),
+        )
         for key in keys
         if any(row.get(key, NOT_AVAILABLE) != NOT_AVAILABLE for row in rows)
     ]
@@ -122,14 +129,12 @@ def checks_table(
             continue
         worst = min(measured) if check.comparison == "<" else max(measured)
         where = f" ({_where(check, numbers, worst)})" if len(measured) > 1 else ""
-        limit = thresholds.get(check.name, check.threshold)
-        bound = "at least" if check.comparison == "<" else "at most"
         lines.append(
             element(
                 "tr",
                 element("th", _LOOKS_AT.get(check.name, measure_name(check.measure)), scope="row"),
                 element("td", f"{worst:.3g}", foreign(where)),
-                element("td", f"{bound} {limit:g}"),
+                element("td", check.limit(thresholds)),
                 element("td", badges([check.name]) if check.name in raised else "in order"),
                 class_="flagged" if check.name in raised else None,
             )
@@ -140,37 +145,48 @@ def checks_table(
     return table("Checks of quality", head, lines, class_="checks")
 
 
-def quality_table(quality: Mapping[str, Any]) -> Markup | None:
-    """Make the folded tables of all measures of quality: those of regions, a column each, first."""
+def quality_table(quality: Mapping[str, Any], thresholds: Mapping[str, float]) -> Markup | None:
+    """Make the folded tables of all measures of quality with their limits, if any, those first.
+
+    Parameters
+    ----------
+    quality : mapping of str to number
+        Measures of quality.
+    thresholds : mapping of str to float
+        In place of those of `CHECKS`.
+    """
     if not quality:
         return None
-    lines: dict[str, dict[str, str]] = {}
-    for key, value in quality.items():
+    found: dict[str, dict[str, str]] = {}  # by measure, then region: the key
+    for key in sorted(quality, key=lambda key: _check_of(key) is None):
         name, measure = _split(key)
-        lines.setdefault(measure, {})[name] = text_of(value)
-    parts = [name for name in REGIONS if any(name in line for line in lines.values())]
-    by_region = [
-        _line(measure_name(measure), [line.get(name, NOT_AVAILABLE) for name in parts])
-        for measure, line in lines.items()
-        if "" not in line
-    ]
-    others = [
-        element(
-            "tr",
-            element("th", foreign(measure_name(measure)), scope="row"),
-            element("td", foreign(line[""]), class_="number"),
+        found.setdefault(measure, {})[name] = key
+    parts = [name for name in REGIONS if any(name in keys for keys in found.values())]
+    by_region: list[Markup] = []
+    others: list[Markup] = []
+    for measure, keys in found.items():
+        lines, columns = (others, [""]) if "" in keys else (by_region, parts)
+        name, key = next(iter(keys.items()))
+        check = _check_of(key)
+        meaning = QUALITY.get(key, {}).get("Description", "").replace(f"the {name}", "the region")
+        plain = _LOOKS_AT.get(check.name) if check and (name or key == check.measure) else None
+        lines.append(
+            element(
+                "tr",
+                _measure(plain or measure_name(measure), meaning),
+                *(_value(quality, keys.get(column), thresholds) for column in columns),
+                element("td", check.limit(thresholds) if check else "none", class_="number"),
+            )
         )
-        for measure, line in lines.items()
-        if "" in line
-    ]
-    head = [*heads("Measure"), *heads(*parts, class_="number")]
+    tables = {"Measures of regions": (parts, by_region), "Other measures": (["Value"], others)}
     return element(
         "details",
-        element("summary", f"All {len(quality)} measures of quality"),
-        table("Measures of regions", head, by_region) if by_region else None,
-        table("Other measures", [*heads("Measure"), *heads("Value", class_="number")], others)
-        if others
-        else None,
+        element("summary", f"All {len(quality)} measures of quality: what each is, and its limit"),
+        *(
+            table(title, [*heads("Measure"), *heads(*columns, "Limit", class_="number")], lines)
+            for title, (columns, lines) in tables.items()
+            if lines
+        ),
     )
 
 
@@ -186,9 +202,27 @@ def _split(key: str) -> tuple[str, str]:
     return (match[1], match[2]) if match else ("", key)
 
 
-def _line(name: str, values: Iterable[str]) -> Markup:
-    cells = (element("td", foreign(value), class_="number") for value in values)
-    return element("tr", element("th", foreign(name), scope="row"), *cells)
+def _check_of(key: str) -> Check | None:
+    """Give the check that looks at a measure, if one does."""
+    return next((check for check in CHECKS if check.measured({key: 0.0})), None)
+
+
+def _measure(name: str, meaning: str | None) -> Markup:
+    """Head of a measure's line: its name, and below it what it is."""
+    small = element("small", meaning) if meaning else None
+    return element("th", foreign(name), small, scope="row")
+
+
+def _value(quality: Mapping[str, Any], key: str | None, thresholds: Mapping[str, float]) -> Markup:
+    """Write a measure of quality; framed where it is beyond its limit."""
+    if key is None:
+        return element("td", NOT_AVAILABLE, class_="number")
+    value = quality[key]
+    text = foreign(text_of(value))
+    check = _check_of(key)
+    if check and isinstance(value, int | float) and check.raised({key: value}, thresholds):
+        text = element("span", text, class_="badge")
+    return element("td", text, class_="number")
 
 
 def _foreign_heads(names: Iterable[str]) -> list[Markup]:

@@ -10,6 +10,7 @@ from made_brainstem import made
 
 from bids_app.columns import GROUP, VOLUMES
 from bids_app.derivatives import GroupFiles, table
+from bids_app.gather import read_failures
 from bids_app.images import Volume
 from bids_app.models.store import region
 from bids_app.reports.group import write_group_report
@@ -68,7 +69,19 @@ class Dataset:
 
     def participant(self, name="sub-01", peers=None) -> "Page":
         """Write a participant's page and read it."""
-        return Page(write_report(self.folder, name, peers))
+        failures = read_failures(self.folder)
+        return Page(write_report(self.folder, name, peers, failures))
+
+    def fail(self, image, reason, model="open"):
+        """Add an image with these entities, and a line that says why it failed."""
+        participant = image.split("_")[0]
+        source = f"{participant}/anat/{image}_T1w.nii.gz"
+        path = self.folder / "logs" / image / "failures.tsv"
+        path.parent.mkdir(parents=True)
+        head = ("participant_id", "source", "model", "model_version", "label", "reason")
+        line = (participant, source, model, "1.0.0", f"{model}1", reason)
+        path.write_bytes(table(head, [line]))
+        return self
 
     def group(self, rows) -> "Page":
         """Write the table of the group level, then its page, and read it."""

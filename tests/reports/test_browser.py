@@ -12,6 +12,8 @@ from PIL import Image
 
 from bids_app.reports.cutout import cut_out
 
+from .test_group import row
+
 OPEN = "document.querySelector('.viewer').dataset.state"
 AXE = os.environ.get("AXE_CORE")  # path of axe.min.js of the npm package axe-core
 
@@ -106,3 +108,13 @@ def test_axe_finds_no_fault(browser, page):
     browser.wait_for(OPEN)
     browser.run("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
     assert browser.axe(Path(AXE)) == []
+
+
+@pytest.mark.skipif(AXE is None, reason="AXE_CORE does not name axe.min.js of the npm package")
+def test_axe_finds_no_fault_in_the_page_of_a_dataset(browser, dataset):
+    failed = row("sub-02", flags="failed") | {"failure": "truncated"}
+    dataset.group([row(), row("sub-03", flags="noisy,coarse"), failed])
+    _open(browser, dataset.folder / "group.html")
+    browser.run("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
+    assert browser.axe(Path(AXE)) == []
+    assert browser.faults == []

@@ -52,8 +52,8 @@ def test_every_result_has_a_row_flagged_ones_first(dataset):
         row("sub-04", flags="failed"),
     ]
     page = dataset.group(rows)
-    assert [line[1] for line in cells(page)] == ["sub-02", "sub-04", "sub-01", "sub-03"]
-    assert [line[0] for line in cells(page)] == ["scatteredout_of_view", "failed", "none", "none"]
+    assert [line[1] for line in cells(page)] == ["sub-04", "sub-02", "sub-01", "sub-03"]
+    assert [line[0] for line in cells(page)] == ["failed", "scatteredout_of_view", "none", "none"]
     assert "4 results, 2 flagged" in page.text
 
 
@@ -89,8 +89,9 @@ def test_a_participant_without_a_page_is_not_linked(dataset):
 
 def test_a_failed_image_is_listed_without_volumes(dataset):
     failed = row("sub-02", flags="failed") | {f"{name}_mm3": "n/a" for name in REGIONS}
-    page = dataset.group([row(), failed])
+    page = dataset.group([row(), failed | {"failure": "truncated"}])
     assert "n/a" in cells(page)[0]
+    assert ", model open: truncated" in page.text
     assert page.all("svg", **{"class": "plot"})
 
 

@@ -176,6 +176,30 @@ def test_checks_show_the_worst_region_and_the_limit_that_the_run_set(dataset):
     assert page.text.count("in order") == 2
 
 
+def test_all_measures_of_quality_are_told_with_their_meaning_and_limit(dataset):
+    page = dataset.add(
+        Quality={"signal_to_noise": 30.0, "midbrain_soft_dice": 0.95, "pons_soft_dice": 0.5}
+    ).participant()
+    folded = page.source.split("All 3 measures of quality")[1].split("</details>")[0]
+    assert "between the probabilities of the region and its label" in folded
+    assert folded.count("at least 0.85") == 1
+    assert re.findall(r'class="badge"><bdi>([^<]+)', folded) == ["0.5"]
+    assert folded.index("soft Dice") < folded.index("Signal to noise")
+
+
+def test_images_that_failed_are_named_with_the_reason(dataset):
+    dataset.add().fail("sub-01_run-2", "truncated <gzip>").fail("sub-02", "it is constant")
+    dataset.fail("sub-01", "no room")  # and was done by a later run
+    page = dataset.participant()
+    assert "1 result, none flagged. 1 image could not be processed." in page.text
+    assert "sub-01/anat/sub-01_run-2_T1w.nii.gz, model open: truncated <gzip>" in page.text
+    assert "no room" not in page.text
+    assert "it is constant" not in page.text
+    alone = dataset.participant("sub-02")
+    assert "sub-02/anat/sub-02_T1w.nii.gz, model open: it is constant" in alone.text
+    assert "No image is complete yet" in alone.text
+
+
 def test_volumes_are_placed_within_the_dataset(dataset):
     for number in range(1, 8):
         pons = 30000.0 if number == 7 else 15000.0 + 100 * number
