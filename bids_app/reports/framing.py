@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float32]
 
-SIDE_MM = 104.0  # of a frame; an adult brainstem is about 70 mm high
+SIDE_MM = 90.0  # of a frame; an adult brainstem is about 70 mm high
+SEARCH_MM = 104.0  # of a frame where there is no map
 SLICES = 7  # shown across each axis
 MARGIN_MM = 10.0  # kept free around a large map
 LEAST_STEP_MM = 2.0  # between neighbouring slices of a small map
@@ -70,7 +71,7 @@ def frame_head(data: Floats, size: NDArray[np.float64]) -> Frame:
     centre = (low + high) / 2
     centre[2] = np.clip(high[2] - VERTEX_TO_PONS_MM / size[2], low[2], centre[2])
     extent = np.full(3, 40.0)
-    return Frame(centre, SIDE_MM, extent, _slices(centre, extent, data.shape, size))
+    return Frame(centre, SEARCH_MM, extent, _slices(centre, extent, data.shape, size))
 
 
 def _slices(

@@ -35,6 +35,7 @@ FURTHEST = "furthest_z"
 _OWN = ("participant_id", "flags", "rating", "source")  # have places of their own, or none
 _BEHIND = ("site", "manufacturer", "scanner_model", "field_strength_t")  # are in `batch`
 _NAMES = {
+    "etiv_mm3": "eTIV (ml)",
     "batch": "Site and scanner",
     "years_since_first": "Years since first",
     FURTHEST: "Furthest out (robust z)",
@@ -171,7 +172,11 @@ def _line(row: Row, columns: Mapping[str, str], reported: set[str]) -> Markup:
 def _cell(column: str, value: str, kind: str) -> Markup:
     if kind == "text":
         return element("td", foreign(value))
-    return element("td", millilitres(value) if is_volume(column) else value, class_="number")
+    return element("td", _shown(column, value), class_="number")
+
+
+def _shown(column: str, value: str) -> str:
+    return millilitres(value) if is_volume(column) or column == "etiv_mm3" else value
 
 
 def _data(rows: Sequence[Row], columns: Mapping[str, str], reported: set[str]) -> Markup:
@@ -182,7 +187,7 @@ def _data(rows: Sequence[Row], columns: Mapping[str, str], reported: set[str]) -
         "meanings": FLAGS,
         "rows": [
             [
-                *(millilitres(row[name]) if is_volume(name) else row[name] for name in kinds),
+                *(_shown(name, row[name]) for name in kinds),
                 row["source"],
                 row["session_id"],
                 row["model"],

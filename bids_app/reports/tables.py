@@ -128,7 +128,7 @@ def checks_table(
         if not measured or check.measure is None:
             continue
         worst = min(measured) if check.comparison == "<" else max(measured)
-        where = f" ({_where(check, numbers, worst)})" if len(measured) > 1 else ""
+        where = f" ({_where(check, numbers, worst)})" if len(set(measured)) > 1 else ""
         lines.append(
             element(
                 "tr",

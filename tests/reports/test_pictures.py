@@ -8,7 +8,7 @@ from PIL import Image
 
 from bids_app.models.store import Region, region
 from bids_app.reports import pictures
-from bids_app.reports.framing import SLICES
+from bids_app.reports.framing import SIDE_MM, SLICES
 from bids_app.reports.pictures import FOOTER, GAP, TILE, mosaic
 
 REGIONS = (region(1, "midbrain"), region(2, "pons"), region(3, "medulla"))
@@ -61,7 +61,7 @@ def test_a_ball_is_round_and_true_to_scale_whatever_the_voxels(size, row):
     data, labels = head(size)
     line = painted(tile(mosaic(data, labels, size, REGIONS), row), REGIONS[1].color)
     height, width = (np.ptp(np.flatnonzero(line.any(axis=axis))) for axis in (1, 0))
-    assert height == pytest.approx(40 * TILE / 104, abs=8)
+    assert height == pytest.approx(40 * TILE / SIDE_MM, abs=8)
     assert width == pytest.approx(height, abs=8)
 
 
@@ -195,4 +195,4 @@ def test_the_scale_bar_is_twenty_millimetres():
     data, labels = head()
     footer = pixels(mosaic(data, labels, (1, 1, 1), REGIONS))[-FOOTER // 2]
     bar = np.flatnonzero(footer[-60:, 0] > 200)
-    assert np.ptp(bar) + 1 == pytest.approx(pictures.SCALE_BAR_MM * TILE / 104, abs=2)
+    assert np.ptp(bar) + 1 == pytest.approx(pictures.SCALE_BAR_MM * TILE / SIDE_MM, abs=2)
