@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 Picture = tuple["NDArray[np.float32]", "NDArray[np.float64]"]
 SHARES = (0.02, 0.05, 0.10, 0.20)  # by which regions are shrunk
+ONE_WAY_SHARES = (0.10,)  # by which they are shrunk one way
 LABEL_MARGIN_MM = 2.0  # kept around the labels when a skull is stripped
 LEAST_EXTENT_MM = 81.0  # of a cut image; the app refuses less than 80
 FWHM = 2 * math.sqrt(2 * math.log(2))
@@ -86,11 +87,14 @@ def steadiness() -> list[Change]:
     ]
 
 
-def atrophy(region: str) -> list[Change]:
-    """List the shrinkings of a region."""
+def atrophy(region: str, way: str = "") -> list[Change]:
+    """List the shrinkings of a region, in all directions or one way of `WAYS`."""
     return [
-        Change(f"{region} shrunk by {share:.0%}", partial(shrink, region=region, share=share))
-        for share in SHARES
+        Change(
+            f"{region} shrunk by {share:.0%} {way}".rstrip(),
+            partial(shrink, region=region, share=share, way=way),
+        )
+        for share in (SHARES if not way else ONE_WAY_SHARES)
     ]
 
 

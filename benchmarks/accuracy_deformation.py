@@ -16,13 +16,15 @@ if TYPE_CHECKING:
 
 FALL_OFF_MM = 12.0  # around a region, in which its shrinking fades
 FINE_MM = 0.5  # grid on which the true change of a volume is measured
+# Axes of the head's grid along which a region is shrunk; the last one runs upwards.
+WAYS = {"": (0, 1, 2), "across": (0, 1), "along": (2,)}
 
 
 def shrink(
-    head: HeldOut, region: str, share: float
+    head: HeldOut, region: str, share: float, way: str = ""
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """Shrink a region by a part of its volume; what surrounds it is stretched to its place."""
-    window, source = deformation(head, region, share)
+    window, source = deformation(head, region, share, way)
     data = head.volume.data.copy()
     reach = tuple(slice(max(a.start - 8, 0), a.stop + 8) for a in window)
     places = source - np.array([a.start for a in reach])[:, None, None, None]
@@ -31,7 +33,7 @@ def shrink(
     return data, head.volume.affine
 
 
-def true_change(head: HeldOut, region: str, share: float) -> float:
+def true_change(head: HeldOut, region: str, share: float, way: str = "") -> float:
     """Measure by how much `shrink` changes a region: its label drawn as the image, on a fine grid.
 
     Returns
@@ -39,7 +41,7 @@ def true_change(head: HeldOut, region: str, share: float) -> float:
     float
         New volume / old volume - 1.
     """
-    window, source = deformation(head, region, share)
+    window, source = deformation(head, region, share, way)
     mask = np.isin(head.truth, VALUES[region]).astype(np.float32)
     step = FINE_MM / np.array(head.volume.voxel_size)
     axes = [np.arange(0, a.stop - a.start - 1, s) for a, s in zip(window, step, strict=True)]
@@ -54,12 +56,12 @@ def true_change(head: HeldOut, region: str, share: float) -> float:
 
 
 def deformation(
-    head: HeldOut, region: str, share: float
+    head: HeldOut, region: str, share: float, way: str = ""
 ) -> tuple[tuple[slice, ...], NDArray[np.float64]]:
     """Say where each voxel of a shrunk head comes from.
 
-    Within the region all is drawn towards its centre in proportion to the distance from it;
-    around it this fades over `FALL_OFF_MM`, smoothly.
+    Within the region all is drawn towards its centre in proportion to the distance from it, along
+    the axes of the way; around it this fades over `FALL_OFF_MM`, smoothly.
 
     Returns
     -------
@@ -82,5 +84,6 @@ def deformation(
     places: Any = np.stack(
         np.meshgrid(*[np.arange(a.start, a.stop) for a in window], indexing="ij")
     )
-    stretch = (1 - share) ** (-1 / 3) - 1
+    stretch = np.zeros((3, 1, 1, 1))
+    stretch[list(WAYS[way])] = (1 - share) ** (-1 / len(WAYS[way])) - 1
     return window, places + stretch * weight * (places - centre[:, None, None, None])

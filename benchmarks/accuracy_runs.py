@@ -24,7 +24,7 @@ from accuracy_changes import (
     steadiness,
     strip,
 )
-from accuracy_deformation import true_change
+from accuracy_deformation import WAYS, true_change
 
 from bids_app.errors import ImageError
 from bids_app.images import read_volume
@@ -133,8 +133,9 @@ def do(job: Job, places: Places) -> Path:
 
 def segment(job: Job, head: HeldOut, places: Places) -> dict[str, Any]:
     """Change a head and segment it; the arrays of a result's file."""
-    region, _, share = job.change.partition(" shrunk by ")
-    true = true_change(head, region, float(share.rstrip("%")) / 100) if share else float("nan")
+    region, _, shrunk = job.change.partition(" shrunk by ")
+    share, _, way = shrunk.partition("% ")
+    true = true_change(head, region, float(share.rstrip("%")) / 100, way) if share else np.nan
     begun = time.process_time()
     try:
         if job.change == PLAIN:
@@ -193,7 +194,7 @@ def find_change(title: str, head: str, places: Places) -> Change:
         brain = mask_path(head, places)
         return Change(title, lambda held: strip(held, np.asarray(nib.load(brain).dataobj) > 0))
     listed = [*steadiness(), *emptied(), Change(ABOVE_MEDULLA, keep_above_medulla)]
-    listed += [change for region in VALUES for change in atrophy(region)]
+    listed += [change for way in WAYS for region in VALUES for change in atrophy(region, way)]
     return next(change for change in listed if change.title == title)
 
 

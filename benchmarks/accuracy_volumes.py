@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import accuracy_tables as tables
 import numpy as np
 from accuracy_changes import atrophy, emptied, steadiness
+from accuracy_deformation import WAYS
 from accuracy_proof import REGIONS, Proof, job, yes
 from accuracy_runs import ABOVE_MEDULLA, ODD, PLAIN, STRIPPED, Job
 
@@ -64,7 +65,7 @@ def steadiness_lines(proof: Proof, results: Mapping[Job, Result]) -> list[str]:
 
 def atrophy_jobs(proof: Proof) -> list[Job]:
     """Heads with a region shrunk."""
-    shrunk = [change.title for region in REGIONS[:-1] for change in atrophy(region)]
+    shrunk = [c.title for way in WAYS for region in REGIONS[:-1] for c in atrophy(region, way)]
     return [job(proof, head, title) for head in proof.real for title in (PLAIN, *shrunk)]
 
 
@@ -96,6 +97,27 @@ def atrophy_lines(proof: Proof, results: Mapping[Job, Result]) -> list[str]:
         "",
         "slope of measured over true change: median over heads (range)",
         *tables.table(["", "voxels", "probabilities", "voxels 0.9 to 1.1"], slopes),
+        "",
+        *one_way_lines(proof, results),
+    ]
+
+
+def one_way_lines(proof: Proof, results: Mapping[Job, Result]) -> list[str]:
+    """Tell what is followed across and along the brainstem: its surface, and its other borders."""
+    rows = []
+    for region in REGIONS[:-1]:
+        cells = [region]
+        for way in filter(None, WAYS):
+            (title,) = [change.title for change in atrophy(region, way)]
+            slopes = []
+            for head in proof.real:
+                found, base = results[job(proof, head, title)], results[job(proof, head)]
+                slopes.append((found.ml[region] / base.ml[region] - 1) / found.true_change)
+            cells.append(f"{np.median(slopes):.3f} ({min(slopes):.2f} to {max(slopes):.2f})")
+        rows.append(cells)
+    return [
+        "shrunk by 10 % one way: measured over true change, voxels, median over heads (range)",
+        *tables.table(["", *filter(None, WAYS)], rows),
     ]
 
 
