@@ -86,8 +86,9 @@ def resize_region(
     """Shrink a region of the brainstem, or all of it, by up to 45 % of its volume, or let it grow.
 
     All of the region is drawn towards its centre in proportion to the distance from it, along each
-    axis by a share of its own; around it this fades smoothly, over 1 to 2 cm, so that what is next
-    to it gives way. The network must follow the borders: it can expect no usual size.
+    axis by a share of its own; around it this fades smoothly, over 2 cm down to the least that
+    folds nothing, so that what is next to it gives way. The network must follow the borders: it can
+    expect no usual size, and nothing of what lies beyond a border.
 
     Parameters
     ----------
@@ -109,7 +110,9 @@ def resize_region(
     centre = torch.tensor(inside.mean(0) * 2 / (size - 1) - 1, dtype=torch.float32)
     weight = torch.from_numpy(mask).to(grid.device)[None, None].float()
     weight = functional.avg_pool3d(weight, 2)
-    sigma = float(rng.uniform(1.25, 2.5))
+    farthest = (np.ptp(inside, axis=0) / 2 * abs(stretch)).max()  # any of its voxels moves
+    sharpest = max(0.6, 0.3 * farthest)  # sharper, and places around it would change their order
+    sigma = float(rng.uniform(sharpest, max(sharpest, 2.5)))
     margin = round(1.5 * sigma)
     weight = functional.max_pool3d(weight, 2 * margin + 1, stride=1, padding=margin)
     weight = blur(weight, (sigma, sigma, sigma))
