@@ -115,7 +115,7 @@ class Table:
 
     def app(self, title: str, dataset: Path, labels: list[str], options: list[str]) -> None:
         """Run the participant level on some participants, with its stages."""
-        output, stages = self._folder / "output", self._folder / "stages.json"
+        output, stages = self._folder / f"output_{dataset.name}", self._folder / "stages.json"
         words = [dataset, output, "participant", "--skip-bids-validation", "--force", *options]
         words += ["--nprocs", self._threads, "--device", "cpu", "--participant-label", *labels]
         command = [sys.executable, __file__, "stages", stages, repr(time.time()), *words]

@@ -41,10 +41,10 @@ SMALLEST_MM3 = 4000.0
 LEAST_CONFIDENCE = 0.8
 # Crops of training lay this far from the middle of the brainstem at most, along each axis.
 LARGEST_OFFSET_MM = 8.0
-# So far above the brainstem lies the middle of the locator's one patch of 256 mm, which then ends
-# 7 cm below it, with little of the neck. Of 32, 44 and 56 mm this changed the volume of the inside
-# of the skull least when two heads, of training and of validation, were turned by 10 degrees.
-HEAD_ABOVE_MM = 56.0
+# So far above the brainstem lies the middle of the one patch of 256 mm with the head in it. Of 20,
+# 32, 44 and 56 mm this changed the volume of the inside of the skull least when four heads, of
+# training and validation, were turned by 10 degrees.
+HEAD_ABOVE_MM = 32.0
 # Outside the skull is tissue of 0.5 to 1.6 times the volume of its inside on the whole heads that
 # were looked at (of three sources), and of a tenth of it at most on skull-stripped ones.
 LEAST_SCALP = 0.25
@@ -59,7 +59,7 @@ class Located:
     found : bool
     centre : tuple of float
         Along z, y, x in voxels of the image, voxel centres at whole numbers; the middle of the
-        image where no brainstem was found.
+        image where nothing looks like a brainstem.
     confidence : float
         Mean probability of the brainstem within its outline, 0 to 1; 0 where there is none.
     touches_border : bool
@@ -246,6 +246,10 @@ class Cascade:
     def locate(self, image: NDArray[np.float32], spacing: Sequence[float]) -> Located:
         """Find the brainstem in an image.
 
+        An image larger than the locator's patch, a turned or a long one, is seen in tiles, and one
+        that cuts through a head tells the inside of its skull badly. There only the part with the
+        head counts, which is prepared and seen as an image of its own.
+
         Parameters
         ----------
         image : ndarray of float32, shape (z, y, x)
@@ -253,8 +257,20 @@ class Cascade:
         spacing : sequence of three floats
             Voxel size in mm along z, y, x.
         """
+        located, in_tiles = self._look(image, spacing)
+        if not (in_tiles and located.confidence):
+            return located
+        z, y, x = located.centre
+        middle = (z + HEAD_ABOVE_MM / spacing[0], y, x)
+        head = replace(located, found=True, centre=middle).box(self._locator.patch_mm)
+        located, _ = self._look(image[head], spacing)
+        z, y, x = (place + part.start for place, part in zip(located.centre, head, strict=True))
+        return replace(located, centre=(z, y, x), shape=image.shape)
+
+    def _look(self, image: NDArray[np.float32], spacing: Sequence[float]) -> tuple[Located, bool]:
+        """Run the locator on an image; also tell whether it took several tiles."""
         prepared = self._locator.prepare(image, spacing)
-        probabilities = self._look(prepared)
+        probabilities = self._locator.probabilities(self._locator.infer(prepared).mean)
         inside = probabilities[[BRAINSTEM, REST_OF_INTRACRANIAL]].sum(axis=0)
         stripped = _is_stripped(prepared.data[0], inside > 0.5)
         brainstem = _largest_component(probabilities.argmax(axis=0) == BRAINSTEM)
@@ -265,9 +281,9 @@ class Cascade:
         )
         points = np.argwhere(brainstem).astype(np.float64)
         centre = (np.array(image.shape) - 1.0) / 2
-        if found:
+        if len(points):
             centre = prepared.to_image(points.mean(axis=0, keepdims=True))[0]
-        return Located(
+        located = Located(
             found=bool(found),
             centre=tuple(centre.tolist()),
             confidence=confidence,
@@ -278,38 +294,8 @@ class Cascade:
             shape=image.shape,
             spacing=tuple(spacing),
         )
-
-    def _look(self, prepared: Prepared) -> NDArray[np.float32]:
-        """Run the locator on a prepared image: on all of it, then on the one patch with the head.
-
-        A tile that cuts through a head tells the inside of its skull badly, and a turned or a long
-        image is larger than a patch, where its head is not.
-
-        Returns
-        -------
-        ndarray of float32, shape (C, z, y, x)
-            Probabilities on the network's grid.
-        """
-        locator, sizes = self._locator, prepared.data.shape[1:]
-        probabilities = locator.probabilities(locator.infer(prepared).mean)
-        if (np.array(sizes) <= locator.patch_size).all():
-            return probabilities
-        brainstem = _largest_component(probabilities.argmax(axis=0) == BRAINSTEM)
-        if not brainstem.any():
-            return probabilities
-        middle = np.argwhere(brainstem).mean(axis=0)
-        middle[0] += HEAD_ABOVE_MM / (prepared.scale[0] * prepared.spacing[0])
-        window = []
-        for centre, size, patch in zip(middle, sizes, locator.patch_size, strict=True):
-            start = min(max(round(centre - patch / 2), 0), max(size - patch, 0))
-            window.append(slice(start, start + patch))
-        head = np.ascontiguousarray(prepared.data[:, *window])
-        probabilities[:] = 0
-        probabilities[0] = 1
-        probabilities[:, *window] = locator.probabilities(
-            locator.infer(replace(prepared, data=head)).mean
-        )
-        return probabilities
+        sizes = np.array(prepared.data.shape[1:])
+        return located, bool((sizes > self._locator.patch_size).any())
 
 
 def _recentred(located: Located, region: Box, brainstem: NDArray[np.bool_]) -> Located | None:
