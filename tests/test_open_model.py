@@ -53,8 +53,9 @@ def test_the_regions_of_a_head_are_plausible_and_in_order(head, of_head):
     assert flags(of_head, measures) == ()
 
 
-def test_the_inside_of_the_skull_has_a_human_volume(of_head):
-    assert 1.1e6 < of_head.intracranial_mm3 < 1.9e6
+def test_the_inside_of_the_skull_is_a_little_larger_than_the_brain_in_it(of_head):
+    brain_mm3 = 1.887e6  # of the template's own mask: it is larger than most heads
+    assert 1 < of_head.intracranial_mm3 / brain_mm3 < 1.15
 
 
 def test_probabilities_agree_with_the_labels(of_head):
