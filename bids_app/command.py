@@ -13,6 +13,8 @@ from bids_app.errors import BrainstemError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+DEVICES = "{auto,cpu,openvino,cuda,cuda:N,mps}"
+
 
 def guarded(work: Callable[[], int]) -> int:
     """Do a command's work; an error that is the user's to mend becomes one line and its code.
@@ -46,7 +48,7 @@ def add_model_options(parser: argparse._ActionsContainer) -> None:
     )
     parser.add_argument(
         "--device",
-        metavar="{auto,cpu,openvino,cuda,cuda:N,mps}",
+        metavar=DEVICES,
         help="where the network runs (default: auto, a GPU where there is one, else the CPU);"
         " openvino: the CPU with OpenVINO, which is faster and must be installed (docs/speed.md)",
     )

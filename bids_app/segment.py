@@ -171,10 +171,9 @@ def check_device(name: str, model: Model) -> torch.device:
         if model.engine == "mdgru":
             raise UsageError("--device openvino runs nnU-Net models alone. Use --device cpu.")
         if find_spec("openvino") is None:
-            raise UsageError(
-                "--device openvino needs OpenVINO, which is not installed: in the app's source "
-                "folder, pip install -c constraints.txt '.[cpu]'. Or use --device cpu."
-            )
+            from bids_app.engines.nnunet.openvino import MISSING
+
+            raise UsageError(MISSING)
     return choose_device(name)
 
 

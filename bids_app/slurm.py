@@ -18,7 +18,7 @@ from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 from bids_app.cli import add_folders, add_options, as_words, settle
-from bids_app.command import guarded, positive
+from bids_app.command import DEVICES, guarded, positive
 from bids_app.dataset import check_owner, claim
 from bids_app.errors import UsageError
 from bids_app.files import write_atomic
@@ -131,7 +131,7 @@ def _add_changed(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--device",
-        metavar="{auto,cpu,openvino,cuda,cuda:N,mps}",
+        metavar=DEVICES,
         help="where the network runs (default: the CPU; with a GPU in --gres, auto); "
         "openvino: the CPU with OpenVINO, which is faster and must be installed (docs/speed.md)",
     )

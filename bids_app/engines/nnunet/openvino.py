@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+MISSING = (
+    "--device openvino needs OpenVINO, which is not installed: in the app's source folder, "
+    "pip install -c constraints.txt '.[cpu]'. Or use --device cpu."
+)
 SETTINGS = {"INFERENCE_PRECISION_HINT": "f32", "NUM_STREAMS": "1"}
 
 
@@ -75,10 +79,7 @@ def _import() -> tuple[Any, Any]:
         openvino = import_module("openvino")
         return openvino, import_module("openvino.opset13")
     except ImportError:
-        raise UsageError(
-            "--device openvino needs OpenVINO, the extra cpu: in the app's source folder, pip "
-            "install -c constraints.txt '.[cpu]'. Or use --device cpu."
-        ) from None
+        raise UsageError(MISSING) from None
 
 
 class _Graph:
