@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from chromium import Browser, find_chromium
 from made_brainstem import made
 
 from bids_app.columns import GROUP, VOLUMES
@@ -93,6 +94,17 @@ class Dataset:
 def tiny_picture() -> bytes:
     greys = np.full((4, 6), 90, np.uint8)
     return encode(greys, np.zeros_like(greys), ["#E69F00"])
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    """A browser without a window, as large as a usual one."""
+    command = find_chromium()
+    if command is None:
+        pytest.skip("needs Chromium or Chrome on this machine")
+    with Browser(command, tmp_path_factory.mktemp("profile")) as browser:
+        browser.resize(1300, 1000)
+        yield browser
 
 
 @pytest.fixture(scope="session")

@@ -4,28 +4,21 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from chromium import Browser, find_chromium
 from PIL import Image
 
 from bids_app.reports.cutout import cut_out
 
 from .test_group import row
 
+if TYPE_CHECKING:
+    from chromium import Browser
+
 OPEN = "document.querySelector('.viewer').dataset.state"
 AXE = os.environ.get("AXE_CORE")  # path of axe.min.js of the npm package axe-core
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    command = find_chromium()
-    if command is None:
-        pytest.skip("needs Chromium or Chrome on this machine")
-    with Browser(command, tmp_path_factory.mktemp("profile")) as browser:
-        browser.resize(1300, 1000)
-        yield browser
 
 
 @pytest.fixture
