@@ -15,6 +15,8 @@ import torch
 from nnunetv2.preprocessing.resampling.default_resampling import compute_new_shape
 from scipy import ndimage
 
+from bids_app.engines.nnunet.z_score_v1 import z_score
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -122,9 +124,7 @@ def prepare(
             data = plans.resample_data(data, new_shape, spacing, plans.spacing)
             if outside is not None:
                 outside = plans.resample_mask(outside, new_shape, spacing, plans.spacing)
-        data = plans.normalize.run(data[0], None if outside is None else outside[0])[None]
-        if outside is not None:
-            data[outside < 0] = 0
+        data = z_score(data[0], None if outside is None else outside[0] >= 0)[None]
     return Prepared(
         data=np.ascontiguousarray(data),
         box=box,
