@@ -194,7 +194,7 @@ def stages(output: Path, begun: float, words: list[str]) -> int:
 
         return run
 
-    load = segment.load_segmenter
+    load = segment.load_segmenters
 
     def loaded(*arguments: Any) -> Any:
         try:
@@ -203,7 +203,7 @@ def stages(output: Path, begun: float, words: list[str]) -> int:
             seconds["start-up"] = time.time() - begun
 
     changes: list[tuple[Any, str, Any]] = [
-        (segment, "load_segmenter", loaded),
+        (segment, "load_segmenters", loaded),
         (pipeline, "read_volume", timed("reading", pipeline.read_volume)),
         (NnUNet, "prepare", timed("preparing", NnUNet.prepare)),
         (NnUNet, "infer", timed("network", NnUNet.infer)),

@@ -49,7 +49,7 @@ def add_model_options(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--device",
         metavar=DEVICES,
-        help="where the network runs (default: auto, a GPU where there is one, else the CPU);"
+        help="where the network runs (default: auto, GPUs where there are any, else the CPU);"
         " openvino: the CPU with OpenVINO, which is faster and must be installed (docs/speed.md)",
     )
     parser.add_argument(

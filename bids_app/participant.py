@@ -142,11 +142,12 @@ def _run(settings: Settings, model: Model, background: ThreadPoolExecutor) -> in
     outcome = Outcome(complete=[task.scan for task in tasks if task.scan not in pending])
     failures = Failures(settings.run_folder / "failures.tsv", model)
     with stoppable() as stop:
-        segmenter = _load(settings, model, stop) if todo else None
+        segmenters = _load(settings, model, stop, len(todo)) if todo else []
         remarks = _remarks(validation)
         LOG.info("Images: %d, complete before: %d", len(tasks), len(outcome.complete))
-        if segmenter:
-            LOG.info("Device: %s, CPU threads: %d", segmenter.device, settings.omp_nthreads)
+        if segmenters:
+            devices = ", ".join(segmenter.device for segmenter in segmenters)
+            LOG.info("Device: %s, CPU threads: %d", devices, settings.omp_nthreads)
         # From here on the folder is this dataset's; a run that ends before leaves it free.
         write_dataset_files(settings.output_dir, settings.bids_dir, model)
         told = {
@@ -155,8 +156,8 @@ def _run(settings: Settings, model: Model, background: ThreadPoolExecutor) -> in
             "SoftwareVersions": software_versions(settings.device),
         }
         write_citations(settings.output_dir / "logs", [Used.from_sidecar(model.label, told)])
-        if segmenter:
-            Pipeline(settings, context, failures, outcome, stop, remarks).run(todo, segmenter)
+        if segmenters:
+            Pipeline(settings, context, failures, outcome, stop, remarks).run(todo, segmenters)
         _write_reports(settings, outcome, {scan.participant for scan, _ in failures.reasons})
         _summarise(settings, model, outcome, failures, stop)
         if stop.signal:
@@ -199,9 +200,9 @@ def _clean(settings: Settings, tasks: Iterable[Task]) -> None:
     clean([settings.output_dir, logs, *logs.glob("*/"), *folders])
 
 
-def _load(settings: Settings, model: Model, stop: Stop) -> Segmenter:
+def _load(settings: Settings, model: Model, stop: Stop, images: int) -> list[Segmenter]:
     # Not at the top: torch takes seconds to import, and there may be nothing left to do.
-    from bids_app.segment import Choice, load_segmenter
+    from bids_app.segment import Choice, load_segmenters
 
     choice = Choice(
         device=settings.device,
@@ -211,7 +212,7 @@ def _load(settings: Settings, model: Model, stop: Stop) -> Segmenter:
         threads=settings.omp_nthreads,
         check=stop.check,
     )
-    return load_segmenter(model, choice)
+    return load_segmenters(model, choice, images)
 
 
 def _remarks(validation: Future[Report] | None) -> dict[str, str]:

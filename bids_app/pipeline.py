@@ -1,7 +1,8 @@
-"""Images through one loaded model: read, segment, write, each at its own pace.
+"""Images through a loaded model: read, segment, write, each at its own pace.
 
 While the network works on one image, a thread reads and checks the next one and another writes
-the last one. At most three images are in memory. An image that fails never stops the others,
+the last one. At most three images are in memory. Where the model is loaded onto several devices,
+each of them takes the next image when it is ready. An image that fails never stops the others,
 unless that is asked for; output that cannot be written stops the run.
 """
 
@@ -13,7 +14,7 @@ import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from tqdm import tqdm
 
@@ -25,7 +26,7 @@ from bids_app.interrupt import Interrupted
 from bids_app.record import Context, Record, write_image
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from bids_app.images import Volume
     from bids_app.interrupt import Stop
@@ -68,6 +69,7 @@ class Outcome:
 class _Read:
     """An image that was read, and the lock on its outputs, held until they are written."""
 
+    number: int
     task: Task
     volume: Volume
     held: ExitStack
@@ -92,7 +94,7 @@ def done_before(task: Task, context: Context) -> bool:
 
 
 class Pipeline:
-    """Runs images through a segmenter.
+    """Runs images through segmenters.
 
     Parameters
     ----------
@@ -125,44 +127,70 @@ class Pipeline:
         self._outcome = outcome
         self._stop = stop
         self._remarks = remarks
+        self._images = 0
+        self._broken = False
 
-    def run(self, tasks: Sequence[Task], segmenter: Segmenter) -> None:
-        """Do all images, in order.
+    def run(self, tasks: Sequence[Task], segmenters: Sequence[Segmenter]) -> None:
+        """Do all images, begun in order.
+
+        Parameters
+        ----------
+        tasks : sequence of Task
+        segmenters : sequence of Segmenter
+            One a device; they share the images.
 
         Raises
         ------
         OutputError
             The output cannot be written; what was written before stays.
         """
+        from bids_app.engines.threads import side_by_side  # torch, which is loaded by now
+
+        self._images = len(tasks)
+        queue = enumerate(tasks, 1)
+        first, *others = segmenters
         bar = tqdm(total=len(tasks), unit="image", disable=not sys.stderr.isatty())
-        with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer, bar:
-            ahead = reader.submit(self._read, tasks[0])
-            writing: Future[None] | None = None
-            for number in range(1, len(tasks) + 1):
-                read = ahead.result()
-                if number < len(tasks):
-                    ahead = reader.submit(self._read, tasks[number])
-                segmentation = self._segment(read, segmenter) if read else None
+        with bar, side_by_side(len(segmenters), self._settings.omp_nthreads) as pool:
+            workers = [pool.submit(self._work, queue, other, bar) for other in others]
+            self._work(queue, first, bar)  # in this thread, which a second Ctrl-C ends at once
+            for worker in workers:
+                worker.result()
+
+    def _work(
+        self, queue: Iterator[tuple[int, Task]], segmenter: Segmenter, bar: tqdm[NoReturn]
+    ) -> None:
+        """Do images until none is left. Other threads may do so too: `next` is one step to them."""
+        writing: Future[None] | None = None
+        try:
+            with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
+                ahead = self._read_next(queue, reader)
+                while ahead:
+                    read = ahead.result()
+                    ahead = self._read_next(queue, reader)
+                    segmentation = self._segment(read, segmenter) if read else None
+                    if writing:
+                        writing.result()
+                    if read and segmentation:
+                        writing = writer.submit(self._write, read, segmentation)
+                    bar.update()
                 if writing:
                     writing.result()
-                if read and segmentation:
-                    place = f"[{number}/{len(tasks)}]"
-                    writing = writer.submit(self._write, read, segmentation, place)
-                bar.update()
-                if self._ends():
-                    break
-            if number < len(tasks) and (read := ahead.result()):
-                read.held.close()
-            if writing:
-                writing.result()
+        except BaseException:
+            self._broken = True
+            raise
+
+    def _read_next(
+        self, queue: Iterator[tuple[int, Task]], reader: ThreadPoolExecutor
+    ) -> Future[_Read | None] | None:
+        if self._ends() or not (task := next(queue, None)):
+            return None
+        return reader.submit(self._read, *task)
 
     def _ends(self) -> bool:
         failed = self._settings.stop_on_first_crash and bool(self._failures.reasons)
-        return failed or bool(self._stop.signal)
+        return failed or self._broken or bool(self._stop.signal)
 
-    def _read(self, task: Task) -> _Read | None:
-        if self._ends():
-            return None
+    def _read(self, number: int, task: Task) -> _Read | None:
         start = time.perf_counter()
         path = task.scan.relative
         held = ExitStack()
@@ -187,12 +215,14 @@ class Pipeline:
             LOG.warning("%s: %s", path, warning)
         if path in self._remarks:
             LOG.warning("%s: the BIDS validator says: %s", path, self._remarks[path])
-        return _Read(task, volume, held, time.perf_counter() - start)
+        return _Read(number, task, volume, held, time.perf_counter() - start)
 
     def _segment(self, read: _Read, segmenter: Segmenter) -> Segmentation | None:
+        if self._ends():
+            read.held.close()
+            return None
         start = time.perf_counter()
         try:
-            self._stop.check()
             return segmenter(read.volume)
         except Interrupted:
             read.held.close()
@@ -204,7 +234,7 @@ class Pipeline:
         finally:
             read.seconds += time.perf_counter() - start
 
-    def _write(self, read: _Read, segmentation: Segmentation, place: str) -> None:
+    def _write(self, read: _Read, segmentation: Segmentation) -> None:
         scan = read.task.scan
         with read.held:
             try:
@@ -218,8 +248,9 @@ class Pipeline:
                 return
         self._outcome.done.append((scan, record))
         LOG.info(
-            "%s %s: brainstem %.2f ml, %.1f s%s",
-            place,
+            "[%d/%d] %s: brainstem %.2f ml, %.1f s%s",
+            read.number,
+            self._images,
             scan.relative,
             record.measures[-1].volume_mm3 / 1000,
             read.seconds,

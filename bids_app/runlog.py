@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from tqdm import tqdm
@@ -92,24 +93,25 @@ class Failures:
         self._model = (model.name, model.version, model.label)
         self._rows: list[list[str]] = []
         self.reasons: list[tuple[Scan, str]] = []
+        self._lock = Lock()
         self._write()
 
     def add(self, scan: Scan, reason: str) -> None:
         """Note one image with one line that says why; paths become relative to the dataset."""
         reason = " ".join(reason.replace(str(scan.path), scan.relative).split())
         entities = dict(scan.entities)
-        self.reasons.append((scan, reason))
-        self._rows.append(
-            [
-                scan.participant,
-                scan.session or NOT_AVAILABLE,
-                *(entities.get(key, NOT_AVAILABLE) for key in ENTITIES),
-                scan.relative,
-                *self._model,
-                reason,
-            ]
-        )
-        self._write()
+        row = [
+            scan.participant,
+            scan.session or NOT_AVAILABLE,
+            *(entities.get(key, NOT_AVAILABLE) for key in ENTITIES),
+            scan.relative,
+            *self._model,
+            reason,
+        ]
+        with self._lock:
+            self.reasons.append((scan, reason))
+            self._rows.append(row)
+            self._write()
 
     def _write(self) -> None:
         write_atomic(self.path, table([*_SCAN_COLUMNS, *_MODEL_COLUMNS], self._rows))

@@ -151,12 +151,39 @@ def load_segmenter(model: Model, choice: Choice) -> Segmenter:
     ModelError
         The engine cannot load the model.
     """
+    return load_segmenters(model, choice, 1)[0]
+
+
+def load_segmenters(model: Model, choice: Choice, most: int) -> list[Segmenter]:
+    """Load a model onto each GPU that the choice of a device allows, or once onto the CPU.
+
+    Parameters
+    ----------
+    model : Model
+        Its files must have been verified.
+    choice : Choice
+        Devices auto and cuda stand for all GPUs that this process sees.
+    most : int
+        Load no more than these, 1 or more.
+
+    Raises
+    ------
+    UsageError, ModelError
+        As `load_segmenter`.
+    """
     store.check_folds(model, choice.folds)
     device = check_device(choice.device, model)
     torch.set_num_threads(choice.threads)
     if device.type == "cuda":
-        return _WithFallback(model, choice, device)
-    return _load(model, choice, device)
+        return [_WithFallback(model, choice, gpu) for gpu in all_gpus(device)[:most]]
+    return [_load(model, choice, device)]
+
+
+def all_gpus(device: torch.device) -> list[torch.device]:
+    """Name each GPU that a device stands for: all that are seen, where it has no number."""
+    if device.index is not None or torch.cuda.device_count() < 2:
+        return [device]
+    return [torch.device("cuda", number) for number in range(torch.cuda.device_count())]
 
 
 def check_device(name: str, model: Model) -> torch.device:

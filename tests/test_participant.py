@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 from make_fixture_model import write_random_model
 
-from bids_app import cli, files, participant
+from bids_app import cli, files, participant, pipeline, segment
+from bids_app.errors import OutputError
 from bids_app.models import install, store
 
 MAPS = "sub-*/**/*_dseg.nii.gz"
@@ -71,6 +72,38 @@ def test_every_image_has_its_files_under_its_own_name(run, tmp_path):
     assert (tmp_path / "out" / "sub-01.html").is_file()
     assert len(list((tmp_path / "out").glob("sub-02/figures/*.png"))) == 2
     assert not list((tmp_path / "out").rglob(".*.lock"))
+
+
+def test_devices_share_the_images_and_change_nothing(run, bids, tmp_path, monkeypatch, capsys):
+    broken = bids / "sub-03" / "anat" / "sub-03_T1w.nii.gz"
+    broken.parent.mkdir(parents=True)
+    broken.write_bytes(b"no image")
+    assert run(output=tmp_path / "one") == 1
+    load_on_two_devices(monkeypatch)
+    assert run(output=tmp_path / "two") == 1
+    assert "Device: cpu, cpu," in capsys.readouterr().out
+    maps = [sorted((tmp_path / name).glob(MAPS)) for name in ("one", "two")]
+    assert len(maps[0]) == len(maps[1]) == 3
+    assert all(a.read_bytes() == b.read_bytes() for a, b in zip(*maps, strict=True))
+    (failures,) = (tmp_path / "two").glob("logs/*/failures.tsv")
+    assert len(failures.read_text().splitlines()) == 2
+
+
+def test_output_that_cannot_be_written_ends_the_work_of_all_devices(run, monkeypatch, capsys):
+    load_on_two_devices(monkeypatch)
+    monkeypatch.setattr(pipeline, "write_image", refuse)
+    assert run() == OutputError.exit_code
+    assert "error: no space left" in capsys.readouterr().err
+
+
+def load_on_two_devices(monkeypatch):
+    """Load the model twice onto the CPU, in the place of two GPUs."""
+    load = segment.load_segmenters
+    monkeypatch.setattr(segment, "load_segmenters", lambda *a: load(*a) + load(*a))
+
+
+def refuse(*_arguments):
+    raise OutputError("no space left")
 
 
 def test_a_map_is_on_the_grid_of_its_image(run, bids, tmp_path):

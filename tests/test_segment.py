@@ -5,6 +5,7 @@ from dataclasses import replace
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 from make_datasets import head
 from make_mdgru_model import SMALL, random_weights, with_slots, write_checkpoint
 
@@ -13,7 +14,7 @@ from bids_app.errors import UsageError
 from bids_app.images import label_image, read_volume
 from bids_app.models.install import import_model
 from bids_app.models.store import MANIFEST, manifest_text, read_manifest
-from bids_app.segment import Choice, load_segmenter
+from bids_app.segment import Choice, all_gpus, load_segmenter
 
 COARSE = (4.0, 3.0, 3.5)
 # Of an image of 84 mm. For so few channels direct convolutions are the quicker ones.
@@ -135,3 +136,12 @@ def test_a_check_that_raises_ends_the_segmentation(model, tmp_path):
     segmenter = load_segmenter(small, Choice(device="cpu", check=stop))
     with pytest.raises(KeyboardInterrupt):
         segmenter(volume_of(crop(head(voxel_size=COARSE)), tmp_path))
+
+
+def test_a_gpu_without_a_number_stands_for_all_that_are_seen(monkeypatch):
+    cuda, second = torch.device("cuda"), torch.device("cuda:1")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert all_gpus(cuda) == [cuda]
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert all_gpus(cuda) == [torch.device("cuda:0"), second]
+    assert all_gpus(second) == [second]

@@ -3,6 +3,7 @@
 import json
 import os
 import threading
+from functools import partial
 from pathlib import Path
 
 import nibabel as nib
@@ -15,6 +16,7 @@ from bids_app.engines.mdgru.checkpoint import read_checkpoint
 from bids_app.engines.mdgru.inference import predict, taper, whiten, window_starts
 from bids_app.engines.mdgru.layout import PUBLISHED, make_layout, select_weights
 from bids_app.engines.mdgru.network import MDGRU
+from bids_app.engines.threads import fix_convolutions
 
 CPU = torch.device("cpu")
 SHARED = Path(os.environ.get("BRAINSTEM_SHARED", Path(__file__).parents[3] / "shared"))
@@ -112,14 +114,17 @@ def test_windows_are_run_one_at_a_time_where_memory_is_too_small(channels, caplo
 
 
 @pytest.mark.parametrize(("precision", "tf32"), [("float32", False), ("tf32", True)])
-def test_tf32_is_used_only_where_asked_for(channels, precision, tf32):
-    flags = []
-
-    def look(_share):
-        flags.append((torch.backends.cudnn.enabled, torch.backends.cudnn.allow_tf32))
-
-    network(precision=precision)(torch.from_numpy(channels.data)[None], look)
-    assert set(flags) == {(True, tf32)}
+def test_tf32_is_used_only_where_asked_for(monkeypatch, precision, tf32):
+    on_gpu = partial(fix_convolutions, torch.device("cuda"))
+    monkeypatch.setattr(
+        "bids_app.engines.mdgru.network.fix_convolutions",
+        lambda _device, **options: on_gpu(**options),
+    )
+    with torch.backends.cudnn.flags(enabled=True):  # puts back what is set here
+        network(precision=precision)
+        assert torch.backends.cudnn.enabled
+        assert torch.backends.cudnn.deterministic
+        assert torch.backends.cudnn.allow_tf32 is tf32
     assert not torch.backends.cuda.matmul.allow_tf32
 
 

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from bids_app.engines.mdgru.layout import AXES, DIRECTIONS, LAYERS, scan_name
 from bids_app.engines.mdgru.tiles import LARGEST, TiledConvolution
-from bids_app.engines.threads import side_by_side
+from bids_app.engines.threads import fix_convolutions, side_by_side
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -60,7 +60,7 @@ class MDGRU:
     ) -> None:
         self._weights = {name: tensor.to(device) for name, tensor in weights.items()}
         self._tiled = convolution == "tiled"
-        self._tf32 = precision == "tf32"
+        fix_convolutions(device, tf32=precision == "tf32")
         self._dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
         # On other devices the queue of the device is shared; one thread fills it.
         self._threads = min(threads, 6) if device.type == "cpu" else 1
@@ -93,15 +93,11 @@ class MDGRU:
         -------
         Tensor of float32, shape (B, X, Y, Z, classes)
         """
-        # Another algorithm on each run would make results differ from run to run.
-        with torch.backends.cudnn.flags(
-            enabled=True, deterministic=True, benchmark=False, allow_tf32=self._tf32
-        ):
-            for layer, share in zip(LAYERS, self._shares, strict=True):
-                windows = self._layer(layer, windows, partial(progress, share))
-                if layer != LAYERS[-1]:
-                    windows = windows.tanh_()
-            return windows.softmax(-1)
+        for layer, share in zip(LAYERS, self._shares, strict=True):
+            windows = self._layer(layer, windows, partial(progress, share))
+            if layer != LAYERS[-1]:
+                windows = windows.tanh_()
+        return windows.softmax(-1)
 
     def _layer(self, layer: int, windows: Tensor, done: Callable[[], object]) -> Tensor:
         """Mean of the six scans through the linear map, (B, X, Y, Z, C) to (B, X, Y, Z, C')."""

@@ -23,7 +23,7 @@ from bids_app.engines.nnunet.postprocessing import postprocess, read_steps
 from bids_app.engines.nnunet.sliding import predict_tiles, tile_weights
 from bids_app.engines.nnunet.votes import Votes, winners
 from bids_app.engines.nnunet.weights import CHECKPOINT, fill, read_checkpoint
-from bids_app.engines.threads import side_by_side
+from bids_app.engines.threads import fix_convolutions, side_by_side
 from bids_app.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
@@ -119,6 +119,7 @@ class NnUNet:
             raise ModelError(f"{folder}: a model of mode v1 averages softmax. Mend its model.toml.")
         checkpoints = [read_checkpoint(path) for path in _checkpoints(folder, folds)]
         self._plans = read_plans(folder, checkpoints[0].configuration)
+        fix_convolutions(device)
         self._networks: list[nn.Module]
         self._networks = [fill(self._plans.network(), c.weights).to(device) for c in checkpoints]
         if runtime == "openvino":
@@ -192,11 +193,7 @@ class NnUNet:
         total: Tensor | None = None
         maps: list[NDArray[np.uint8]] = []
         votes = [Votes(self._weights) for _ in self._networks]
-        # TF32, or another algorithm on each run, would make results differ from run to run.
-        exact = torch.backends.cudnn.flags(
-            enabled=True, deterministic=True, benchmark=False, allow_tf32=False
-        )
-        with exact, self._pool() as pool:
+        with self._pool() as pool:
             for network, of_network in zip(self._networks, votes, strict=True):
                 output = predict_tiles(
                     network,
