@@ -145,7 +145,8 @@ def _controls(rows: Sequence[Row]) -> Markup:
             "p",
             "Ratings stay in this browser until they are exported. Put the exported ",
             element("code", RATINGS),
-            " into the output folder and run the group level: the table then holds them.",
+            " into the output folder and run the group level with the same options: the table then "
+            "holds them.",
             class_="note",
         ),
         id="controls",
