@@ -273,30 +273,34 @@ LONGITUDINAL: Columns = {
     **_of(
         REGIONS,
         "{}_smallest_percent",
-        "Smallest change of the {} that stands out of the noise with 95 %: 1.96 standard "
-        "deviations of a change that is noise alone; a lower bound where noise_from is passes",
+        "Smallest change of the {} that stands out of the noise with 95 %: Student's t times the "
+        "standard deviation of a change that is noise alone, and never below that of the passes "
+        "(1.96 change_sd_percent); a lower bound where noise_from is passes",
         "percent",
     ),
     "noise_from": {
         "Description": "What that noise is taken of; of several, the weakest",
         "Levels": {
             "repeats": "repeated scans of a session in this table (runs), 10 pairs at least",
-            "changes": "scatter of this table's changes, 10 participants at least; holds also how "
-            "people differ in their change",
+            "changes": "scatter of this table's unflagged changes about their median, 10 "
+            "participants at least; holds also how people differ in their change",
             "passes": "single passes of the network alone, which is too little to tell a change by",
         },
     },
     "beyond_noise": {
         "Description": "Regions whose change is larger than the noise, separated by commas; n/a of "
-        "noise from passes alone"
+        "noise from passes alone. A change common to all participants counts too"
     },
     "flags": {
         "Description": "Why the change may not be one of the brain, separated by commas",
         "Levels": {
             "scanner_changed": "site, manufacturer or model of the scanner differ",
             "field_strength_changed": "the field strengths differ",
-            "voxel_size_changed": "the voxel sizes differ",
+            "voxel_size_changed": "an edge of the voxels differs by more than 1 %",
+            "etiv_changed": "etiv_mm3 differs by more than 3 %, as in one head it cannot: a wrong "
+            "scale or a bad result",
             "flagged_image": "one of the images has a flag in the group table",
+            "rated_fail": "one of the results is rated fail",
             "no_date": "the time between the images is unknown",
         },
     },

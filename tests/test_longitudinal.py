@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
 import pytest
 
 from bids_app.columns import GROUP, LONGITUDINAL, REGIONS
@@ -73,13 +74,30 @@ def test_only_images_of_the_same_name_and_model_are_compared():
         ("manufacturer", "scanner_changed"),
         ("site", "scanner_changed"),
         ("field_strength_t", "field_strength_changed"),
-        ("voxel_size_mm", "voxel_size_changed"),
         ("flags", "flagged_image"),
     ],
 )
 def test_what_makes_a_change_doubtful_is_flagged(column, flag):
     rows = [row(session="ses-a"), row(session="ses-b", **{column: "other"})]
     assert find_changes(rows, dated(rows, a=0, b=100))[0]["flags"] == flag
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "flags"),
+    [
+        ({"voxel_size_mm": "1.0063x1.3417x1.3417"}, {"voxel_size_mm": "1.0059x1.3412x1.3412"}, ""),
+        ({}, {"voxel_size_mm": "1x1x1.02"}, "voxel_size_changed"),
+        ({}, {"voxel_size_mm": "n/a"}, "voxel_size_changed"),
+        ({"etiv_mm3": "1500000"}, {"etiv_mm3": "1540000"}, ""),
+        ({"etiv_mm3": "1500000"}, {"etiv_mm3": "1440000"}, "etiv_changed"),
+        ({"etiv_mm3": "1500000"}, {"etiv_mm3": "n/a"}, ""),
+        ({"rating": "fail"}, {"rating": "pass"}, "rated_fail"),
+        ({}, {"rating": "fail"}, "rated_fail"),
+    ],
+)
+def test_only_what_matters_of_two_images_is_flagged(before, after, flags):
+    rows = [row(session="ses-a", **before), row(session="ses-b", **after)]
+    assert find_changes(rows, dated(rows, a=0, b=100))[0]["flags"] == (flags or "n/a")
 
 
 def test_failed_images_and_empty_regions_have_no_change():
@@ -97,10 +115,10 @@ def test_noise_comes_from_repeated_scans_first():
             row(f"sub-{i:02d}", run="1", volume=990),
             row(f"sub-{i:02d}", run="2", volume=1010),
         ]
-        rows += [row(f"sub-{i:02d}", "ses-2", run="1", volume=950 if i else 985)]
+        rows += [row(f"sub-{i:02d}", "ses-2", run="1", volume=930 if i else 985)]
     changes = find_changes(rows, {})
-    # Two values 20 apart deviate by 20 / sqrt(2); 1.96 sqrt(2) of that is 39.2 of 1000.
-    assert changes[1]["pons_smallest_percent"] == "3.920"
+    # Two values 20 apart deviate by 20 / sqrt(2); t of 10 (2.228) times sqrt(2) of that is 44.56.
+    assert changes[1]["pons_smallest_percent"] == "4.456"
     assert changes[1]["noise_from"] == "repeats"
     assert changes[1]["beyond_noise"] == "midbrain,pons,medulla,brainstem"
     assert changes[0]["beyond_noise"] == "n/a"
@@ -113,9 +131,39 @@ def test_else_from_the_scatter_of_changes():
     changes = find_changes(rows, {})
     # Changes of -0.5 to 0.5 %: the median absolute deviation is 0.3.
     assert float(changes[0]["pons_smallest_percent"]) == pytest.approx(
-        1.96 * 1.4826 * 0.3, abs=1e-3
+        2.868 * 1.4826 * 0.3,
+        abs=1e-3,  # t of 0.37 * 10
     )
     assert changes[0]["noise_from"] == "changes"
+    rows[-1]["rating"] = "fail"
+    rows[-3]["rating"] = "fail"  # 9 are left
+    assert find_changes(rows, {})[0]["pons_smallest_percent"] == "n/a"
+
+
+@pytest.mark.parametrize(("number", "shift", "few"), [(10, 0, True), (40, 0, True), (40, 5, False)])
+def test_about_one_change_in_twenty_is_beyond_noise_by_chance(number, shift, few):
+    beyond = 0
+    for seed in range(50):
+        drawn = np.random.default_rng(seed).normal(shift, 1, number)
+        rows = []
+        for i, percent in enumerate(drawn):
+            rows += [row(f"sub-{i:02d}"), row(f"sub-{i:02d}", "ses-2", volume=1000 + 10 * percent)]
+        beyond += sum(c["beyond_noise"] != "n/a" for c in find_changes(rows, {}))
+    share = beyond / (50 * number)
+    assert 0.02 < share < 0.06 if few else share > 0.95  # a change common to all stands out
+
+
+def test_no_change_within_the_wavering_of_the_passes_is_beyond_noise():
+    rows = []
+    for i in range(12):
+        rows += [
+            row(f"sub-{i:02d}", pons_sd_mm3="3.0"),
+            row(f"sub-{i:02d}", "ses-2", volume=1000 + i / 100, pons_sd_mm3="4.0"),
+        ]
+    change = find_changes(rows, {})[11]
+    assert change["pons_smallest_percent"] == "0.980"
+    assert change["noise_from"] == "changes"
+    assert "pons" not in change["beyond_noise"]
 
 
 def test_else_from_the_passes_of_the_network():

@@ -11,6 +11,7 @@ from bids_app.derivatives import ENTITIES, NOT_AVAILABLE, GroupFiles, report_nam
 from bids_app.errors import NoScanError
 from bids_app.files import write_atomic
 from bids_app.gather import shows_brainstem
+from bids_app.longitudinal import ALIKE, LEAST_REPEATS
 from bids_app.models.store import region
 from bids_app.quality import FLAGS
 from bids_app.reports.markup import element, foreign
@@ -247,21 +248,31 @@ def _changes(rows: Sequence[Row], files: GroupFiles) -> Markup | None:
             title = f"{name[:1].upper()}{name[1:]} (change in %)"
             figures.append(distribution(title, _color(index, name), groups))
     flagged = sum(row["flags"] != NOT_AVAILABLE for row in rows)
-    beyond = sum(row["beyond_noise"] != NOT_AVAILABLE for row in rows)
-    told = sum(row["noise_from"] in ("repeats", "changes") for row in rows)
-    claim = (
-        f"{beyond:,} of them beyond the noise in a region at least"
-        if told
-        else "too few images to tell which are beyond the noise"
-    )
     text = (
-        f"{counted(len(rows), 'change')} from a first session, {claim}; {flagged:,} with a flag, "
-        "such as another scanner. All are in "
+        f"{counted(len(rows), 'change')} from a first session, {flagged:,} with a flag, such as "
+        f"another scanner. {_beyond_noise(rows)} All are in "
     )
     return _section(
         "Change",
         element("p", text, element("code", files.longitudinal.name), ".", class_="lead"),
         element("div", *figures, class_="plots"),
+    )
+
+
+def _beyond_noise(rows: Sequence[Row]) -> str:
+    """Tell how many changes stand out of the noise, or why that cannot be told."""
+    told = [row for row in rows if row["noise_from"] in ("repeats", "changes")]
+    if not told:
+        alike = len({row["participant_id"] for row in rows if row["flags"] in ALIKE})
+        return (
+            f"Which are beyond the noise cannot be told: too few unflagged changes ({alike:,}; "
+            f"{LEAST_REPEATS} participants needed a model) and too few repeated scans."
+        )
+    beyond = sum(row["beyond_noise"] != NOT_AVAILABLE for row in told)
+    return (
+        f"{beyond:,} of {len(told):,} are beyond the noise in a region at least. By chance that is "
+        "about one in twenty in each region; a change common to all, as by age or a new "
+        "software of the scanner, takes many beyond."
     )
 
 
