@@ -298,11 +298,12 @@ class _MDGRUSegmenter:
     def __init__(self, model: Model, choice: Choice, device: torch.device) -> None:
         self.device = str(device)
         self._values = [region.index for region in model.regions]
+        # First, as the last network that is loaded has the say on TF32.
+        self._locator = _load_locator(device) if choice.region else None
         self._model = MDGRUModel(
             model.folder, model.inference, device=device, threads=choice.threads
         )
         self._check = choice.check
-        self._locator = _load_locator(device) if choice.region else None
 
     def __call__(self, volume: Volume) -> Segmentation:
         x, y, z = (slice(0, n) for n in volume.data.shape)

@@ -10,6 +10,8 @@ from make_datasets import head
 from make_mdgru_model import SMALL, random_weights, with_slots, write_checkpoint
 
 from bids_app import segment
+from bids_app.engines.mdgru import network
+from bids_app.engines.nnunet import inference
 from bids_app.errors import UsageError
 from bids_app.images import label_image, read_volume
 from bids_app.models.install import import_model
@@ -145,3 +147,15 @@ def test_a_gpu_without_a_number_stands_for_all_that_are_seen(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert all_gpus(cuda) == [torch.device("cuda:0"), second]
     assert all_gpus(second) == [second]
+
+
+def test_the_locator_leaves_a_model_its_tf32(model, tmp_path, monkeypatch):
+    told = with_settings(model, tmp_path / "m", convolution="direct", precision="tf32")
+    asked = []
+    for engine in (network, inference):
+        monkeypatch.setattr(
+            engine, "fix_convolutions", lambda _device, tf32=False: asked.append(tf32)
+        )
+    load_segmenter(told, Choice(device="cpu", region=True))
+    assert asked[-1]
+    assert not all(asked)
