@@ -224,6 +224,7 @@ def _add_noise(
         models.setdefault((change["model"], change["model_version"]), []).append(change)
     for model, of_model in models.items():
         scatters = {r: _scatter(of_model, f"{r}_change_percent") for r in REGIONS}
+        reach = _reach(math.inf)
         for change in of_model:
             sources, beyond = set(), []
             for region in REGIONS:
@@ -231,7 +232,7 @@ def _add_noise(
                 passes = change[f"{region}_change_sd_percent"]
                 if percent == NOT_AVAILABLE:
                     continue
-                wavering = 0 if passes == NOT_AVAILABLE else _reach(math.inf) * float(passes)
+                wavering = 0 if passes == NOT_AVAILABLE else reach * float(passes)
                 if noise := repeats.get(model, {}).get(region):
                     least, source = max(noise, wavering), "repeats"
                 elif scatter := scatters[region]:

@@ -69,8 +69,8 @@ class Outcome:
 class _Read:
     """An image that was read, and the lock on its outputs, held until they are written."""
 
-    number: int
     task: Task
+    place: str
     volume: Volume
     held: ExitStack
     seconds: float
@@ -127,7 +127,6 @@ class Pipeline:
         self._outcome = outcome
         self._stop = stop
         self._remarks = remarks
-        self._images = 0
         self._broken = False
 
     def run(self, tasks: Sequence[Task], segmenters: Sequence[Segmenter]) -> None:
@@ -146,8 +145,7 @@ class Pipeline:
         """
         from bids_app.engines.threads import side_by_side  # torch, which is loaded by now
 
-        self._images = len(tasks)
-        queue = enumerate(tasks, 1)
+        queue = iter([(task, f"[{n}/{len(tasks)}]") for n, task in enumerate(tasks, 1)])
         first, *others = segmenters
         bar = tqdm(total=len(tasks), unit="image", disable=not sys.stderr.isatty())
         with bar, side_by_side(len(segmenters), self._settings.omp_nthreads) as pool:
@@ -157,7 +155,7 @@ class Pipeline:
                 worker.result()
 
     def _work(
-        self, queue: Iterator[tuple[int, Task]], segmenter: Segmenter, bar: tqdm[NoReturn]
+        self, queue: Iterator[tuple[Task, str]], segmenter: Segmenter, bar: tqdm[NoReturn]
     ) -> None:
         """Do images until none is left. Other threads may do so too: `next` is one step to them."""
         writing: Future[None] | None = None
@@ -180,17 +178,17 @@ class Pipeline:
             raise
 
     def _read_next(
-        self, queue: Iterator[tuple[int, Task]], reader: ThreadPoolExecutor
+        self, queue: Iterator[tuple[Task, str]], reader: ThreadPoolExecutor
     ) -> Future[_Read | None] | None:
-        if self._ends() or not (task := next(queue, None)):
+        if self._ends() or not (following := next(queue, None)):
             return None
-        return reader.submit(self._read, *task)
+        return reader.submit(self._read, *following)
 
     def _ends(self) -> bool:
         failed = self._settings.stop_on_first_crash and bool(self._failures.reasons)
         return failed or self._broken or bool(self._stop.signal)
 
-    def _read(self, number: int, task: Task) -> _Read | None:
+    def _read(self, task: Task, place: str) -> _Read | None:
         start = time.perf_counter()
         path = task.scan.relative
         held = ExitStack()
@@ -215,7 +213,7 @@ class Pipeline:
             LOG.warning("%s: %s", path, warning)
         if path in self._remarks:
             LOG.warning("%s: the BIDS validator says: %s", path, self._remarks[path])
-        return _Read(number, task, volume, held, time.perf_counter() - start)
+        return _Read(task, place, volume, held, time.perf_counter() - start)
 
     def _segment(self, read: _Read, segmenter: Segmenter) -> Segmentation | None:
         if self._ends():
@@ -248,9 +246,8 @@ class Pipeline:
                 return
         self._outcome.done.append((scan, record))
         LOG.info(
-            "[%d/%d] %s: brainstem %.2f ml, %.1f s%s",
-            read.number,
-            self._images,
+            "%s %s: brainstem %.2f ml, %.1f s%s",
+            read.place,
             scan.relative,
             record.measures[-1].volume_mm3 / 1000,
             read.seconds,

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 TIMEOUT_S = 120.0
+AXE = os.environ.get("AXE_CORE")  # path of axe.min.js of the npm package axe-core
 # Software rendering, so that WebGL is there without a GPU; no name of the network resolves.
 _OPTIONS = (
     "--headless",
@@ -115,7 +116,9 @@ class Browser:
         return result
 
     def open(self, page: Path) -> None:
-        """Open a file, and wait until it is loaded."""
+        """Open a file, and wait until it is loaded; faults and requests begin anew."""
+        self.faults.clear()
+        self.requests.clear()
         self._loaded = False
         self.call("Page.navigate", url=page.resolve().as_uri())
         while not self._loaded:
@@ -166,7 +169,11 @@ class Browser:
         path.write_bytes(base64.b64decode(answer["data"]))
 
     def axe(self, script: Path) -> list[str]:
-        """Give the faults that axe-core finds in the page, each with the place of the first."""
+        """Give the faults that axe-core finds in the page, each with the place of the first.
+
+        All that is folded is opened before.
+        """
+        self.run("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
         self.run(script.read_text(encoding="utf-8") + "; true")
         found = self.run(
             "axe.run().then((r) => r.violations.map((v) => "

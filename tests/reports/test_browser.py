@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from chromium import AXE
 from PIL import Image
 
 from bids_app.reports.cutout import cut_out
 
 from .test_group import row
 
-if TYPE_CHECKING:
-    from chromium import Browser
-
 OPEN = "document.querySelector('.viewer').dataset.state"
-AXE = os.environ.get("AXE_CORE")  # path of axe.min.js of the npm package axe-core
 
 
 @pytest.fixture
@@ -32,14 +27,8 @@ def page(dataset, head) -> Path:
     return dataset.folder / "sub-01.html"
 
 
-def _open(browser: Browser, page: Path) -> None:
-    browser.faults.clear()
-    browser.requests.clear()
-    browser.open(page)
-
-
 def test_the_viewer_opens_by_keyboard_and_moves_without_fault_or_request(browser, page):
-    _open(browser, page)
+    browser.open(page)
     assert not browser.run("'niivue' in window")
     browser.run("document.querySelector('.viewer button').focus()")
     browser.press("Enter")
@@ -57,7 +46,7 @@ def test_the_viewer_opens_by_keyboard_and_moves_without_fault_or_request(browser
 
 
 def test_one_viewer_is_open_at_a_time_and_closes(browser, page):
-    _open(browser, page)
+    browser.open(page)
     for number in (0, 1):
         browser.run(f"document.querySelectorAll('.viewer button')[{number}].click()")
         browser.wait_for(f"document.querySelectorAll('.viewer')[{number}].dataset.state")
@@ -68,7 +57,7 @@ def test_one_viewer_is_open_at_a_time_and_closes(browser, page):
 
 
 def test_the_viewer_shows_each_region_in_its_colour(browser, page, tmp_path):
-    _open(browser, page)
+    browser.open(page)
     browser.run("document.querySelector('.viewer button').click()")
     browser.wait_for(OPEN)
     browser.run("document.querySelector('.viewer').scrollIntoView()")
@@ -87,7 +76,7 @@ def test_a_hostile_page_runs_nothing_of_the_dataset(browser, dataset):
     dataset.__init__(dataset.folder.parent / "evil", hostile)
     dataset.add(Sources=[hostile], Model=dict.fromkeys(keys, hostile), Flags=[hostile])
     dataset.participant()
-    _open(browser, dataset.folder / "sub-01.html")
+    browser.open(dataset.folder / "sub-01.html")
     assert browser.run("window.bad === undefined")
     width = "document.documentElement.scrollWidth <= document.documentElement.clientWidth"
     assert browser.run(width)
@@ -96,10 +85,9 @@ def test_a_hostile_page_runs_nothing_of_the_dataset(browser, dataset):
 
 @pytest.mark.skipif(AXE is None, reason="AXE_CORE does not name axe.min.js of the npm package")
 def test_axe_finds_no_fault(browser, page):
-    _open(browser, page)
+    browser.open(page)
     browser.run("document.querySelector('.viewer button').click()")
     browser.wait_for(OPEN)
-    browser.run("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
     assert browser.axe(Path(AXE)) == []
 
 
@@ -107,7 +95,6 @@ def test_axe_finds_no_fault(browser, page):
 def test_axe_finds_no_fault_in_the_page_of_a_dataset(browser, dataset):
     failed = row("sub-02", flags="failed") | {"failure": "truncated"}
     dataset.group([row(), row("sub-03", flags="noisy,coarse"), failed])
-    _open(browser, dataset.folder / "group.html")
-    browser.run("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
+    browser.open(dataset.folder / "group.html")
     assert browser.axe(Path(AXE)) == []
     assert browser.faults == []
