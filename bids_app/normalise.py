@@ -25,7 +25,7 @@ def normalise(rows: Sequence[Row]) -> None:
     """Fill in ratios and the volumes in relation to eTIV, in place.
 
     ``<region>_etiv_fraction`` is the proportion. ``<region>_adjusted_mm3`` is the residual method
-    (Sanfilipo et al., 2004, doi 10.1016/j.neuroimage.2004.03.040): the volume less slope times
+    (Sanfilipo et al., 2004, doi 10.1016/j.neuroimage.2004.03.037): the volume less slope times
     the difference of eTIV from its mean. Slope and mean are those of the participants without a
     flag, each with the mean of its images, apart for each model and version; all rows with an
     eTIV are adjusted.

@@ -168,7 +168,9 @@ def quality_table(quality: Mapping[str, Any], thresholds: Mapping[str, float]) -
         lines, columns = (others, [""]) if "" in keys else (by_region, parts)
         name, key = next(iter(keys.items()))
         check = _check_of(key)
-        meaning = QUALITY.get(key, {}).get("Description", "").replace(f"the {name}", "the region")
+        meaning = QUALITY.get(key, {}).get("Description", "")
+        if name:  # of one region, in a line of all
+            meaning = re.sub(rf"\bthe {name}\b", "the region", meaning)
         plain = _LOOKS_AT.get(check.name) if check and (name or key == check.measure) else None
         lines.append(
             element(

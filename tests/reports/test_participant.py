@@ -2,12 +2,14 @@
 
 import base64
 import hashlib
+import html
 import json
 import re
 from importlib.resources import files
 
 import pytest
 
+from bids_app.columns import QUALITY, REGIONS, VOLUMES
 from bids_app.quality import FLAGS
 from bids_app.reports.cutout import cut_out
 from bids_app.reports.peers import read_peers
@@ -185,6 +187,20 @@ def test_all_measures_of_quality_are_told_with_their_meaning_and_limit(dataset):
     assert folded.count("at least 0.85") == 1
     assert re.findall(r'class="badge"><bdi>([^<]+)', folded) == ["0.5"]
     assert folded.index("soft Dice") < folded.index("Signal to noise")
+
+
+def test_each_measure_is_told_in_the_words_of_the_data_dictionary(dataset):
+    page = dataset.add(Quality=dict.fromkeys(QUALITY, 0.9)).participant()
+    told = {html.unescape(text) for text in re.findall(r"<small>(.*?)</small>", page.source)}
+    texts = {entry["Description"] for entry in (QUALITY | VOLUMES).values()}
+    of_a_region = {text.replace(f"the {name}", "the region") for text in texts for name in REGIONS}
+    assert told <= texts | of_a_region
+    for key, entry in QUALITY.items():
+        name = key.split("_")[0]
+        assert {
+            entry["Description"],
+            entry["Description"].replace(f"the {name}", "the region"),
+        } & told
 
 
 def test_images_that_failed_are_named_with_the_reason(dataset):
