@@ -98,6 +98,8 @@ def make_parser() -> argparse.ArgumentParser:
     """Make the parser; an option that is not typed leaves no trace, its default is `Settings`'."""
     parser = argparse.ArgumentParser(
         prog="bids_app",
+        # Folders first: an option that takes several values would take them for its own.
+        usage="%(prog)s BIDS_DIR OUTPUT_DIR {participant,group} [options]",
         description=_DESCRIPTION,
         epilog=_EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -159,6 +161,7 @@ def _add_selection(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--participant-label",
         "--participant_label",
+        action="extend",
         nargs="+",
         metavar="LABEL",
         help="participants, with or without sub- (default: all)",
@@ -166,6 +169,7 @@ def _add_selection(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--session-label",
         "--session_label",
+        action="extend",
         nargs="+",
         metavar="LABEL",
         help="sessions, with or without ses- (default: all)",
@@ -200,6 +204,7 @@ def _add_selection(group: argparse._ArgumentGroup) -> None:
 def _add_results(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--covariates",
+        action="extend",
         nargs="+",
         metavar="COLUMN",
         help="group level: columns of participants.tsv to join to the table, such as age sex",
@@ -212,11 +217,12 @@ def _add_results(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--flag-threshold",
-        action="append",
+        action="extend",
+        nargs="+",
         metavar="NAME=VALUE",
-        help="another threshold for a flag, such as noisy=8; may be given several times "
-        "(docs/quality.md lists names and thresholds). The group level sets flags anew by its own "
-        "thresholds, and no image needs to be segmented again for it",
+        help="other thresholds for flags, such as noisy=8 coarse=3 (docs/quality.md lists names "
+        "and thresholds). The group level sets flags anew by its own thresholds, and no image "
+        "needs to be segmented again for it",
     )
     group.add_argument(
         "--freesurfer-stats",

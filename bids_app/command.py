@@ -54,6 +54,7 @@ def add_model_options(parser: argparse._ActionsContainer) -> None:
     )
     parser.add_argument(
         "--folds",
+        action="extend",
         nargs="+",
         metavar="FOLD",
         help="which of the model's networks to use, such as 0 1, where it has several "

@@ -6,6 +6,7 @@ A flag warns; it never removes a result. `CHECKS` is the one table of all flags 
 
 from __future__ import annotations
 
+import math
 import operator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -37,6 +38,8 @@ class Check:
     comparison : {"<", ">"}
         The flag is raised where the measure is below or above the threshold.
     threshold : float
+    most : float
+        The largest value that a threshold may have: 1 for shares and Dice coefficients.
     """
 
     name: str
@@ -44,6 +47,7 @@ class Check:
     measure: str | None = None
     comparison: str = "<"
     threshold: float = 0.0
+    most: float = math.inf
 
     def explain(self, thresholds: Mapping[str, float]) -> str:
         """Describe the flag with the threshold in use."""
@@ -82,32 +86,32 @@ CHECKS = (
         "unsteady",
         "the model agrees with itself, over its networks or mirrored images, with a mean Dice of "
         "the regions below {}",
-        "steadiness", "<", 0.96,
+        "steadiness", "<", 0.96, 1.0,
     ),
     Check(
         "networks_disagree",
         "the model's networks outline a region differently, with a Dice below {}",
-        "agreement", "<", 0.85,
+        "agreement", "<", 0.85, 1.0,
     ),
     Check(
         "mirrors_disagree",
         "the network outlines a region differently on the mirrored image, with a Dice below {}",
-        "mirror_dice", "<", 0.85,
+        "mirror_dice", "<", 0.85, 1.0,
     ),
     Check(
         "unsure",
         "the network is unsure of a region: its soft Dice confidence is below {}",
-        "soft_dice", "<", 0.85,
+        "soft_dice", "<", 0.85, 1.0,
     ),
     Check(
         "located_unsurely",
         "the brainstem was located with a mean probability below {}",
-        "locator_confidence", "<", 0.8,
+        "locator_confidence", "<", 0.8, 1.0,
     ),
     Check(
         "scattered",
         "a region's largest cluster holds less than {} of its voxels",
-        "largest_share", "<", 0.95,
+        "largest_share", "<", 0.95, 1.0,
     ),
     Check(
         "wrong_order",
@@ -122,12 +126,12 @@ CHECKS = (
     Check(
         "asymmetric",
         "a region overlaps its mirror image about the midsagittal plane with a Dice below {}",
-        "symmetry", "<", 0.8,
+        "symmetry", "<", 0.8, 1.0,
     ),
     Check(
         "low_contrast",
         "the image darkens outwards across less than {} of the brainstem's border",
-        "border_contrast", "<", 0.4,
+        "border_contrast", "<", 0.4, 1.0,
     ),
     Check(
         "noisy",
@@ -176,25 +180,33 @@ def steadiness(quality: Mapping[str, float], *, empty: bool = False) -> float | 
 
 
 def read_thresholds(texts: Iterable[str]) -> dict[str, float]:
-    """Read thresholds as the command line has them, ``NAME=VALUE`` each.
+    """Read thresholds as the command line has them, ``NAME=VALUE`` each; the last of a name counts.
 
     Raises
     ------
     UsageError
-        No such flag has a threshold, or the value is no number.
+        No such flag has a threshold, or the value is none that its measure can have.
     """
     thresholds = {}
-    known = [check.name for check in CHECKS if check.measure is not None]
+    known = {check.name: check for check in CHECKS if check.measure is not None}
     for text in texts:
-        name, _, value = text.partition("=")
+        name, equals, number = text.partition("=")
+        if not equals:
+            raise UsageError(f"--flag-threshold {text}: give NAME=VALUE, such as noisy=8.")
         if name not in known:
             raise UsageError(
-                f"--flag-threshold {text}: give NAME=VALUE, NAME one of {', '.join(known)}."
+                f"--flag-threshold {text}: no flag {name!r} has a threshold. "
+                f"Those with one: {', '.join(known)}."
             )
         try:
-            thresholds[name] = float(value)
+            value = float(number)
         except ValueError:
-            raise UsageError(f"--flag-threshold {text}: {value!r} is not a number.") from None
+            raise UsageError(f"--flag-threshold {text}: {number!r} is not a number.") from None
+        most = known[name].most
+        if not (0 <= value <= most and math.isfinite(value)):
+            fitting = "a number of 0 or more" if math.isinf(most) else f"from 0 to {most:g}"
+            raise UsageError(f"--flag-threshold {text}: the threshold of {name} is {fitting}.")
+        thresholds[name] = value
     return thresholds
 
 

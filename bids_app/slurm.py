@@ -75,6 +75,7 @@ def make_parser() -> argparse.ArgumentParser:
     """Make the parser: the options of ``bids_app`` but for the level, and those of the cluster."""
     parser = argparse.ArgumentParser(
         prog="brainstem-slurm",
+        usage="%(prog)s BIDS_DIR OUTPUT_DIR [options]",
         description=_DESCRIPTION,
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,

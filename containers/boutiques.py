@@ -115,9 +115,10 @@ def _input(action: argparse.Action) -> dict[str, Any]:
         described |= {"integer": True, "minimum": 1}
     if action.choices:
         described["value-choices"] = list(action.choices)
-    if action.nargs == "+" or isinstance(action, argparse._AppendAction):
+    if action.nargs == "+":
         described["list"] = True
-    if isinstance(action, argparse._AppendAction):  # each value with the option before it
+    elif isinstance(action, argparse._AppendAction):  # each value with the option before it
+        described["list"] = True
         described["list-separator"] = f" {described['command-line-flag']} "
     return described
 

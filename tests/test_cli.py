@@ -21,6 +21,17 @@ def test_labels_are_taken_as_fmriprep_takes_them():
     assert settings.skip_bids_validation
 
 
+def test_several_thresholds_follow_one_option_or_several():
+    one = cli.parse([*BASE, "--flag-threshold", "noisy=8", "coarse=3"])
+    two = cli.parse([*BASE, "--flag-threshold", "noisy=8", "--flag-threshold", "coarse=3"])
+    assert one.flag_threshold == two.flag_threshold == ("noisy=8", "coarse=3")
+
+
+def test_labels_given_again_are_added():
+    settings = cli.parse([*BASE, "--participant-label", "01", "--participant_label", "02", "03"])
+    assert settings.participant_label == ("01", "02", "03")
+
+
 def test_options_have_the_defaults_of_the_settings():
     settings = cli.parse([*BASE, "--nprocs", "3"])
     assert settings.omp_nthreads == 3

@@ -58,10 +58,31 @@ def test_thresholds_are_read_from_words():
     assert read_thresholds(["noisy=8", "coarse=3.5"]) == {"noisy": 8.0, "coarse": 3.5}
 
 
-@pytest.mark.parametrize("text", ["noisy", "noisy=", "noisy=much", "out_of_view=1", "loud=3"])
-def test_thresholds_that_mean_nothing_are_refused(text):
-    with pytest.raises(UsageError, match="--flag-threshold"):
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("noisy", "NAME=VALUE"),
+        ("noisy=", "not a number"),
+        ("noisy=much", "not a number"),
+        ("loud=3", "'loud' has a threshold. Those with one: unsteady, networks_disagree,"),
+        ("out_of_view=1", "'out_of_view' has a threshold"),
+        ("unsteady=1.1", "unsteady is from 0 to 1"),
+        ("asymmetric=-0.1", "asymmetric is from 0 to 1"),
+        ("coarse=-1", "coarse is a number of 0 or more"),
+        ("noisy=nan", "noisy is a number of 0 or more"),
+        ("noisy=inf", "noisy is a number of 0 or more"),
+    ],
+)
+def test_thresholds_that_mean_nothing_are_refused(text, message):
+    with pytest.raises(UsageError, match=f"--flag-threshold {text}: .*{message}"):
         read_thresholds([text])
+
+
+def test_a_threshold_may_be_any_value_of_its_measure():
+    for name, check in MEASURED.items():
+        most = min(check.most, 100.0)
+        assert read_thresholds([f"{name}=0", f"{name}={most}"]) == {name: most}
+        assert check.threshold <= check.most
 
 
 def test_steadiness_is_the_mean_agreement_or_else_that_under_mirroring():

@@ -100,7 +100,8 @@ def test_no_gpu_is_asked_for_or_used_unless_told(write):
 def test_options_of_the_cluster_and_of_the_app_arrive(write):
     scripts = write(
         *("--time", "2:00:00", "--mem", "3G", "--partition", "long", "--max-jobs", "5"),
-        *("--nprocs", "4", "--no-tta", "--flag-threshold", "noisy=8", "--covariates", "age"),
+        *("--nprocs", "4", "--no-tta", "--covariates", "age"),
+        *("--flag-threshold", "noisy=8", "coarse=3"),
     )
     array, group = sends(scripts["submit.sh"])
     for job in (array, group):
@@ -108,7 +109,7 @@ def test_options_of_the_cluster_and_of_the_app_arrive(write):
     assert {"--cpus-per-task=4", "--array=1-2%5"} <= set(array)
     assert "--no-tta" in scripts["participant.sh"]
     assert "--nprocs=4" in scripts["participant.sh"]
-    assert "--flag-threshold=noisy=8" in scripts["group.sh"]
+    assert "--flag-threshold noisy=8 coarse=3" in scripts["group.sh"]
     assert "--covariates age" in scripts["group.sh"].split("states=")[0]
 
 
