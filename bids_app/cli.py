@@ -7,6 +7,7 @@ so that ``--help`` and mistakes in the command line answer at once.
 from __future__ import annotations
 
 import argparse
+import sys
 import tomllib
 from dataclasses import MISSING, fields
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from bids_app import __version__
 from bids_app.command import add_model_options, available_cpus, guarded, positive
 from bids_app.errors import DatasetError, UsageError
-from bids_app.settings import Settings
+from bids_app.settings import LEVELS, OF_ONE_LEVEL, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,7 +60,21 @@ def parse(argv: Sequence[str] | None = None) -> Settings:
     SystemExit
         The command line is wrong (exit code 2), or asked for help or the version.
     """
-    return settle(vars(make_parser().parse_args(argv)))
+    typed = vars(make_parser().parse_args(argv))
+    _warn_of_level(typed)
+    return settle(typed)
+
+
+def _warn_of_level(typed: dict[str, Any]) -> None:
+    """Name typed options of the other level; a configuration file may serve both levels."""
+    level = typed["level"]
+    if names := [name for name in typed if OF_ONE_LEVEL.get(name, level) != level]:
+        options = ", ".join("--" + name.replace("_", "-") for name in names)
+        (other,) = set(LEVELS) - {level}
+        print(
+            f"warning: {options}: for the {other} level, no effect at the {level} level.",
+            file=sys.stderr,
+        )
 
 
 def settle(typed: dict[str, Any], *, cpus: int | None = None) -> Settings:
@@ -109,7 +124,7 @@ def make_parser() -> argparse.ArgumentParser:
     add_folders(parser)
     parser.add_argument(
         "level",
-        choices=["participant", "group"],
+        choices=LEVELS,
         help="participant: validate the dataset and segment its images; group: gather the results "
         "in OUTPUT_DIR in one table (validates nothing)",
     )
@@ -132,7 +147,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add all options of the BIDS App."""
     parser.add_argument("--version", action="version", version=f"brainstem BIDS App {__version__}")
     _add_selection(parser.add_argument_group("which images"))
-    network = parser.add_argument_group("segmentation")
+    network = parser.add_argument_group("segmentation (participant level, but for --model)")
     network.add_argument(
         "--model",
         action="append",
@@ -178,13 +193,13 @@ def _add_selection(group: argparse._ArgumentGroup) -> None:
         "--bids-filter-file",
         type=Path,
         metavar="FILE",
-        help="JSON file that tells which images to take, such as "
+        help="participant level: JSON file that tells which images to take, such as "
         '{"t1w": {"acquisition": "mprage"}}',
     )
     group.add_argument(
         "--include-ce",
         action="store_true",
-        help="take images with contrast agent (ce- in the file name) too",
+        help="participant level: take images with contrast agent (ce- in the file name) too",
     )
     group.add_argument(
         "--skip-bids-validation",
@@ -197,7 +212,7 @@ def _add_selection(group: argparse._ArgumentGroup) -> None:
         "--bids-database-dir",
         type=Path,
         metavar="FOLDER",
-        help="keep the index of the dataset (of pybids) here, for later runs",
+        help="participant level: keep the index of the dataset (of pybids) here, for later runs",
     )
 
 
@@ -252,12 +267,16 @@ def _add_run(group: argparse._ArgumentGroup) -> None:
         metavar="N",
         help="CPU threads of the network, at most --nprocs (default: --nprocs)",
     )
-    group.add_argument("--force", action="store_true", help="segment complete images again")
+    group.add_argument(
+        "--force", action="store_true", help="participant level: segment complete images again"
+    )
     group.add_argument(
         "--dry-run", action="store_true", help="list what would be done, and do nothing"
     )
     group.add_argument(
-        "--stop-on-first-crash", action="store_true", help="stop at the first image that fails"
+        "--stop-on-first-crash",
+        action="store_true",
+        help="participant level: stop at the first image that fails",
     )
     group.add_argument(
         "--reports-only",

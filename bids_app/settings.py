@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +12,26 @@ from typing import Any
 from bids_app.files import run_token
 
 POSITIONAL = ("bids_dir", "output_dir", "level")
+LEVELS = ("participant", "group")
+# Settings that mean something at one level alone. Those of the run itself, and what every BIDS App
+# takes at every level, are not among them, so that the same words may be given to both.
+OF_ONE_LEVEL = {
+    "bids_filter_file": "participant",
+    "bids_database_dir": "participant",
+    "include_ce": "participant",
+    "device": "participant",
+    "folds": "participant",
+    "no_tta": "participant",
+    "region": "participant",
+    "write_probabilities": "participant",
+    "assume_ras": "participant",
+    "freesurfer_stats": "participant",
+    "force": "participant",
+    "stop_on_first_crash": "participant",
+    "reports_only": "participant",
+    "covariates": "group",
+    "norms": "group",
+}
 
 
 @dataclass(frozen=True)
@@ -65,6 +85,15 @@ class Settings:
         """Those of some participants, as ``sub-01``, that the user asked for, sorted."""
         wanted = {"sub-" + label.removeprefix("sub-") for label in self.participant_label}
         return sorted(participants & wanted if wanted else participants)
+
+    def for_participants(self) -> Settings:
+        """Make the same settings of the participant level, those for groups at their defaults."""
+        defaults: dict[str, Any] = {
+            field.name: field.default
+            for field in fields(self)
+            if OF_ONE_LEVEL.get(field.name) == "group"
+        }
+        return replace(self, level="participant", **defaults)
 
     @property
     def of_result(self) -> dict[str, Any]:

@@ -151,7 +151,7 @@ def _run(arguments: argparse.Namespace, typed: list[str]) -> int:
     check_owner(settings.output_dir, settings.bids_dir)
     start = starter(arguments.image, settings)
     listing = starter(arguments.image, settings, there=True) if can_start(start) else here()
-    status, left, complete = find_states(listing, settings)
+    status, left, complete = find_states(listing, settings.for_participants())
     if status:
         return status
     print(f"Images: {len(left)} to do, {complete} complete.")
@@ -211,7 +211,8 @@ def _scripts(
     tasks: int,
 ) -> dict[str, str]:
     # The dataset was validated here, once for all.
-    task = replace(settings, dry_run=False, participant_label=(), skip_bids_validation=True)
+    participant = settings.for_participants()
+    task = replace(participant, dry_run=False, participant_label=(), skip_bids_validation=True)
     group = Settings(
         settings.bids_dir,
         settings.output_dir,
@@ -220,7 +221,7 @@ def _scripts(
         flag_threshold=settings.flag_threshold,
         norms=settings.norms,
     )
-    check = replace(settings, dry_run=True, force=False, skip_bids_validation=True)
+    check = replace(participant, dry_run=True, force=False, skip_bids_validation=True)
     commands = {
         "participant": [*start, *folders(settings), "participant", *as_words(task)],
         "group": [*start, *folders(settings), "group", *as_words(group)],

@@ -10,7 +10,7 @@ import pytest
 
 from bids_app import cli
 from bids_app.errors import UsageError
-from bids_app.settings import Settings
+from bids_app.settings import OF_ONE_LEVEL, Settings
 
 BASE = ["bids", "out", "participant"]
 
@@ -66,6 +66,40 @@ def test_a_model_on_the_command_line_replaces_that_of_the_file(tmp_path):
     base = ["bids", "out", "group", "--config-file", str(file)]
     assert cli.parse(base).model == ("a", "b")
     assert cli.parse([*base, "--model", "c"]).model == ("c",)
+
+
+@pytest.mark.parametrize(
+    ("level", "options", "told"),
+    [
+        ("participant", ["--covariates", "age", "--norms", "n.tsv"], "--covariates, --norms: for"),
+        ("group", ["--force", "--device", "cpu"], "--force, --device: for the participant level"),
+        ("group", ["--bids-filter-file", "f.json"], "no effect at the group level"),
+    ],
+)
+def test_options_of_the_other_level_are_named_in_one_line(level, options, told, capsys):
+    cli.parse(["bids", "out", level, *options])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("warning: ")
+    assert told in line
+
+
+def test_options_of_the_level_or_of_both_or_from_a_file_are_not(tmp_path, capsys):
+    file = tmp_path / "run.toml"
+    file.write_text('covariates = ["age"]\nforce = true\n')
+    both = ["--nprocs", "2", "--participant-label", "01", "--flag-threshold", "noisy=8"]
+    for level, option in (("participant", "--no-tta"), ("group", "--covariates=sex")):
+        cli.parse(["bids", "out", level, option, *both, "--config-file", str(file)])
+    assert capsys.readouterr().err == ""
+
+
+def test_the_help_tells_the_level_of_each_option_of_one():
+    told = {
+        action.dest: f"{group.title} {action.help}"
+        for group in cli.make_parser()._action_groups
+        for action in group._group_actions
+    }
+    for name, level in OF_ONE_LEVEL.items():
+        assert f"{level} level" in told[name], name
 
 
 @pytest.mark.parametrize(

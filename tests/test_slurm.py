@@ -110,7 +110,9 @@ def test_options_of_the_cluster_and_of_the_app_arrive(write):
     assert "--no-tta" in scripts["participant.sh"]
     assert "--nprocs=4" in scripts["participant.sh"]
     assert "--flag-threshold noisy=8 coarse=3" in scripts["group.sh"]
-    assert "--covariates age" in scripts["group.sh"].split("states=")[0]
+    group_level, states = scripts["group.sh"].split(") ||")[0].split("states=")
+    assert "--covariates age" in group_level
+    assert "--covariates" not in states + scripts["participant.sh"]
 
 
 def test_what_the_validator_refuses_is_not_sent(bids, output, capfd):
