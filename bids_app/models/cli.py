@@ -133,7 +133,7 @@ def _fetch(arguments: argparse.Namespace) -> int:
     if entry is None or "files" not in entry:
         known = [name for name, entry in store.registry().items() if "files" in entry]
         raise UsageError(f"{arguments.model}: cannot be fetched. Known: {', '.join(known)}.")
-    _accept(arguments.model, entry, accepted=arguments.accept_licence)
+    print(_accept(arguments.model, entry, accepted=arguments.accept_licence))
     from bids_app.models.fetch import fetch_model  # brings pooch and requests
 
     model = fetch_model(arguments.model, arguments.models_dir, arguments.url)
@@ -143,30 +143,40 @@ def _fetch(arguments: argparse.Namespace) -> int:
 
 def _import(arguments: argparse.Namespace) -> int:
     entry = store.registry().get(arguments.model)
-    credits_ = install.Credits()
+    credits_, published, terms = install.Credits(), "", ""
     if entry is not None:
-        _accept(arguments.model, entry, accepted=arguments.accept_licence)
+        terms = _accept(arguments.model, entry, accepted=arguments.accept_licence)
         credits_ = install.Credits(entry["licence"], entry["citation"], entry["doi"])
+        published = arguments.model
     name = arguments.name or arguments.model
-    model = install.import_model(arguments.path, name, arguments.models_dir, credits_)
+    model = install.import_model(arguments.path, name, arguments.models_dir, credits_, published)
+    if terms:
+        print(terms)
     _report(model, entry)
     return 0
 
 
-def _accept(name: str, entry: Mapping[str, Any], *, accepted: bool) -> None:
-    """Show the licence of a published model, and go on only if it is accepted."""
+def _accept(name: str, entry: Mapping[str, Any], *, accepted: bool) -> str:
+    """Give the terms of a published model, and go on only if its licence is accepted."""
     if entry["engine"] not in store.IMPORTED:
         raise UsageError(f"{name}: this version cannot read its published files.")
     licence = f"{name} is licensed {entry['licence']}. {entry['terms']}"
     if not accepted:
         raise UsageError(f"{licence} Accept that with --accept-licence.")
-    print(f"{licence}\nCite: {entry['citation']} https://doi.org/{entry['doi']}")
+    return f"{licence}\nCite: {entry['citation']} https://doi.org/{entry['doi']}"
 
 
 def _report(model: Model, entry: Mapping[str, Any] | None) -> None:
     print(f"{model.name} (seg-{model.label}, licence {model.licence}) is in {model.folder}")
     for file in model.sources:
         print(f"made from {file.path}, {file.bytes:,} bytes, SHA-256 {file.sha256}")
+    if model.engine == "mdgru" and not any(
+        file.path.endswith((".meta", ".meta.gz")) for file in model.sources
+    ):
+        print(
+            "No .meta was among these files, so the graph was NOT checked: how the network is put "
+            "together and the size of its windows are taken to be those of the published one."
+        )
     if entry is not None and not all("digest" in file for file in entry["files"]):
         print(
             "The publisher's digest of the files is not known: that of these files was recorded, "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin
 
@@ -70,8 +70,11 @@ def fetch_model(name: str, directory: Path | None, url: str | None = None) -> Mo
         except ModelError as error:
             raise ModelError(
                 f"{error} Or get {_listed(entry)} in another way, and install it with "
-                f"`brainstem-models import {name} PATH`."
+                f"`brainstem-models import {name} PATH {store.install_options(directory)}`."
             ) from None
+        finally:
+            with suppress(OSError):  # unless something came
+                folder.rmdir()
         single = len(entry["files"]) == 1
         source = folder / entry["files"][0]["name"] if single else folder
         credits_ = Credits(entry["licence"], entry["citation"], entry["doi"])

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from bids_app.errors import ModelError, UsageError, reason
 from bids_app.files import owned_name
+from bids_app.models.place import complete
 from bids_app.models.store import (
+    IMPORTED,
     MANIFEST,
+    NOT_STATED,
     PACKAGED,
     Model,
+    install_options,
     list_files,
     manifest_text,
     models_dir,
@@ -27,19 +32,28 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _NETWORK_FILES = ("plans.json", "dataset.json", "fold_*/checkpoint_final.pth")
+_KINDS = {
+    "cascade": "a pair of networks as the packaged model",
+    "nnunet": "an nnU-Net model",
+    "mdgru": "a TensorFlow checkpoint of MD-GRU",
+}
 
 
 @dataclass(frozen=True)
 class Credits:
     """Whose a model is, for the manifest of one that has none yet."""
 
-    licence: str = "not stated"
+    licence: str = NOT_STATED
     citation: str = "a model of the user's own"
     doi: str = ""
 
 
 def import_model(
-    source: Path, name: str, directory: Path | None, credits_: Credits = Credits()
+    source: Path,
+    name: str,
+    directory: Path | None,
+    credits_: Credits = Credits(),
+    published: str = "",
 ) -> Model:
     """Install a model from files.
 
@@ -55,39 +69,51 @@ def import_model(
         Folder of models; see `models_dir`.
     credits_ : Credits
         For a manifest that is made.
+    published : str
+        The model of the registry that the source is said to be, if any.
 
     Returns
     -------
     Model
-        The installed model, verified. Installing the same files again changes nothing.
+        The installed model, verified. Installing the same files again adds what was not known
+        of them, and changes nothing else.
 
     Raises
     ------
     ModelError
-        The source is no model, or another model of this name is there.
+        The source is no model or of another kind than the published one, or another model of
+        this name is there.
     UsageError
         No folder of models is named, or the name cannot be used.
     """
     target = target_folder(name, directory)
-    if not source.exists():
-        raise ModelError(f"{source}: no such file or folder. Name a model's folder or archive.")
+    if not (source.exists() or source.with_name(f"{source.name}.index").is_file()):
+        beside = sorted(source.parent.glob("*.index"))
+        hint = f"Is it {beside[0]}?" if beside else "Name a model's folder or archive."
+        raise ModelError(f"{source}: no such file or folder. {hint}")
     if not (source / MANIFEST).is_file():
         from bids_app.engines.mdgru.import_tf import import_checkpoint, is_checkpoint
         from bids_app.engines.nnunet.import_v1 import import_v1, is_v1  # brings torch
 
         if is_checkpoint(source):
+            _check_kind(source, "mdgru", published, directory)
             return import_checkpoint(
                 source, target, name=name, label=_label(name), **asdict(credits_)
             )
         if is_v1(source):
+            _check_kind(source, "nnunet", published, directory)
             return import_v1(source, target, name=name, label=_label(name), **asdict(credits_))
     described = _described(source, name, credits_)
+    _check_kind(source, described.engine, published, directory)
     if target.exists():
         there = read_manifest(target)
         if there.sha256 != described.sha256:
             raise ModelError(f"{target} holds another model. Remove it, or use another --name.")
         verify(there)
-        return there
+        try:
+            return complete(there, described)
+        except OSError as error:
+            raise ModelError(f"{target}: cannot be written ({error.strerror}).") from None
     return _install(described, source, target)
 
 
@@ -107,6 +133,22 @@ def target_folder(name: str, directory: Path | None) -> Path:
     if (PACKAGED / name / MANIFEST).exists():
         raise UsageError(f"--name {name} is the packaged model's. Choose another --name.")
     return root / name
+
+
+def _check_kind(source: Path, engine: str, published: str, directory: Path | None) -> None:
+    """Refuse what cannot be the published model, by the engine that it is for."""
+    known = registry()
+    wanted = known[published]["engine"] if published else engine
+    if engine != wanted:
+        other = [name for name, entry in known.items() if entry["engine"] == engine]
+        where = shlex.quote(str(source))
+        words = f"NAME {where}"
+        if engine in IMPORTED:
+            words = f"{other[0]} {where} {install_options(directory)}"
+        raise ModelError(
+            f"{source}: {published} is {_KINDS[wanted]}, and this looks like {_KINDS[engine]}. "
+            f"Install that with `brainstem-models import {words}`."
+        )
 
 
 def _install(model: Model, source: Path, target: Path) -> Model:
@@ -137,7 +179,7 @@ def _described(source: Path, name: str, credits_: Credits) -> Model:
         raise ModelError(
             f"{source}: here is neither a {MANIFEST}, nor the files of an nnU-Net v2 model "
             f"({', '.join(_NETWORK_FILES)}), nor an nnU-Net v1 model (plans.pkl), "
-            "nor a TensorFlow checkpoint of MD-GRU (*.index)."
+            "nor a TensorFlow checkpoint of MD-GRU (*.index, *.data-*)."
         )
     files = [f for pattern in _NETWORK_FILES for f in list_files(source, pattern)]
     return Model(

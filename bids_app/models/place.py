@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bids_app.errors import ModelError
 from bids_app.files import owned_name
-from bids_app.models.store import MANIFEST, Model, manifest_text, read_manifest, verify
+from bids_app.models.store import (
+    MANIFEST,
+    NOT_STATED,
+    Model,
+    manifest_text,
+    read_manifest,
+    verify,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+LOG = logging.getLogger(__name__)
 
 
 def put_in_place(target: Path, make: Callable[[Path], Model]) -> Model:
@@ -28,7 +38,7 @@ def put_in_place(target: Path, make: Callable[[Path], Model]) -> Model:
     Returns
     -------
     Model
-        The installed model, verified. Settings of its ``[inference]`` may be its user's own.
+        The installed model, verified; of one that was there before see `complete`.
 
     Raises
     ------
@@ -45,9 +55,48 @@ def put_in_place(target: Path, make: Callable[[Path], Model]) -> Model:
         if replace(there, inference=model.inference).sha256 != model.sha256:
             raise ModelError(f"{target} holds another model. Remove it, or use another --name.")
         verify(there)
+        return complete(there, model)
     except OSError as error:
         where = f": {error.filename}" if error.filename else ""
         raise ModelError(f"{target}: not installed ({error.strerror}{where}).") from error
     finally:
         shutil.rmtree(made, ignore_errors=True)
-    return there
+
+
+def complete(there: Model, new: Model) -> Model:
+    """Give an installed model what a later import of the same weights knows more of it.
+
+    That is a licence and a citation, where none was stated, and files that it was made from.
+    Settings of its ``[inference]``, which may be its user's own, stay; a difference is told.
+
+    Parameters
+    ----------
+    there : Model
+        As installed.
+    new : Model
+        The same model, as the later import describes it.
+
+    Raises
+    ------
+    OSError
+        The manifest cannot be written.
+    """
+    if dict(there.inference) != dict(new.inference):
+        LOG.warning(
+            "%s: its [inference] stays as it is; by these files it would be %s",
+            there.folder / MANIFEST,
+            ", ".join(f"{name} = {value}" for name, value in new.inference.items()),
+        )
+    known = there
+    if there.licence == NOT_STATED != new.licence:
+        known = replace(known, licence=new.licence, citation=new.citation, doi=new.doi)
+    if set(there.sources) < set(new.sources):
+        known = replace(known, sources=new.sources)
+    if known != there:
+        manifest = there.folder / owned_name(MANIFEST)
+        try:
+            manifest.write_text(manifest_text(known), encoding="utf-8")
+            manifest.replace(there.folder / MANIFEST)
+        finally:
+            manifest.unlink(missing_ok=True)
+    return known

@@ -58,6 +58,7 @@ ENGINES = ("cascade", "nnunet", "mdgru")
 AVERAGING = ("softmax", "logits")
 MODES = ("v1", "v2")
 IMPORTED = ("nnunet", "mdgru")  # engines whose published files can be read
+NOT_STATED = "not stated"  # licence of a model that came without one
 
 
 @dataclass(frozen=True)
@@ -215,17 +216,31 @@ def find(name: str, directory: Path | None = None) -> Model:
             f"{name}: no {MANIFEST} in this folder. Make a model of it with "
             f"`brainstem-models import NAME {name}`."
         )
-    if name in registry():
-        where = models_dir(directory)
-        options = f"--accept-licence --models-dir {shlex.quote(str(where)) if where else 'FOLDER'}"
-        raise ModelError(
-            f"Model {name} is not installed{f' in {where}' if where else ''}. Install it with "
-            f"`brainstem-models fetch {name} {options}`, or from files with `brainstem-models "
-            f"import {name} PATH {options}`; name the same folder here with --models-dir or "
+    where = models_dir(directory)
+    if where is None:
+        looked = (
+            " No folder of models was named: if it is in one, name that with --models-dir or "
             "BRAINSTEM_MODELS_DIR."
         )
+    else:
+        looked = "" if where.is_dir() else f" There is no folder {where}."
+    if name in registry():
+        options = install_options(directory)
+        raise ModelError(
+            f"Model {name} is not installed{f' in {where}' if where else ''}.{looked} Install it "
+            f"with `brainstem-models fetch {name} {options}`, or from files with "
+            f"`brainstem-models import {name} PATH {options}`."
+        )
     known = ", ".join(sorted({*folders, *registry()}))
-    raise ModelError(f"No model is called {name}. Known: {known}; or give a model's folder.")
+    raise ModelError(
+        f"No model is called {name}. Known: {known}; or give a model's folder.{looked}"
+    )
+
+
+def install_options(directory: Path | None) -> str:
+    """Options with which a published model is installed in a folder of models."""
+    where = models_dir(directory)
+    return f"--accept-licence --models-dir {shlex.quote(str(where)) if where else 'FOLDER'}"
 
 
 def read_manifest(folder: Path) -> Model:

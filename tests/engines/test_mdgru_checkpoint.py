@@ -204,4 +204,4 @@ def test_another_layout_than_the_one_expected_is_refused(tensors):
 
 
 def test_a_folder_that_is_not_there_is_told(tmp_path):
-    refused(read_checkpoint, Path(tmp_path / "none.index"), match="No such file")
+    refused(read_checkpoint, Path(tmp_path / "none.index"), match="missing")

@@ -237,7 +237,9 @@ def test_a_refusal_is_told_at_once(server, models, status, capsys):
     assert len(server.seen) == 1
     message = capsys.readouterr().err.splitlines()[-1]
     assert f"answered {status}" in message
-    assert "brainstem-models import mars-nnunet PATH" in message
+    options = f"--accept-licence --models-dir {models}"
+    assert f"brainstem-models import mars-nnunet PATH {options}" in message
+    assert left(models) == []
 
 
 def test_a_server_that_stays_in_trouble_is_given_up(server, models, capsys):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import pytest
 from make_fixture_model import write_random_model
+from make_mdgru_model import SMALL, random_weights, with_slots, write_checkpoint
 from make_v1_model import write_v1_model
 
 from bids_app.errors import ModelError, UsageError
@@ -102,3 +104,89 @@ def test_a_version_1_model_is_imported_with_the_published_licence_once_it_is_acc
     store.verify(model)
     assert (model.label, model.mode, model.licence) == ("v1small", "v1", "CC-BY-NC-ND-4.0")
     assert cli.main([*words, "--accept-licence"]) == 0
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """A small MD-GRU as TensorFlow saves it."""
+    folder = tmp_path_factory.mktemp("checkpoint")
+    weights = with_slots(random_weights(SMALL))
+    return write_checkpoint(folder, weights, stem="brainstem_7").parent
+
+
+@pytest.fixture
+def import_(tmp_path):
+    def run(*words):
+        place = ("--models-dir", str(tmp_path / "models"), "--accept-licence")
+        return cli.main(["import", *map(str, words), *place])
+
+    return run
+
+
+def test_a_model_of_another_kind_is_refused_with_the_command_for_it(
+    checkpoint, trained, tmp_path, import_, capsys
+):
+    v1 = write_v1_model(tmp_path / "v1")
+    made = install.import_model(checkpoint, "made", tmp_path).folder
+    for name, source, right in (
+        ("mars-nnunet", checkpoint, "mars-mdgru"),
+        ("mars-nnunet", made, "mars-mdgru"),
+        ("mars-mdgru", v1, "mars-nnunet"),
+        ("mars-mdgru", trained, "mars-nnunet"),
+    ):
+        for renamed in ((), ("--name", "x")):
+            assert import_(name, source, *renamed) == 5
+            said = capsys.readouterr()
+            (line,) = said.err.splitlines()
+            assert f"`brainstem-models import {right} {source} --accept-licence" in line
+            assert not said.out, "no licence before an error"
+    assert not list((tmp_path / "models").glob("*"))
+
+
+def test_that_a_graph_was_not_checked_is_said(checkpoint, tmp_path, import_, capsys):
+    assert import_("mine", checkpoint) == 0
+    assert "graph was NOT checked" in capsys.readouterr().out
+    write_v1_model(tmp_path / "v1")
+    assert import_("other", tmp_path / "v1") == 0
+    assert "NOT checked" not in capsys.readouterr().out
+
+
+def test_a_later_import_states_the_licence_and_leaves_the_users_settings(
+    checkpoint, tmp_path, import_, capsys
+):
+    assert import_("mine", checkpoint) == 0
+    manifest = tmp_path / "models" / "mine" / store.MANIFEST
+    manifest.write_text(manifest.read_text().replace("[20, 20, 20]", "[10, 10, 10]"))
+    before = store.find("mine", tmp_path / "models")
+    assert before.licence == "not stated"
+    assert import_("mars-mdgru", checkpoint, "--name", "mine") == 0
+    assert "licence CC-BY-NC-ND-4.0) is in" in capsys.readouterr().out
+    after = store.find("mine", tmp_path / "models")
+    assert (after.licence, after.doi) == ("CC-BY-NC-ND-4.0", "10.1002/hbm.70141")
+    assert after.sha256 == before.sha256
+    store.verify(after)
+    assert import_("mine", checkpoint) == 0
+    assert store.find("mine", tmp_path / "models") == after
+
+
+def test_a_trained_folder_has_its_licence_stated_later_too(trained, tmp_path):
+    install.import_model(trained, "mine", tmp_path)
+    credits_ = install.Credits("CC0-1.0", "Somebody", "10.1/2")
+    assert install.import_model(trained, "mine", tmp_path, credits_).licence == "CC0-1.0"
+    assert store.find("mine", tmp_path).reference == "Somebody https://doi.org/10.1/2"
+
+
+def test_a_checkpoint_is_named_by_what_its_names_begin_with(checkpoint, import_, capsys):
+    assert import_("mine", checkpoint / "brainstem_7") == 0
+    assert import_("mine", checkpoint / "brainstem") == 5
+    assert f"Is it {checkpoint / 'brainstem_7.index'}?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("missing", ["brainstem_7.index", "brainstem_7.data-00000-of-00001"])
+def test_a_file_that_a_checkpoint_lacks_is_named(checkpoint, tmp_path, import_, missing, capsys):
+    folder = Path(shutil.copytree(checkpoint, tmp_path / "part"))
+    (folder / missing).unlink()
+    assert import_("mars-mdgru", folder) == 5
+    said = capsys.readouterr()
+    assert said.err.startswith(f"error: {missing} is missing in {folder}")
+    assert not said.out

@@ -113,6 +113,18 @@ def test_a_published_model_that_is_not_installed_says_how_it_can_be(name):
         store.find(name)
 
 
+def test_a_forgotten_or_wrong_folder_of_models_is_told(tmp_path, monkeypatch):
+    monkeypatch.delenv("BRAINSTEM_MODELS_DIR", raising=False)
+    for name in ("mine", "mars-mdgru"):
+        with pytest.raises(ModelError, match=r"No folder of models was named.*--models-dir"):
+            store.find(name)
+        with pytest.raises(ModelError, match=f"There is no folder {tmp_path / 'x'}"):
+            store.find(name, tmp_path / "x")
+        with pytest.raises(ModelError) as told:
+            store.find(name, tmp_path)
+        assert "folder of models was" not in str(told.value)
+
+
 def test_an_unknown_model_names_the_known_ones(tmp_path):
     with pytest.raises(ModelError, match="mars-nnunet, open"):
         store.find("nothing")

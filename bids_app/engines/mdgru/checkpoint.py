@@ -81,6 +81,12 @@ def read_checkpoint(index: Path) -> dict[str, NDArray[Any]]:
             tensors |= _read_shard(
                 path, {name: e for name, e in entries.items() if e.shard == number}
             )
+    except FileNotFoundError:
+        beside = sorted(other.name for other in index.parent.glob("*.index") if other != index)
+        hint = f" Beside it is {', '.join(beside)}." if beside else ""
+        raise ModelError(
+            f"{path.name} is missing in {path.parent}, and belongs to the checkpoint there.{hint}"
+        ) from None
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror}).") from None
     except (ValueError, OverflowError) as error:  # of text that is no UTF-8, too

@@ -6,6 +6,7 @@ Nothing is written unless all of the checkpoint is whole, and its network the on
 from __future__ import annotations
 
 import re
+import shlex
 from typing import TYPE_CHECKING
 
 import torch
@@ -24,11 +25,15 @@ if TYPE_CHECKING:
 
 PUBLISHED_NAME = "mars-mdgru"
 _FILE = re.compile(r"(.+)\.(?:index|meta|meta\.gz|data-\d{5}-of-\d{5})")
+_GRAPHS = (".meta", ".meta.gz")
 LABELS = ("midbrain", "pons", "medulla")
 
 
 def is_checkpoint(source: Path) -> bool:
-    """Tell whether a path may hold a TensorFlow checkpoint: a folder with one, or a file of it."""
+    """Tell whether a path may name a TensorFlow checkpoint.
+
+    That is a folder that holds one, a file of one, or what the names of its files begin with.
+    """
     return bool(_indices(source))
 
 
@@ -44,7 +49,7 @@ def import_checkpoint(
     Parameters
     ----------
     source : Path
-        A folder that holds one checkpoint, or a file of one.
+        See `is_checkpoint`.
     target : Path
         Model folder to make.
     name, label, licence, citation, doi : str
@@ -62,18 +67,23 @@ def import_checkpoint(
     """
     indices = _indices(source)
     if len(indices) != 1:
-        raise ModelError(f"{source}: {len(indices)} checkpoints in it; name the index of one.")
+        raise ModelError(
+            f"{source}: {len(indices)} checkpoints in it; name one, such as {indices[0]}."
+        )
     index = indices[0]
     tensors = read_checkpoint(index)
     try:
         weights = select_weights(tensors, PUBLISHED if name == PUBLISHED_NAME else None)
     except ModelError as error:
-        hint = " Another network than the published one needs a --name of its own."
+        hint = (
+            " Another network than the published one installs under a name of its own, with "
+            f"`brainstem-models import NAME {shlex.quote(str(index))}`."
+        )
         raise ModelError(f"{index}: {error}{hint if name == PUBLISHED_NAME else ''}") from None
     classes = len(weights[f"{LAYERS[-1]}/b"])
     if classes != len(LABELS) + 1:
         raise ModelError(f"{index}: {classes} classes; background and {', '.join(LABELS)} are run.")
-    graphs = [p for p in (index.with_suffix(".meta"), index.with_suffix(".meta.gz")) if p.exists()]
+    graphs = [p for ending in _GRAPHS if (p := index.with_suffix(ending)).exists()]
     window = check_graph(graphs[0]) if graphs else Inference.window
     # Stated nowhere: a fifth of the window, as with the published model; 1 would have no taper.
     padding = [min(20, size // 5) if size >= 10 else 0 for size in window]
@@ -106,6 +116,9 @@ def import_checkpoint(
 
 def _indices(source: Path) -> list[Path]:
     if source.is_dir():
-        return sorted(source.glob("*.index"))
+        files = [*source.glob("*.index"), *source.glob("*.data-*-of-*")]
+        stems = {match[1] for path in files if (match := _FILE.fullmatch(path.name))}
+        return sorted(source / f"{stem}.index" for stem in stems)
     match = _FILE.fullmatch(source.name)
-    return [source.with_name(f"{match[1]}.index")] if match else []
+    index = source.with_name(f"{match[1] if match else source.name}.index")
+    return [index] if match or index.is_file() else []
