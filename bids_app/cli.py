@@ -236,8 +236,8 @@ def _add_results(group: argparse._ArgumentGroup) -> None:
         nargs="+",
         metavar="NAME=VALUE",
         help="other thresholds for flags, such as noisy=8 coarse=3 (docs/quality.md lists names "
-        "and thresholds). The group level sets flags anew by its own thresholds, and no image "
-        "needs to be segmented again for it",
+        "and thresholds). The group level and --reports-only set flags anew by their own "
+        "thresholds, and no image needs to be segmented again for it",
     )
     group.add_argument(
         "--freesurfer-stats",
@@ -281,8 +281,8 @@ def _add_run(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--reports-only",
         action="store_true",
-        help="participant level: make the reports again from the results in OUTPUT_DIR, and "
-        "segment nothing",
+        help="participant level: make the reports again from the results in OUTPUT_DIR, with the "
+        "flags and changes of the group level, and segment nothing",
     )
     group.add_argument(
         "--config-file",

@@ -100,6 +100,10 @@ def _run(settings: Settings) -> int:
             WHOLE,
         )
     LOG.info("Report: %s", report)
+    if files.stem == WHOLE:
+        LOG.info(
+            "participant --reports-only puts its flags and changes on the participants' pages."
+        )
     return 0
 
 
@@ -108,7 +112,7 @@ def _fill_in(rows: Sequence[Row], settings: Settings) -> Columns:
     thresholds = read_thresholds(settings.flag_threshold)
     columns = dict(GROUP)
     explained = {check.name: check.explain(thresholds) for check in CHECKS}
-    columns["flags"] = {**columns["flags"], "Levels": explained}
+    columns["flags"] = {**columns["flags"], "Levels": explained, "Thresholds": thresholds}
     if settings.covariates:
         columns |= join_covariates(rows, settings.bids_dir, settings.covariates)
     add_scanners(rows, settings.bids_dir)

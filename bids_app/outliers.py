@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bids_app.columns import REGIONS
+from bids_app.columns import OUTLIERS, REGIONS
 from bids_app.derivatives import NOT_AVAILABLE
-from bids_app.quality import flags_again
+from bids_app.quality import CHECKS, flags_again
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     Row = dict[str, str]
 
+ENDINGS = ("robust_z", "batch_z")  # of the columns of z scores, each with a flag
 LEAST = 10  # results, for a median and a spread
 _TO_SIGMA = 0.6745  # median absolute deviation of a normal distribution of deviation 1
 
@@ -71,15 +72,44 @@ def add_outliers(rows: Sequence[Row], thresholds: Mapping[str, float]) -> None:
         lambda row: (row["model"], row["model_version"], row["batch"]),
     )
     for row in rows:
-        beyond = {
-            f"{region}_{ending}": abs(float(row[f"{region}_{ending}"]))
-            for region in REGIONS
-            for ending in ("robust_z", "batch_z")
-            if row[f"{region}_{ending}"] != NOT_AVAILABLE
-        }
-        if beyond:
-            flags = flags_again(_flags(row), beyond, thresholds)
+        if scores := scores_of(row):
+            sizes = {column: abs(z) for column, z in scores.items()}
+            flags = flags_again(_flags(row), sizes, thresholds)
             row["flags"] = ",".join(flags) or NOT_AVAILABLE
+
+
+def scores_of(row: Row) -> dict[str, float]:
+    """Give the z scores of a row by column, without those that are not available."""
+    texts = {column: row.get(column, NOT_AVAILABLE) for column in OUTLIERS}
+    return {column: float(text) for column, text in texts.items() if text != NOT_AVAILABLE}
+
+
+def lying_out(scores: Mapping[str, float], thresholds: Mapping[str, float]) -> dict[str, str]:
+    """Tell which regions raise the flags of this module, and how far each lies out.
+
+    Parameters
+    ----------
+    scores : mapping of str to float
+        Of `scores_of`.
+    thresholds : mapping of str to float
+        As for `add_outliers`.
+
+    Returns
+    -------
+    dict of str to str
+        By flag, regions with their z: ``pons +4.21, brainstem +3.80``.
+    """
+    told = {}
+    for check in CHECKS:
+        if check.measure in ENDINGS:
+            regions = [
+                f"{column.removesuffix(f'_{check.measure}')} {z:+.2f}"
+                for column, z in scores.items()
+                if check.raised({column: abs(z)}, thresholds)
+            ]
+            if regions:
+                told[check.name] = ", ".join(regions)
+    return told
 
 
 def _fill(rows: Sequence[Row], ending: str, key: Callable[[Row], Hashable]) -> None:

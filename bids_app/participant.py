@@ -21,9 +21,9 @@ from bids_app.models import store
 from bids_app.pipeline import Outcome, Pipeline, Task, done_before
 from bids_app.quality import read_thresholds
 from bids_app.record import Context, software_versions
+from bids_app.reports.around import read_around
 from bids_app.reports.figures import mend_figures
 from bids_app.reports.participant import write_report
-from bids_app.reports.peers import read_peers
 from bids_app.runlog import Failures, start_log, stop_log
 from bids_app.scans import find_scans
 from bids_app.validation import validate
@@ -101,9 +101,9 @@ def _make_reports_again(settings: Settings) -> int:
         write_citations(
             output_dir / "logs", (Used.from_sidecar(r.label, r.sidecar) for r in results)
         )
-        peers = read_peers(output_dir, there)
+        around = read_around(output_dir, there, read_thresholds(settings.flag_threshold))
         for participant in participants:
-            LOG.info("%s", write_report(output_dir, participant, peers, failures))
+            LOG.info("%s", write_report(output_dir, participant, around))
         if settings.freesurfer_stats:
             write_freesurfer(settings.output_dir, participants)
     finally:
@@ -245,10 +245,9 @@ def _write_reports(settings: Settings, outcome: Outcome, failed: set[str]) -> No
     }
     if to_write := sorted(changed | missing | failed):
         there = {scan.participant for scan in outcome.complete}
-        peers = read_peers(settings.output_dir, changed | there)
-        failures = read_failures(settings.output_dir)
+        around = read_around(settings.output_dir, changed | there)
         for participant in to_write:
-            write_report(settings.output_dir, participant, peers, failures)
+            write_report(settings.output_dir, participant, around)
     if settings.freesurfer_stats:
         there = {scan.participant for scan in outcome.complete}
         write_freesurfer(settings.output_dir, sorted(changed | there))

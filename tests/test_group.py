@@ -251,6 +251,20 @@ def test_flags_follow_the_thresholds_of_the_group_run(coarse_dataset, output):
     assert group(coarse_dataset, output, "--flag-threshold", "loud=6") == 2
 
 
+def test_pages_made_again_have_the_flags_of_the_group_or_of_thresholds_given(
+    coarse_dataset, output
+):
+    page = output / "sub-01.html"
+    arguments = [str(coarse_dataset), str(output), "participant", "--reports-only"]
+    assert cli.main(arguments) == 0
+    assert "coarse: an edge of the voxels is longer than 2.1 mm" in page.read_text()
+    group(coarse_dataset, output, "--flag-threshold", "coarse=6")
+    assert cli.main(arguments) == 0
+    assert "coarse: " not in page.read_text()
+    assert cli.main([*arguments, "--flag-threshold", "coarse=2.5"]) == 0
+    assert "coarse: an edge of the voxels is longer than 2.5 mm" in page.read_text()
+
+
 def test_results_are_given_in_freesurfers_layout(coarse_dataset, output):
     arguments = [str(coarse_dataset), str(output), "participant", "--reports-only"]
     assert cli.main([*arguments, "--freesurfer-stats"]) == 0

@@ -75,9 +75,10 @@ def write_group_report(files: GroupFiles, *, left_out: int = 0) -> Path:
         )
     reported = {row["participant_id"] for row in rows}
     reported = {name for name in reported if (files.folder / report_name(name)).is_file()}
-    flagged = sum(bool(flags_of(row)) for row in rows)
+    complete = [row for row in rows if row["flags"] != "failed"]
+    flagged = sum(bool(flags_of(row)) for row in complete)
     sections = {
-        "Flags": _flag_counts(rows) if flagged else None,
+        "Flags": _flag_counts(complete) if flagged else None,
         "Volumes": _distributions(rows, reported),
         "Change": _changes(_read(files.longitudinal), files),
         "Models": _models(_read(files.comparison)),
@@ -94,7 +95,11 @@ def write_group_report(files: GroupFiles, *, left_out: int = 0) -> Path:
     )
     main = [
         title_block(
-            "Chosen results" if left_out else "All participants", files.folder, len(rows), flagged
+            "Chosen results" if left_out else "All participants",
+            files.folder,
+            len(complete),
+            flagged,
+            len(rows) - len(complete),
         ),
         element("p", note, class_="notice") if left_out else None,
         notice("Could not be processed", _failed(rows), level="h2"),

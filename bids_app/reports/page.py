@@ -15,7 +15,7 @@ from bids_app.quality import FLAGS
 from bids_app.reports.markup import Markup, element, foreign, join
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from bids_app.reports.markup import Content
@@ -100,18 +100,36 @@ def _source(code: str) -> str:
 
 
 def title_block(
-    heading: str, output_dir: Path, results: int, flagged: int, failed: int = 0
+    heading: str,
+    output_dir: Path,
+    results: int,
+    flagged: int,
+    failed: int,
+    home: str | None = None,
 ) -> Markup:
-    """Head of a page: what it is about, of which dataset, and how much of it to look at."""
+    """Head of a page: what it is about, of which dataset, and how much of it to look at.
+
+    Parameters
+    ----------
+    heading : str
+        What the page is about.
+    output_dir : Path
+        The derivative dataset, which has a name.
+    results, flagged, failed : int
+        Complete results, those with flags among them, and images that failed.
+    home : str, optional
+        Address of the page of all participants.
+    """
     dataset = str(read_json(output_dir / "dataset_description.json").get("Name", ""))
-    counts = f"{counted(results, 'result')}, {flagged or 'none'} flagged."
+    counts = f"{counted(results, 'result')}, {flagged or 'none'} flagged"
     if failed:
-        counts += f" {counted(failed, 'image')} could not be processed."
+        counts += f", {failed:,} failed"
+    link = [". ", element("a", "All participants", href=home)] if home else []
     return element(
         "header",
-        element("p", "Brainstem segmentation", class_="kicker"),
+        element("p", "Brainstem segmentation", *link, class_="kicker"),
         element("h1", foreign(heading)),
-        element("p", foreign(dataset), ". " if dataset else None, counts, class_="lead"),
+        element("p", foreign(dataset), ". " if dataset else None, counts, ".", class_="lead"),
     )
 
 
@@ -151,12 +169,12 @@ def scrolling(name: str, content: Markup) -> Markup:
     return element("div", content, class_="scroll", role="group", aria_label=name, tabindex="0")
 
 
-def badges(flags: Sequence[str]) -> Markup:
+def badges(flags: Sequence[str], meanings: Mapping[str, str] = FLAGS) -> Markup:
     """Show flags as badges; what each means is told where one points at it."""
     if not flags:
         return element("span", "none", class_="quiet")
     return join(
-        element("span", foreign(flag), class_="badge", title=FLAGS.get(flag)) for flag in flags
+        element("span", foreign(flag), class_="badge", title=meanings.get(flag)) for flag in flags
     )
 
 

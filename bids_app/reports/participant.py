@@ -5,10 +5,13 @@ from __future__ import annotations
 import base64
 from typing import TYPE_CHECKING, Any
 
-from bids_app.derivatives import NOT_AVAILABLE, read_results, report_name
+from bids_app.derivatives import GROUP_REPORT, NOT_AVAILABLE, read_results, report_name
 from bids_app.files import write_atomic
 from bids_app.models.store import region
+from bids_app.outliers import lying_out
 from bids_app.quality import CHECKS
+from bids_app.reports.around import Around
+from bids_app.reports.changes import changes_section
 from bids_app.reports.group import WHOLE_COLOR
 from bids_app.reports.markup import element, foreign, join
 from bids_app.reports.methods import methods
@@ -24,7 +27,7 @@ from bids_app.reports.page import (
     title_block,
     volume_head,
 )
-from bids_app.reports.peers import Peers, model_of, outlying, strips
+from bids_app.reports.peers import model_of, outlying, strips
 from bids_app.reports.tables import (
     checks_table,
     measures_table,
@@ -35,21 +38,18 @@ from bids_app.reports.tables import (
 from bids_app.reports.viewer import SCRIPT, cutout_data, library, library_data, opener
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from bids_app.derivatives import Result
+    from bids_app.reports.around import Verdict
     from bids_app.reports.markup import Markup
+    from bids_app.reports.peers import Peers
 
     Row = dict[str, str]
 
 
-def write_report(
-    output_dir: Path,
-    participant: str,
-    peers: Peers | None = None,
-    failures: Mapping[tuple[str, str], Row] | None = None,
-) -> Path:
+def write_report(output_dir: Path, participant: str, around: Around | None = None) -> Path:
     """Write a participant's page from the output dataset alone.
 
     Parameters
@@ -58,10 +58,8 @@ def write_report(
         The derivative dataset.
     participant : str
         As ``sub-01``.
-    peers : Peers, optional
-        Volumes of the dataset to compare with.
-    failures : mapping of tuple to dict, optional
-        Of `bids_app.gather.read_failures`, of all participants.
+    around : Around, optional
+        What is known of the rest of the dataset, and of this participant at the group level.
 
     Returns
     -------
@@ -73,22 +71,29 @@ def write_report(
     OutputError
         It cannot be written.
     """
+    around = around or Around()
     results = list(read_results(output_dir, participant))
-    flagged = sum(bool(_flags(result)) for result in results)
+    verdicts = [around.verdict(result) for result in results]
     complete = {(result.label, result.source) for result in results}
     failed = [
         f"{row['source']}, model {row['model']}: {row['failure']}"
-        for key, row in sorted((failures or {}).items())
+        for key, row in sorted(around.failures.items())
         if row["participant_id"] == participant and key not in complete
     ]
+    flagged = sum(bool(verdict.flags) for verdict in verdicts)
+    home = GROUP_REPORT if (output_dir / GROUP_REPORT).is_file() else None
     main = [
-        title_block(participant, output_dir, len(results), flagged, len(failed)),
+        title_block(participant, output_dir, len(results), flagged, len(failed), home),
         notice("Could not be processed", failed, level="h2"),
     ]
     if len(results) > 1:
-        main.append(_overview(results))
+        main.append(_overview(results, verdicts))
+    main.append(changes_section(around.changes_between(results)))
     cutouts = {_anchor(result): cutout for result in results if (cutout := _cutout(result))}
-    main += [_section(r, peers or Peers(), viewer=_anchor(r) in cutouts) for r in results]
+    main += [
+        _section(r, verdict, around.peers, viewer=_anchor(r) in cutouts)
+        for r, verdict in zip(results, verdicts, strict=True)
+    ]
     main.append(methods(results) if results else element("p", "No image is complete yet."))
     data = [cutout_data(_volume(name), cutout) for name, cutout in cutouts.items()]
     content = page(
@@ -106,10 +111,10 @@ def write_report(
 # --- all images ---------------------------------------------------------------------------
 
 
-def _overview(results: Sequence[Result]) -> Markup:
+def _overview(results: Sequence[Result], verdicts: Sequence[Verdict]) -> Markup:
     names = list(dict.fromkeys(row["name"] for result in results for row in _volumes(result)))
     rows = []
-    for result in results:
+    for result, verdict in zip(results, verdicts, strict=True):
         volumes = {row["name"]: millilitres(row["volume_mm3"]) for row in _volumes(result)}
         rows.append(
             element(
@@ -121,8 +126,8 @@ def _overview(results: Sequence[Result]) -> Markup:
                     element("td", volumes.get(name, NOT_AVAILABLE), class_="number")
                     for name in names
                 ),
-                element("td", badges(_flags(result))),
-                class_="flagged" if _flags(result) else None,
+                element("td", badges(verdict.flags)),
+                class_="flagged" if verdict.flags else None,
             )
         )
     numbers = heads(*(volume_head(name) for name in names), class_="number")
@@ -133,11 +138,14 @@ def _overview(results: Sequence[Result]) -> Markup:
 # --- one image ----------------------------------------------------------------------------
 
 
-def _section(result: Result, peers: Peers, *, viewer: bool) -> Markup:
+def _section(result: Result, verdict: Verdict, peers: Peers, *, viewer: bool) -> Markup:
     rows, model = _volumes(result), model_of(result)
     volumes = {row["name"]: float(row["volume_mm3"]) for row in rows}
     quality = _mapping(result.sidecar.get("Quality"))
-    thresholds = _thresholds(result)
+    thresholds = verdict.thresholds
+    # The group level's own z scores, where they are there, are told with the flags.
+    unusual = [] if verdict.scores else outlying(volumes, model, peers, thresholds)
+    checked = quality | {column: abs(z) for column, z in verdict.scores.items()}
 
     def rank(name: str, volume: float) -> str | None:
         spread = peers.of(*model, name)
@@ -150,15 +158,15 @@ def _section(result: Result, peers: Peers, *, viewer: bool) -> Markup:
         "section",
         element("h2", foreign(_title(result)), id=_anchor(result)),
         element("p", "Source: ", element("code", foreign(result.source)), class_="quiet"),
-        notice("Look at these before using the volumes", _explained(result)),
-        notice("Unusual in this dataset", outlying(volumes, model, peers)),
+        notice("Look at these before using the volumes", _explained(verdict)),
+        notice("Unusual in this dataset", unusual),
         notice("Warnings while reading the image", _texts(result, "Warnings")),
         _picture(result),
         opener(_volume(_anchor(result)), _title(result), regions) if viewer else None,
         element(
             "div",
             element("div", volumes_table(rows, rank), strips(drawn, model, peers)),
-            element("div", checks_table(quality, _flags(result), thresholds)),
+            element("div", checks_table(checked, verdict.flags, thresholds)),
             class_="columns",
         ),
         measures_table(rows),
@@ -168,10 +176,13 @@ def _section(result: Result, peers: Peers, *, viewer: bool) -> Markup:
     )
 
 
-def _explained(result: Result) -> list[str]:
-    thresholds = _thresholds(result)
-    meanings = {check.name: check.explain(thresholds) for check in CHECKS}
-    return [f"{flag}: {meanings[flag]}" if flag in meanings else flag for flag in _flags(result)]
+def _explained(verdict: Verdict) -> list[str]:
+    meanings = {check.name: check.explain(verdict.thresholds) for check in CHECKS}
+    regions = lying_out(verdict.scores, verdict.thresholds)
+    return [
+        ": ".join(text for text in (flag, meanings.get(flag), regions.get(flag)) if text)
+        for flag in verdict.flags
+    ]
 
 
 def _picture(result: Result) -> Markup:
@@ -247,16 +258,6 @@ def _cutout(result: Result) -> bytes | None:
         return result.outputs.cutout.read_bytes()
     except OSError:
         return None
-
-
-def _thresholds(result: Result) -> dict[str, float]:
-    """Thresholds of flags that the run set."""
-    told = _mapping(result.sidecar.get("FlagThresholds"))
-    return {name: float(value) for name, value in told.items() if isinstance(value, int | float)}
-
-
-def _flags(result: Result) -> list[str]:
-    return _texts(result, "Flags")
 
 
 def _texts(result: Result, key: str) -> list[str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bids_app.columns import REGIONS
-from bids_app.derivatives import GROUP_TABLE, NOT_AVAILABLE, read_results, read_table
+from bids_app.derivatives import NOT_AVAILABLE, read_results
 from bids_app.measures import WHOLE_NAME
 from bids_app.outliers import robust_z
 from bids_app.reports.markup import element
@@ -72,8 +72,10 @@ class Peers:
         return spread if spread and len(spread.values) >= LEAST_FOR_BOX else None
 
 
-def read_peers(output_dir: Path, participants: Iterable[str] = ()) -> Peers:
-    """Read the volumes that a dataset's results are compared with.
+def read_peers(
+    output_dir: Path, rows: Iterable[Mapping[str, str]] = (), participants: Iterable[str] = ()
+) -> Peers:
+    """Gather the volumes that a dataset's results are compared with.
 
     They are those of the group table, where the group level was run, with what some participants'
     own tables say now in its place. Reading every table of a large dataset for each of many jobs
@@ -83,14 +85,12 @@ def read_peers(output_dir: Path, participants: Iterable[str] = ()) -> Peers:
     ----------
     output_dir : Path
         The derivative dataset.
+    rows : iterable of dict
+        Of the group table.
     participants : iterable of str
         Those whose own tables are read, such as the run's.
     """
     found: dict[tuple[str, str, str], dict[str, float]] = {}
-    try:
-        rows = read_table(output_dir / GROUP_TABLE)
-    except (OSError, ValueError):
-        rows = []
     for row in rows:
         volumes = {r: row.get(f"{r}_mm3", NOT_AVAILABLE) for r in REGIONS}
         key = (row.get("model", ""), row.get("model_version", ""), row.get("source", ""))
@@ -188,13 +188,31 @@ def _strip(region: str, value: float, color: str, spread: Spread, top: int) -> I
     yield element("circle", cx=f"{across(value):.1f}", cy=f"{middle}", r="7", fill=color)
 
 
-def outlying(volumes: Mapping[str, float], model: tuple[str, str], peers: Peers) -> list[str]:
-    """Tell in words which volumes lie out in their dataset, by more than `OUTLYING`."""
+def outlying(
+    volumes: Mapping[str, float],
+    model: tuple[str, str],
+    peers: Peers,
+    thresholds: Mapping[str, float] | None = None,
+) -> list[str]:
+    """Tell in words which volumes lie out in their dataset.
+
+    Parameters
+    ----------
+    volumes : mapping of str to float
+        By region, in mm3.
+    model : tuple of str
+        Name and version.
+    peers : Peers
+        Of the dataset.
+    thresholds : mapping of str to float, optional
+        That of the flag ``outlying`` stands in the place of `OUTLYING`.
+    """
+    limit = (thresholds or {}).get("outlying", OUTLYING)
     said = []
     for region, value in volumes.items():
         spread = peers.of(*model, region)
         z = spread.robust_z(value) if spread else None
-        if z is not None and abs(z) > OUTLYING:
+        if z is not None and abs(z) > limit:
             size = "larger" if z > 0 else "smaller"
             said.append(
                 f"{region}: much {size} than in the rest of the dataset, {abs(z):.1f} robust "

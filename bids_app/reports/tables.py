@@ -35,6 +35,8 @@ _LOOKS_AT = {
     "low_contrast": "Border is seen in the image (share)",
     "noisy": "Contrast over noise",
     "coarse": "Longest voxel edge (mm)",
+    "outlying": "Volumes are like those of the dataset (robust z)",
+    "outlying_in_batch": "Volumes are like those of site and scanner (robust z)",
 }
 _FIRST = ("index", "name", "abbreviation", "volume_mm3")  # told elsewhere, or not worth a line
 

@@ -11,9 +11,9 @@ from made_brainstem import made
 
 from bids_app.columns import GROUP, VOLUMES
 from bids_app.derivatives import GroupFiles, table
-from bids_app.gather import read_failures
 from bids_app.images import Volume
 from bids_app.models.store import region
+from bids_app.reports.around import read_around
 from bids_app.reports.group import write_group_report
 from bids_app.reports.participant import write_report
 from bids_app.reports.png import encode
@@ -68,10 +68,10 @@ class Dataset:
         (anat / f"{stem}_dseg.json").write_text(json.dumps(content))
         return self
 
-    def participant(self, name="sub-01", peers=None) -> "Page":
+    def participant(self, name="sub-01", participants=(), given=None) -> "Page":
         """Write a participant's page and read it."""
-        failures = read_failures(self.folder)
-        return Page(write_report(self.folder, name, peers, failures))
+        around = read_around(self.folder, participants, given)
+        return Page(write_report(self.folder, name, around))
 
     def fail(self, image, reason, model="open"):
         """Add an image with these entities, and a line that says why it failed."""

@@ -54,7 +54,7 @@ def test_every_result_has_a_row_flagged_ones_first(dataset):
     page = dataset.group(rows)
     assert [line[1] for line in cells(page)] == ["sub-04", "sub-02", "sub-01", "sub-03"]
     assert [line[0] for line in cells(page)] == ["failed", "scatteredout_of_view", "none", "none"]
-    assert "4 results, 2 flagged" in page.text
+    assert "3 results, 1 flagged, 1 failed." in page.text
 
 
 def test_volumes_are_told_in_millilitres(dataset):

@@ -12,7 +12,6 @@ import pytest
 from bids_app.columns import QUALITY, REGIONS, VOLUMES
 from bids_app.quality import FLAGS
 from bids_app.reports.cutout import cut_out
-from bids_app.reports.peers import read_peers
 from bids_app.reports.viewer import library
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>&amp;\u202eevil" + "x" * 3000
@@ -207,7 +206,7 @@ def test_images_that_failed_are_named_with_the_reason(dataset):
     dataset.add().fail("sub-01_run-2", "truncated <gzip>").fail("sub-02", "it is constant")
     dataset.fail("sub-01", "no room")  # and was done by a later run
     page = dataset.participant()
-    assert "1 result, none flagged. 1 image could not be processed." in page.text
+    assert "1 result, none flagged, 1 failed." in page.text
     assert "sub-01/anat/sub-01_run-2_T1w.nii.gz, model open: truncated <gzip>" in page.text
     assert "no room" not in page.text
     assert "it is constant" not in page.text
@@ -220,11 +219,11 @@ def test_volumes_are_placed_within_the_dataset(dataset):
     for number in range(1, 8):
         pons = 30000.0 if number == 7 else 15000.0 + 100 * number
         dataset.add(f"sub-{number:02d}", volumes={"midbrain": 9.0, "pons": pons, "medulla": 5.0})
-    peers = read_peers(dataset.folder, [f"sub-{n:02d}" for n in range(1, 8)])
-    text = dataset.participant("sub-07", peers).text
+    people = [f"sub-{n:02d}" for n in range(1, 8)]
+    text = dataset.participant("sub-07", people).text
     assert "7 of 7" in text
     assert "pons: much larger than in the rest of the dataset" in text
-    assert "much larger" not in dataset.participant("sub-02", peers).text
+    assert "much larger" not in dataset.participant("sub-02", people).text
 
 
 def test_a_cut_out_brings_a_viewer_and_lets_no_other_code_run(dataset, head):

@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from bids_app.reports.around import read_around
 from bids_app.reports.peers import Peers, Spread, outlying, read_peers, strips
 
 MODEL = ("open", "1.0.0")
@@ -61,11 +62,11 @@ def test_volumes_come_from_the_group_table_and_newer_ones_from_the_tables_of_par
 
     dataset.add("sub-01", volumes={"midbrain": 1.0, "pons": 16000.0, "medulla": 1.0})
     dataset.group([*(row(n, f"{n}.5") for n in range(1, 7)), row(7, "n/a")])
-    spread = read_peers(dataset.folder).of(*MODEL, "pons")
+    spread = read_around(dataset.folder).peers.of(*MODEL, "pons")
     assert spread.values == (1.5, 2.5, 3.5, 4.5, 5.5, 6.5)
-    spread = read_peers(dataset.folder, ["sub-01"]).of(*MODEL, "pons")
+    spread = read_around(dataset.folder, ["sub-01"]).peers.of(*MODEL, "pons")
     assert spread.values == (2.5, 3.5, 4.5, 5.5, 6.5, 16000.0)
-    assert read_peers(dataset.folder).of("open", "2.0.0", "pons") is None
+    assert read_around(dataset.folder).peers.of("open", "2.0.0", "pons") is None
 
 
 def test_images_without_brainstem_are_nobodys_peers(dataset):
@@ -73,10 +74,11 @@ def test_images_without_brainstem_are_nobodys_peers(dataset):
     for number in range(1, 8):
         volumes = {"volumes": nothing} if number > 5 else {}
         dataset.add(f"sub-{number:02d}", **volumes)
-    spread = read_peers(dataset.folder, [f"sub-{n:02d}" for n in range(1, 8)]).of(*MODEL, "pons")
+    people = [f"sub-{n:02d}" for n in range(1, 8)]
+    spread = read_peers(dataset.folder, participants=people).of(*MODEL, "pons")
     assert spread.values == (15000.0,) * 5
 
 
 def test_a_broken_group_table_is_passed_over(dataset):
     (dataset.folder / "group_volumes.tsv").write_text("model\tpons_mm3\nopen\n")
-    assert read_peers(dataset.folder) == Peers({})
+    assert read_around(dataset.folder).peers == Peers({})
