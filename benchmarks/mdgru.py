@@ -32,7 +32,8 @@ from make_mdgru_model import random_weights  # noqa: E402
 
 from bids_app.engines.mdgru.inference import whiten  # noqa: E402
 from bids_app.engines.mdgru.layout import PUBLISHED  # noqa: E402
-from bids_app.engines.mdgru.network import CONVOLUTIONS, MDGRU  # noqa: E402
+from bids_app.engines.mdgru.network import MDGRU  # noqa: E402
+from bids_app.engines.mdgru.options import CONVOLUTIONS  # noqa: E402
 
 THREADS = int(os.environ.get("OMP_NUM_THREADS", "1"))
 

@@ -73,7 +73,7 @@ def run(settings: Settings) -> int:
     with ExitStack() as stack:
         start_log(settings, keep=not settings.dry_run)
         stack.callback(stop_log)
-        _announce(model)
+        _announce(settings, model)
         try:
             return _run(settings, model, stack.enter_context(ThreadPoolExecutor(1)))
         except BrainstemError as error:
@@ -125,7 +125,7 @@ def _run(settings: Settings, model: Model, background: ThreadPoolExecutor) -> in
     tasks = _tasks(settings, model)
     context = Context(
         model,
-        settings.of_result,
+        settings.of_result(model),
         settings.write_probabilities,
         read_thresholds(settings.flag_threshold),
     )
@@ -152,7 +152,7 @@ def _run(settings: Settings, model: Model, background: ThreadPoolExecutor) -> in
         write_dataset_files(settings.output_dir, settings.bids_dir, model)
         told = {
             "Model": model_entry(model),
-            "Settings": settings.of_result,
+            "Settings": context.settings,
             "SoftwareVersions": software_versions(settings.device),
         }
         write_citations(settings.output_dir / "logs", [Used.from_sidecar(model.label, told)])
@@ -165,10 +165,12 @@ def _run(settings: Settings, model: Model, background: ThreadPoolExecutor) -> in
     return 1 if failures.reasons else 0
 
 
-def _announce(model: Model) -> None:
+def _announce(settings: Settings, model: Model) -> None:
     LOG.info("brainstem BIDS App %s. For research only; not a medical device.", __version__)
     LOG.info("Model: %s, version %s (seg-%s)", model.name, model.version, model.label)
     LOG.info("Licence of the model: %s", model.licence)
+    if line := store.without_effect(model, vars(settings)):
+        LOG.warning("%s", line)
 
 
 def _tasks(settings: Settings, model: Model) -> list[Task]:

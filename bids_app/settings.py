@@ -7,9 +7,12 @@ from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bids_app.files import run_token
+
+if TYPE_CHECKING:
+    from bids_app.models.store import Model
 
 POSITIONAL = ("bids_dir", "output_dir", "level")
 LEVELS = ("participant", "group")
@@ -95,13 +98,16 @@ class Settings:
         }
         return replace(self, level="participant", **defaults)
 
-    @property
-    def of_result(self) -> dict[str, Any]:
-        """Settings that change a label map, as its sidecar names them."""
+    def of_result(self, model: Model) -> dict[str, Any]:
+        """Name settings that change a label map of a model, as its sidecar does.
+
+        What means nothing to the model is the same whatever was asked for.
+        """
+        unused = model.unused
         return {
-            "Folds": list(self.folds) or "all",
-            "Mirroring": not self.no_tta,
-            "Region": self.region,
+            "Folds": "all" if "folds" in unused else list(self.folds) or "all",
+            "Mirroring": "no_tta" not in unused and not self.no_tta,
+            "Region": "region" not in unused and self.region,
         }
 
     def toml(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -180,6 +181,8 @@ def _run(arguments: argparse.Namespace) -> int:
 
     model = store.find(arguments.model, arguments.models_dir)
     store.verify(model)
+    if not arguments.quiet and (line := store.without_effect(model, vars(arguments))):
+        print(f"warning: {line}", file=sys.stderr)
     try:
         volume = read_volume(image, assume_ras=arguments.assume_ras)
     except ImageError as error:

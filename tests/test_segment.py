@@ -12,7 +12,6 @@ from make_mdgru_model import SMALL, random_weights, with_slots, write_checkpoint
 from bids_app import segment
 from bids_app.engines.mdgru import network
 from bids_app.engines.nnunet import inference
-from bids_app.errors import UsageError
 from bids_app.images import label_image, read_volume
 from bids_app.models.install import import_model
 from bids_app.models.store import MANIFEST, manifest_text, read_manifest
@@ -123,11 +122,6 @@ def test_a_region_is_that_of_the_brainstem_and_runs_fewer_windows(model, tmp_pat
     assert not outside.any()
     assert len(set(told)) == 1
     assert told[0] <= 27  # a box of 95 mm touches three windows of 60 along an axis; 4 x 5 x 4 all
-
-
-def test_folds_of_a_model_that_has_none_are_refused(model):
-    with pytest.raises(UsageError, match="without folds"):
-        load_segmenter(model, Choice(device="cpu", folds=("0",)))
 
 
 def test_a_check_that_raises_ends_the_segmentation(model, tmp_path):

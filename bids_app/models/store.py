@@ -45,6 +45,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from bids_app.engines.mdgru.options import Inference
 from bids_app.errors import ModelError, UsageError, reason
 
 if TYPE_CHECKING:
@@ -58,6 +59,11 @@ ENGINES = ("cascade", "nnunet", "mdgru")
 AVERAGING = ("softmax", "logits")
 MODES = ("v1", "v2")
 IMPORTED = ("nnunet", "mdgru")  # engines whose published files can be read
+_UNUSED = {
+    "cascade": ("region",),  # it always looks there
+    "nnunet": (),
+    "mdgru": ("folds", "no_tta"),  # one network, run once
+}
 NOT_STATED = "not stated"  # licence of a model that came without one
 
 
@@ -160,6 +166,11 @@ class Model:
         return tuple(sorted({match[1] for match in found if match}))
 
     @property
+    def unused(self) -> tuple[str, ...]:
+        """Options of how networks are run that mean nothing to its engine."""
+        return _UNUSED[self.engine]
+
+    @property
     def reference(self) -> str:
         """Citation with its DOI, in one line."""
         return f"{self.citation} https://doi.org/{self.doi}" if self.doi else self.citation
@@ -259,7 +270,9 @@ def read_manifest(folder: Path) -> Model:
         raise ModelError(f"{folder}: no {MANIFEST} in this folder.") from None
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ModelError(f"{path}: cannot be read ({reason(error)}).") from None
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except KeyError as error:
+        raise ModelError(f"{path}: not a valid manifest (it lacks {error.args[0]}).") from None
+    except (TypeError, ValueError, AttributeError) as error:
         raise ModelError(f"{path}: not a valid manifest ({error}).") from None
 
 
@@ -304,16 +317,29 @@ def check_folds(model: Model, folds: Sequence[str]) -> None:
     Raises
     ------
     UsageError
-        It has not.
+        It has folds, and not these.
     """
-    if folds and not model.folds:
-        raise UsageError(f"--folds: the model {model.name} is one network without folds.")
+    if "folds" in model.unused:
+        return
     if lacking := [name for name in folds if name not in model.folds]:
         noun = "folds" if len(model.folds) > 1 else "fold"
         raise UsageError(
             f"--folds {' '.join(lacking)}: the model {model.name} has {noun} "
             f"{', '.join(model.folds)} only."
         )
+
+
+def without_effect(model: Model, given: Mapping[str, Any]) -> str:
+    """Name options that mean nothing to a model, in a line for the user; empty if there are none.
+
+    Parameters
+    ----------
+    model : Model
+    given : mapping of str to object
+        Options by name, as `bids_app.settings.Settings` has them.
+    """
+    names = ", ".join(f"--{name.replace('_', '-')}" for name in model.unused if given[name])
+    return f"{names}: no effect with the model {model.name} ({model.engine})" if names else ""
 
 
 def list_files(folder: Path, pattern: str = "**/*") -> tuple[ModelFile, ...]:
@@ -365,7 +391,8 @@ def _parse(content: dict[str, Any], folder: Path) -> Model:
         raise ValueError(f"label {text['label']!r} is not alphanumeric")
     for key, allowed in (("engine", ENGINES), ("averaging", AVERAGING), ("mode", MODES)):
         if text[key] not in allowed:
-            raise ValueError(f"{key} {text[key]!r} is not one of {', '.join(allowed)}")
+            choices = " or ".join(map(repr, allowed))
+            raise ValueError(f"{key} is {text[key]!r}, and can be {choices}")
     regions = tuple(region(int(k), str(v)) for k, v in content["labels"].items())
     if not regions or not all(0 < r.index < 256 for r in regions):
         raise ValueError("labels must be 1 to 255, one at least")
@@ -375,12 +402,15 @@ def _parse(content: dict[str, Any], folder: Path) -> Model:
         )
         for table in (content["files"], content.get("sources", []))
     )
+    inference = dict(content.get("inference", {}))
+    if text["engine"] == "mdgru":
+        Inference.read(inference)
     return Model(
         folder=folder,
         regions=tuple(sorted(regions, key=lambda r: r.index)),
         files=files,
         sources=sources,
-        inference=dict(content.get("inference", {})),
+        inference=inference,
         **text,
     )
 

@@ -10,13 +10,14 @@ import pytest
 import torch
 from make_mdgru_model import SMALL, random_weights, with_slots, write_checkpoint
 
-from bids_app.engines.mdgru.engine import WEIGHTS, Inference, MDGRUModel
+from bids_app.engines.mdgru.engine import WEIGHTS, MDGRUModel
 from bids_app.engines.mdgru.graph import Graph, check_graph
 from bids_app.engines.mdgru.import_tf import import_checkpoint
 from bids_app.engines.mdgru.inference import predict, whiten
 from bids_app.engines.mdgru.layout import PUBLISHED
 from bids_app.engines.mdgru.network import MDGRU
 from bids_app.engines.mdgru.nodes import Node, OtherGraphError, read_nodes
+from bids_app.engines.mdgru.options import Inference
 from bids_app.engines.mdgru.resampling import (
     box_in_millimetres,
     from_millimetres,
@@ -113,8 +114,18 @@ def test_the_manifest_says_how_it_is_run_and_is_part_of_the_digest(model, tmp_pa
     ],
 )
 def test_a_manifest_that_cannot_be_followed_is_refused(table):
-    with pytest.raises(ModelError, match="inference"):
+    with pytest.raises(ValueError, match="inference"):
         Inference.read(table)
+
+
+def test_a_manifest_that_cannot_be_followed_is_refused_when_it_is_read(model, tmp_path):
+    text = manifest_text(model) + "\n"
+    path = tmp_path / "model.toml"
+    path.write_text(text.replace("[inference]\n", '[inference]\nconvolution = "fft"\n'))
+    with pytest.raises(ModelError) as told:
+        read_manifest(tmp_path)
+    why = "[inference] convolution is 'fft', and can be 'direct' or 'tiled'"
+    assert str(told.value) == f"{path}: not a valid manifest ({why})."
 
 
 def test_weights_of_another_network_are_not_run(tmp_path):

@@ -74,10 +74,10 @@ def test_a_file_that_is_not_listed_is_refused_and_a_text_is_not(model):
     ("old", "new", "message"),
     [
         ('label = "mine2"', 'label = "mine_2"', "not alphanumeric"),
-        ('engine = "nnunet"', 'engine = "magic"', "not one of cascade"),
+        ('engine = "nnunet"', 'engine = "magic"', "can be 'cascade' or"),
         ('path = "plans.json"', 'path = "../plans.json"', "outside"),
         ('path = "plans.json"', 'path = "/etc/passwd"', "outside"),
-        ('licence = "CC0-1.0"\n', "", "licence"),
+        ('licence = "CC0-1.0"\n', "", "it lacks licence"),
         ("7 =", "700 =", "1 to 255"),
         ("[labels]", "[labels", "cannot be read"),
     ],

@@ -1,25 +1,15 @@
-"""A model folder of MD-GRU, loaded once and run on any number of images.
-
-The manifest's table ``[inference]`` says how::
-
-    window = [100, 100, 100]     # voxels along x, y, z
-    padding = [20, 20, 20]       # by which windows overlap
-    labels = "argmax"            # or "threshold": the published rule after reslicing
-    convolution = "tiled"        # or "direct", the default but on a CPU in float32
-    precision = "float32"        # or "tf32", "bfloat16": quicker on some GPUs, less exact
-    batch = 1                    # windows at a time; more may be quicker on a GPU
-"""
+"""A model folder of MD-GRU, loaded once and run on any number of images."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from bids_app.engines.mdgru.inference import predict, whiten
 from bids_app.engines.mdgru.layout import select_weights
-from bids_app.engines.mdgru.network import CONVOLUTIONS, MDGRU, PRECISIONS
+from bids_app.engines.mdgru.network import MDGRU
+from bids_app.engines.mdgru.options import Inference
 from bids_app.engines.mdgru.resampling import (
     box_in_millimetres,
     from_millimetres,
@@ -39,58 +29,6 @@ if TYPE_CHECKING:
     from bids_app.engines.mdgru.resampling import Box
 
 WEIGHTS = "weights.pth"
-RULES = ("argmax", "threshold")
-Triple = tuple[int, int, int]
-
-
-@dataclass(frozen=True)
-class Inference:
-    """How a network is run; see the module's text."""
-
-    window: Triple = (100, 100, 100)
-    padding: Triple = (20, 20, 20)
-    labels: str = "argmax"
-    convolution: str = ""
-    precision: str = "float32"
-    batch: int = 1
-
-    @classmethod
-    def read(cls, table: Mapping[str, Any]) -> Inference:
-        """Read a manifest's table.
-
-        Raises
-        ------
-        ModelError
-            An entry is unknown, or its value cannot be used.
-        """
-        for name in table:
-            if name not in {field.name for field in fields(cls)}:
-                raise ModelError(f"[inference] has an entry {name}, which MD-GRU has not.")
-        values: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in table.items()
-        }
-        made = cls(**values)
-        for name, allowed in (
-            ("labels", RULES),
-            ("convolution", ("", *CONVOLUTIONS)),
-            ("precision", PRECISIONS),
-        ):
-            if getattr(made, name) not in allowed:
-                raise ModelError(f"[inference] {name} is not one of {', '.join(allowed)}.")
-        if made.convolution == "tiled" and made.precision != "float32":
-            raise ModelError("[inference] tiled convolutions are in float32 alone.")
-        if type(made.batch) is not int or made.batch < 1:
-            raise ModelError("[inference] batch is a whole number, 1 or more.")
-        if not all(
-            isinstance(sizes, tuple) and len(sizes) == 3 and all(type(n) is int for n in sizes)
-            for sizes in (made.window, made.padding)
-        ):
-            raise ModelError("[inference] window and padding are three whole numbers each.")
-        # A padding of 1 has no taper: the published rule gives no weight for it.
-        if not all(p >= 0 and p != 1 and w > 2 * p for w, p in zip(made.window, made.padding)):  # noqa: B905
-            raise ModelError("[inference] a padding is 0, or 2 to less than half of the window.")
-        return made
 
 
 class MDGRUModel:
@@ -114,7 +52,9 @@ class MDGRUModel:
     Raises
     ------
     ModelError
-        The weights cannot be loaded, or an entry of the manifest cannot be used.
+        The weights cannot be loaded.
+    ValueError
+        An entry of the table cannot be used.
     """
 
     def __init__(

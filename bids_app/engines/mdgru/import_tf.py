@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 import torch
 
 from bids_app.engines.mdgru.checkpoint import read_checkpoint
-from bids_app.engines.mdgru.engine import WEIGHTS, Inference
+from bids_app.engines.mdgru.engine import WEIGHTS
 from bids_app.engines.mdgru.graph import check_graph
 from bids_app.engines.mdgru.layout import LAYERS, PUBLISHED, select_weights
+from bids_app.engines.mdgru.options import Inference
 from bids_app.engines.nnunet.weights import save
 from bids_app.errors import ModelError
 from bids_app.models.place import put_in_place
@@ -88,7 +89,6 @@ def import_checkpoint(
     # Stated nowhere: a fifth of the window, as with the published model; 1 would have no taper.
     padding = [min(20, size // 5) if size >= 10 else 0 for size in window]
     inference = {"window": list(window), "padding": padding, "labels": "argmax"}
-    Inference.read(inference)
 
     def make(made: Path) -> Model:
         made.mkdir(parents=True)

@@ -24,10 +24,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-CONVOLUTIONS = ("direct", "tiled")
 # What the transforms of tiles cost a channel of the state, in channels that are multiplied.
 _TRANSFORMS = 100
-PRECISIONS = ("float32", "tf32", "bfloat16")
 
 
 class MDGRU:
