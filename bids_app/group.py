@@ -29,7 +29,7 @@ from bids_app.normalise import normalise
 from bids_app.norms import add_norm_scores, describe, read_norms
 from bids_app.outliers import add_outliers
 from bids_app.quality import CHECKS, read_thresholds
-from bids_app.reports.group import write_group_report
+from bids_app.reports.group import MOST_FAILED, write_group_report
 from bids_app.runlog import start_log, stop_log
 
 if TYPE_CHECKING:
@@ -90,7 +90,10 @@ def _run(settings: Settings) -> int:
     LOG.info("%s", _overview(rows))
     for participant in _without_result(settings, rows):
         LOG.warning("%s has no result", participant)
-    LOG.info("\nRows: %d, in %s", len(rows), files.volumes)
+    failed = [row for row in rows if row["flags"] == "failed"]
+    _tell_failed(failed)
+    counts = f"{len(rows) - len(failed)}" + (f", failed: {len(failed)}" if failed else "")
+    LOG.info("\nResults: %s, in %s", counts, files.volumes)
     if changes:
         LOG.info("Changes between sessions: %d, in %s", changes, files.longitudinal)
     if files.stem == SELECTION:
@@ -162,6 +165,14 @@ def _without_result(settings: Settings, rows: Iterable[Row]) -> list[str]:
     done = {row["participant_id"] for row in rows if row["flags"] != "failed"}
     there = {path.name for path in settings.bids_dir.glob("sub-*") if path.is_dir()}
     return [name for name in settings.asked_for(there) if name not in done]
+
+
+def _tell_failed(rows: Sequence[Row]) -> None:
+    """Name the first images that could not be processed, and why."""
+    for row in rows[:MOST_FAILED]:
+        LOG.warning("failed: %s, model %s: %s", row["source"], row["model"], row["failure"])
+    if (more := len(rows) - MOST_FAILED) > 0:
+        LOG.warning("failed: %d more, with the reason in the column failure of the table", more)
 
 
 def _overview(rows: Sequence[Row]) -> str:

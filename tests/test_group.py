@@ -193,7 +193,7 @@ def test_participants_without_result_are_named(coarse_dataset, output, capsys):
     assert "sub-01 has no result" in capsys.readouterr().out
 
 
-def test_the_latest_reason_of_a_failure_is_told(coarse_dataset, output):
+def test_the_latest_reason_of_a_failure_is_told(coarse_dataset, output, capsys):
     for run, reason in (("1", "no room"), ("2", "it has 4 dimensions")):
         (output / "logs" / run).mkdir()
         head = "participant_id\tsession_id\tsource\tmodel\tmodel_version\tlabel\treason\n"
@@ -204,8 +204,12 @@ def test_the_latest_reason_of_a_failure_is_told(coarse_dataset, output):
         "failed",
         "it has 4 dimensions",
     )
+    told = capsys.readouterr().out
+    assert "failed: sub-03/anat/sub-03_T1w.nii.gz, model first: it has 4 dimensions" in told
+    assert "Results: 6, failed: 1, in " in told
     page = (output / "group.html").read_text()
     assert "it has 4 dimensions" in page
+    assert "6 results, 6 flagged, 1 failed." in page
     assert "no room" not in page
 
 

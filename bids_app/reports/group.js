@@ -7,7 +7,7 @@
   const KEY = "brainstem ratings of " + location.pathname;
   const { columns, meanings, rows } = JSON.parse(document.getElementById("data").textContent);
   const [FLAGS, PARTICIPANT, RATING] = [0, 1, 2];
-  const [SOURCE, SESSION, MODEL, VERSION, REPORTED] = [0, 1, 2, 3, 4].map(
+  const [SOURCE, SESSION, MODEL, VERSION, REPORTED, WHY] = [0, 1, 2, 3, 4, 5].map(
     (i) => columns.length + i,
   );
   const table = document.querySelector("table.results");
@@ -22,6 +22,7 @@
   const own = (text) => make("bdi", {}, text);
   const identity = (row) => [row[SOURCE], row[MODEL], row[VERSION]].join("\t");
   const flags = (row) => (row[FLAGS] === MISSING ? [] : row[FLAGS].split(","));
+  const failed = (row) => flags(row).includes("failed"); // no result, so nothing to rate
   const words = rows.map((row) => row.join("\t").toLowerCase());
 
   // --- ratings: those of the table, then those kept in this browser
@@ -29,7 +30,9 @@
   try {
     kept = JSON.parse(localStorage.getItem(KEY)) ?? {};
   } catch {} // no storage here: ratings last as long as the page
-  for (const row of rows) row[RATING] = kept[identity(row)] ?? row[RATING];
+  for (const row of rows) {
+    row[RATING] = failed(row) ? MISSING : (kept[identity(row)] ?? row[RATING]);
+  }
   const rate = (row, rating) => {
     row[RATING] = rating;
     kept[identity(row)] = rating;
@@ -55,7 +58,7 @@
       if (which === "all") return true;
       if (which === "flagged") return row[FLAGS] !== MISSING;
       if (which === "unflagged") return row[FLAGS] === MISSING;
-      if (which === "unrated") return row[RATING] === MISSING;
+      if (which === "unrated") return row[RATING] === MISSING && !failed(row);
       if (which.startsWith("flag:")) return flags(row).includes(which.slice(5));
       return row[RATING] === which;
     };
@@ -88,6 +91,10 @@
   };
   const rater = (row) => {
     const cell = make("td", { className: "rating" });
+    if (failed(row)) {
+      cell.append(make("span", { className: "quiet" }, MISSING));
+      return cell;
+    }
     for (const [rating, text] of [["pass", "Pass"], ["fail", "Fail"]]) {
       const button = make("button", { type: "button", className: rating }, text);
       button.setAttribute("aria-label", `${text}: ${row[SOURCE]}, ${row[MODEL]}`);
@@ -109,7 +116,8 @@
       if (kind === "flags") {
         const badges = flags(row).map(badge);
         const none = make("span", { className: "quiet" }, "none");
-        drawn.append(make("td", {}, ...(badges.length ? badges : [none])));
+        const why = row[WHY] ? [make("small", {}, row[WHY])] : [];
+        drawn.append(make("td", {}, ...(badges.length ? badges : [none]), ...why));
       } else if (kind === "participant") {
         drawn.append(make("th", { scope: "row" }, link(row)));
       } else if (kind === "rating") {
@@ -122,12 +130,15 @@
     });
     return drawn;
   };
+  const results = rows.filter((row) => !failed(row)).length;
   const many = (n) => n.toLocaleString("en");
   const count = () => {
     const rated = { pass: 0, fail: 0 };
     for (const row of rows) if (row[RATING] in rated) rated[row[RATING]] += 1;
+    const without = shown.filter((i) => failed(rows[i])).length;
     byId("count").textContent =
-      `${many(shown.length)} of ${many(rows.length)} results; ` +
+      `${many(shown.length - without)} of ${many(results)} results` +
+      `${without ? `, ${many(without)} failed` : ""}; ` +
       `rated ${many(rated.pass)} pass, ${many(rated.fail)} fail.`;
   };
   const places = make("span", {});
@@ -197,7 +208,7 @@
       const cells = text.split("\t");
       const [source, model, version, rating] = places.map((i) => cells[i]);
       const row = found.get([source, model, version].join("\t"));
-      if (row && ["pass", "fail", MISSING].includes(rating)) {
+      if (row && !failed(row) && ["pass", "fail", MISSING].includes(rating)) {
         rate(row, rating);
         taken += 1;
       }

@@ -7,7 +7,7 @@ from statistics import mean, median, stdev
 from typing import TYPE_CHECKING
 
 from bids_app.columns import REGIONS
-from bids_app.derivatives import ENTITIES, NOT_AVAILABLE, GroupFiles, report_name
+from bids_app.derivatives import ENTITIES, NOT_AVAILABLE, GroupFiles, read_json, report_name
 from bids_app.errors import NoScanError
 from bids_app.files import write_atomic
 from bids_app.gather import shows_brainstem
@@ -75,14 +75,17 @@ def write_group_report(files: GroupFiles, *, left_out: int = 0) -> Path:
         )
     reported = {row["participant_id"] for row in rows}
     reported = {name for name in reported if (files.folder / report_name(name)).is_file()}
+    told = read_json(files.volumes.with_suffix(".json")).get("flags")
+    told = told if isinstance(told, dict) else {}
+    meanings, thresholds = told.get("Levels", FLAGS), told.get("Thresholds", {})
     complete = [row for row in rows if row["flags"] != "failed"]
     flagged = sum(bool(flags_of(row)) for row in complete)
     sections = {
-        "Flags": _flag_counts(complete) if flagged else None,
+        "Flags": _flag_counts(complete, meanings) if flagged else None,
         "Volumes": _distributions(rows, reported),
         "Change": _changes(_read(files.longitudinal), files),
         "Models": _models(_read(files.comparison)),
-        "Results": results_section(rows, reported),
+        "Results": results_section(rows, reported, meanings, thresholds),
     }
     links = [
         element("li", element("a", name, href=f"#{name.lower()}"))
@@ -133,7 +136,7 @@ def _failed(rows: Sequence[Row]) -> list[str]:
     return [*told[:MOST_FAILED], *([f"and {more:,} more, in the table below"] if more > 0 else [])]
 
 
-def _flag_counts(rows: Sequence[Row]) -> Markup:
+def _flag_counts(rows: Sequence[Row], meanings: Mapping[str, str]) -> Markup:
     counts: dict[str, int] = {}
     for row in rows:
         for flag in flags_of(row):
@@ -141,9 +144,9 @@ def _flag_counts(rows: Sequence[Row]) -> Markup:
     lines = [
         element(
             "tr",
-            element("th", badges([flag]), scope="row"),
+            element("th", badges([flag], meanings), scope="row"),
             element("td", f"{number:,}", class_="number"),
-            element("td", FLAGS.get(flag, "")),
+            element("td", meanings.get(flag, "")),
         )
         for flag, number in sorted(counts.items(), key=lambda item: -item[1])
     ]

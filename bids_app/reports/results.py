@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from bids_app.columns import MEASURES, OUTLIERS, PARTS, QUALITY, REGIONS
 from bids_app.derivatives import ENTITIES, NOT_AVAILABLE, RATINGS, report_name
-from bids_app.quality import FLAGS
+from bids_app.outliers import lying_out, scores_of
 from bids_app.reports.markup import Markup, element, foreign
 from bids_app.reports.page import (
     anchor,
@@ -32,8 +32,10 @@ STATIC = 200  # results that stand in the page without JavaScript
 MOST = 50_000  # results whose data a page holds; of more, the flagged ones and then the first
 VOLUME = "_mm3"
 FURTHEST = "furthest_z"
-_OWN = ("participant_id", "flags", "rating", "source")  # have places of their own, or none
+WHY = "why"  # which regions lie out, and how far; told beside the flags
+_OWN = ("participant_id", "flags", "rating", "source", WHY)  # have places of their own, or none
 _BEHIND = ("site", "manufacturer", "scanner_model", "field_strength_t")  # are in `batch`
+_AMONG = {"outlying": "in the dataset", "outlying_in_batch": "at its site and scanner"}
 _NAMES = {
     "etiv_mm3": "eTIV (ml)",
     "batch": "Site and scanner",
@@ -42,7 +44,12 @@ _NAMES = {
 }
 
 
-def results_section(rows: Sequence[Row], reported: set[str]) -> Markup:
+def results_section(
+    rows: Sequence[Row],
+    reported: set[str],
+    meanings: Mapping[str, str],
+    thresholds: Mapping[str, float],
+) -> Markup:
     """Make the section with the table of all results.
 
     Parameters
@@ -51,9 +58,14 @@ def results_section(rows: Sequence[Row], reported: set[str]) -> Markup:
         Of the group table.
     reported : set of str
         Participants that have a page.
+    meanings : mapping of str to str
+        By flag.
+    thresholds : mapping of str to float
+        By flag, in place of those of `bids_app.quality.CHECKS`.
     """
     for row in rows:
         row[FURTHEST] = _furthest(row)
+        row[WHY] = _why(row, thresholds)
     columns = {column: _kind(column, rows) for column in rows[0] if _is_shown(column, rows)}
     if any(row[FURTHEST] != NOT_AVAILABLE for row in rows):
         columns[FURTHEST] = "number"
@@ -65,7 +77,7 @@ def results_section(rows: Sequence[Row], reported: set[str]) -> Markup:
     head = heads("Flags", "Participant", "Rating")
     for column, kind in columns.items():
         head += heads(_head(column), class_=None if kind == "text" else "number")
-    lines = [_line(row, columns, reported) for row in ordered[:STATIC]]
+    lines = [_line(row, columns, reported, meanings) for row in ordered[:STATIC]]
     cut = (
         f"This page holds {len(kept):,} of {len(rows):,} results: those with flags, then the first "
         "of the table. "
@@ -85,6 +97,9 @@ def results_section(rows: Sequence[Row], reported: set[str]) -> Markup:
             "Images that failed come first, then results with the most flags. "
             if any(row["flags"] == "failed" for row in rows)
             else "Results with the most flags come first. ",
+            "Beside outlying stand the regions that lie out, each with its robust z. "
+            if any(row[WHY] for row in rows)
+            else None,
             cut,
             shown,
             "All columns, also those left out here, are in the table beside this page; its JSON "
@@ -94,7 +109,7 @@ def results_section(rows: Sequence[Row], reported: set[str]) -> Markup:
         _controls(rows),
         table("All results", head, lines, class_="results"),
         element("div", id="pages", hidden=True, class_="pages"),
-        _data(kept, columns, reported),
+        _data(kept, columns, reported, meanings),
         aria_labelledby="results",
     )
 
@@ -155,14 +170,16 @@ def _controls(rows: Sequence[Row]) -> Markup:
     )
 
 
-def _line(row: Row, columns: Mapping[str, str], reported: set[str]) -> Markup:
+def _line(
+    row: Row, columns: Mapping[str, str], reported: set[str], meanings: Mapping[str, str]
+) -> Markup:
     flags = flags_of(row)
     name = foreign(row["participant_id"])
     if place := address(row, reported):
         name = element("a", name, href=place)
     return element(
         "tr",
-        element("td", badges(flags)),
+        element("td", badges(flags, meanings), element("small", row[WHY]) if row[WHY] else None),
         element("th", name, scope="row"),
         element("td", row["rating"]),
         *(_cell(column, row[column], kind) for column, kind in columns.items()),
@@ -180,12 +197,17 @@ def _shown(column: str, value: str) -> str:
     return millilitres(value) if is_volume(column) or column == "etiv_mm3" else value
 
 
-def _data(rows: Sequence[Row], columns: Mapping[str, str], reported: set[str]) -> Markup:
+def _data(
+    rows: Sequence[Row],
+    columns: Mapping[str, str],
+    reported: set[str],
+    meanings: Mapping[str, str],
+) -> Markup:
     """Write what the script shows, as a JSON block; nothing in it can end the block."""
     kinds = {"flags": "flags", "participant_id": "participant", "rating": "rating", **columns}
     content = {
         "columns": [{"name": name, "kind": kind} for name, kind in kinds.items()],
-        "meanings": FLAGS,
+        "meanings": meanings,
         "rows": [
             [
                 *(_shown(name, row[name]) for name in kinds),
@@ -194,6 +216,7 @@ def _data(rows: Sequence[Row], columns: Mapping[str, str], reported: set[str]) -
                 row["model"],
                 row["model_version"],
                 int(row["participant_id"] in reported),
+                row[WHY],
             ]
             for row in rows
         ],
@@ -229,6 +252,13 @@ def _furthest(row: Row) -> str:
     """Give the robust z that lies furthest out, of all regions."""
     scores = [row.get(f"{region}_robust_z", NOT_AVAILABLE) for region in REGIONS]
     return max((z for z in scores if z != NOT_AVAILABLE), key=_size, default=NOT_AVAILABLE)
+
+
+def _why(row: Row, thresholds: Mapping[str, float]) -> str:
+    """Tell which regions make a row outlying, and how far each lies out; empty if none does."""
+    flags = flags_of(row)
+    told = lying_out(scores_of(row), thresholds)
+    return "; ".join(f"{told[f]} {text}" for f, text in _AMONG.items() if f in told and f in flags)
 
 
 def _size(text: str) -> float:

@@ -68,6 +68,25 @@ def test_each_flag_is_counted_and_explained(dataset):
     assert "#flags" in {link["href"] for link in page.all("a")}
 
 
+def test_flags_are_explained_by_the_thresholds_of_the_group_level(dataset):
+    told = {"flags": {"Levels": {"noisy": "less than 8 times the noise"}, "Thresholds": {}}}
+    (dataset.folder / "group_volumes.json").write_text(json.dumps(told))
+    page = dataset.group([row(flags="noisy"), row("sub-02", flags="failed")])
+    assert page.text.count("less than 8 times the noise") == 1
+    assert data(page)["meanings"] == told["flags"]["Levels"]
+
+
+def test_an_outlying_row_tells_which_regions_and_how_far(dataset):
+    (dataset.folder / "group_volumes.json").write_text('{"flags": {"Thresholds": {"outlying": 4}}}')
+    scores = {"pons_robust_z": "4.21", "medulla_robust_z": "-3.90", "brainstem_robust_z": "-5.00"}
+    out = row("sub-02", flags="outlying,outlying_in_batch", pons_batch_z="-3.600", **scores)
+    page = dataset.group([row(pons_robust_z="0.10"), out])
+    told = "pons +4.21, brainstem -5.00 in the dataset; pons -3.60 at its site and scanner"
+    assert cells(page)[0][0] == f"outlyingoutlying_in_batch{told}"
+    assert [line[-1] for line in data(page)["rows"]] == [told, ""]
+    assert "Beside outlying stand the regions" in page.text
+
+
 def test_without_flags_there_is_no_such_section(dataset):
     assert not dataset.group([row()]).all("h2", id="flags")
 

@@ -15,6 +15,7 @@ EVIL = "<img src=x onerror=alert(1)>\"'\u202e"
 def page(dataset, tmp_path):
     rows = [row(f"sub-{i:03d}", scale=1 + (i * 37 % 100) / 100) for i in range(250)]
     rows[7] = row("sub-007", flags="noisy,scattered", scale=0.5)
+    rows[8] = row("sub-008", flags="failed")
     rows[9] |= {"participant_id": EVIL}
     dataset.group(rows)
     with Browser(CHROMIUM, tmp_path / "profile") as browser:
@@ -34,7 +35,7 @@ def click(page, selector, nth=0):
 
 
 def test_a_page_of_results_is_shown_and_the_next_one_on_demand(page):
-    assert page.run(PEOPLE)[:2] == ["sub-007", "sub-000"]
+    assert page.run(PEOPLE)[:3] == ["sub-008", "sub-007", "sub-000"]
     assert len(page.run(PEOPLE)) == 100
     click(page, ".pages button", 1)
     click(page, ".pages button", 1)
@@ -56,14 +57,14 @@ def test_a_head_sorts_all_results_with_the_keyboard_too(page):
 def test_results_are_found_by_text_and_by_flag(page):
     page.run("const f = document.querySelector('#find'); f.value = 'SUB-24'; "
              "f.dispatchEvent(new Event('input')); 0")  # fmt: skip
-    page.wait_for("document.querySelector('#count').textContent.startsWith('10 of 250')")
+    page.wait_for("document.querySelector('#count').textContent.startsWith('10 of 249')")
     page.run("f.value = ''; 0")
     choose(page, "flag:scattered")
     assert page.run(PEOPLE) == ["sub-007"]
 
 
 def test_ratings_are_exported_and_come_back_on_import(page, dataset):
-    click(page, ".results .fail", 0)
+    click(page, ".results .fail", 0)  # sub-007, as what failed has no buttons
     click(page, ".results .pass", 1)
     choose(page, "fail")
     assert page.run(PEOPLE) == ["sub-007"]
@@ -88,6 +89,16 @@ def test_ratings_are_exported_and_come_back_on_import(page, dataset):
     assert page.run(PEOPLE) == ["sub-007"]
     page.open(dataset.folder / "group.html")
     assert "rated 1 pass, 1 fail" in page.run("document.querySelector('#count').textContent")
+
+
+def test_a_failed_image_is_no_result_and_cannot_be_rated(page):
+    count = "document.querySelector('#count').textContent"
+    assert page.run(count).startswith("249 of 249 results, 1 failed; rated 0 pass")
+    first = "document.querySelector('.results tbody tr')"
+    assert page.run(f"{first}.querySelectorAll('button').length") == 0
+    choose(page, "unrated")
+    assert page.run(count).startswith("249 of 249 results; rated")
+    assert page.run(PEOPLE)[0] == "sub-007"
 
 
 def test_hostile_text_is_shown_as_text(page):
