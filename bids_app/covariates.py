@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 import json
+import logging
 from typing import TYPE_CHECKING
 
 from bids_app.acquisition import session_columns
 from bids_app.columns import GROUP
 from bids_app.derivatives import NOT_AVAILABLE, read_json
-from bids_app.errors import DatasetError, UsageError, reason
+from bids_app.errors import DatasetError, UsageError
+from bids_app.tsv import read_own_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,12 +18,13 @@ if TYPE_CHECKING:
 
     Row = dict[str, str]
 
+LOG = logging.getLogger(__name__)
 RATED = ("source", "model", "model_version")  # what tells a result from all others
 _TAKES = ("site",)  # columns of the table that participants.tsv may fill
 
 
 def join_covariates(
-    rows: Sequence[Row], bids_dir: Path, covariates: Sequence[str]
+    rows: Sequence[Row], bids_dir: Path, covariates: Sequence[str], *, whole: bool = True
 ) -> dict[str, dict[str, str]]:
     """Add columns of participants.tsv to rows, in place.
 
@@ -37,6 +39,8 @@ def join_covariates(
         The input dataset.
     covariates : sequence of str
         Names of columns.
+    whole : bool
+        Whether these are all rows of the dataset, so that every line should find some.
 
     Returns
     -------
@@ -52,12 +56,10 @@ def join_covariates(
     """
     path = bids_dir / "participants.tsv"
     try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE)
-            names = reader.fieldnames or []
-            people = {row["participant_id"]: row for row in reader if row.get("participant_id")}
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DatasetError(f"--covariates: {path} cannot be read ({reason(error)}).") from None
+        names, lines = read_own_table(path)
+    except ValueError as error:
+        raise DatasetError(f"--covariates: {path} {error}") from None
+    people = {line["participant_id"]: line for line in lines if line.get("participant_id")}
     free = [name for name in names if name not in GROUP or name in _TAKES]
     for column in covariates:
         if column not in free:
@@ -65,6 +67,17 @@ def join_covariates(
                 f"--covariates {column}: participants.tsv has no such column to join. It has: "
                 f"{', '.join(free)}."
             )
+    there = {row["participant_id"] for row in rows}
+    if missing := sorted(there - people.keys()):
+        LOG.warning(
+            "--covariates: participants.tsv has no row for %d of %d participants, such as %s",
+            len(missing), len(there), missing[0],
+        )  # fmt: skip
+    if whole and (unused := sorted(people.keys() - there)):
+        LOG.warning(
+            "--covariates: %d of %d rows of participants.tsv match no result, such as %s",
+            len(unused), len(people), unused[0],
+        )  # fmt: skip
     for row in rows:
         person = people.get(row["participant_id"], {})
         session = session_columns(bids_dir, row) if row["session_id"] != NOT_AVAILABLE else {}
@@ -79,15 +92,17 @@ def join_covariates(
     }
 
 
-def join_ratings(rows: Sequence[Row], path: Path) -> None:
+def join_ratings(rows: Sequence[Row], path: Path, *, whole: bool = True) -> None:
     """Fill in ratings that were exported from the group's page, in place.
 
     Parameters
     ----------
     rows : sequence of dict
-        With the keys of `bids_app.columns.GROUP`.
+        With the keys of `bids_app.columns.GROUP`. What failed is no result, and not rated.
     path : Path
         Table with the columns of `RATED` and ``rating``, there or not.
+    whole : bool
+        Whether these are all rows of the dataset, so that every rating should find one.
 
     Raises
     ------
@@ -96,19 +111,30 @@ def join_ratings(rows: Sequence[Row], path: Path) -> None:
     """
     if not path.is_file():
         return
+    needed = (*RATED, "rating")
     try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            lines = list(csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(f"{path} cannot be read ({reason(error)}).") from None
+        names, lines = read_own_table(path)
+    except ValueError as error:
+        raise UsageError(f"{path} {error}") from None
+    if missing := [column for column in needed if column not in names]:
+        raise UsageError(f"{path} has no column {missing[0]}. It needs {', '.join(needed)}.")
     allowed = {*GROUP["rating"]["Levels"], NOT_AVAILABLE}
     ratings = {}
     for count, line in enumerate(lines, start=2):
-        if any(line.get(column) is None for column in (*RATED, "rating")):
-            raise UsageError(f"{path}, line {count}: needs {', '.join((*RATED, 'rating'))}.")
+        if any(line[column] is None for column in needed):
+            raise UsageError(f"{path}, line {count}: needs {', '.join(needed)}.")
         if line["rating"] not in allowed:
             found = json.dumps(line["rating"], ensure_ascii=False)
             raise UsageError(f"{path}, line {count}: rating is {found}, not pass or fail.")
         ratings[tuple(line[column] for column in RATED)] = line["rating"]
+    unused = dict(ratings)
     for row in rows:
-        row["rating"] = ratings.get(tuple(row[column] for column in RATED), NOT_AVAILABLE)
+        if row["flags"] != "failed":
+            key = tuple(row[column] for column in RATED)
+            row["rating"] = ratings.get(key, NOT_AVAILABLE)
+            unused.pop(key, None)
+    if whole and unused:
+        LOG.warning(
+            "%s: %d of %d ratings match no result (%s), such as %s",
+            path.name, len(unused), len(ratings), ", ".join(RATED), ", ".join(next(iter(unused))),
+        )  # fmt: skip

@@ -75,7 +75,7 @@ def _run(settings: Settings) -> int:
     files = GroupFiles(output_dir, WHOLE if len(rows) == len(found) else SELECTION)
     dates = read_dates(rows, settings.bids_dir)
     add_years(rows, dates)
-    columns = _fill_in(rows, settings)
+    columns = _fill_in(rows, settings, whole=files.stem == WHOLE)
     if settings.dry_run:
         LOG.info("would write %d rows to %s", len(rows), files.volumes)
         return 0
@@ -110,19 +110,20 @@ def _run(settings: Settings) -> int:
     return 0
 
 
-def _fill_in(rows: Sequence[Row], settings: Settings) -> Columns:
+def _fill_in(rows: Sequence[Row], settings: Settings, *, whole: bool) -> Columns:
     """Fill in what hangs on other rows or on the input dataset; give the data dictionary."""
     thresholds = read_thresholds(settings.flag_threshold)
     columns = dict(GROUP)
     explained = {check.name: check.explain(thresholds) for check in CHECKS}
     columns["flags"] = {**columns["flags"], "Levels": explained, "Thresholds": thresholds}
     if settings.covariates:
-        columns |= join_covariates(rows, settings.bids_dir, settings.covariates)
+        columns |= join_covariates(rows, settings.bids_dir, settings.covariates, whole=whole)
     add_scanners(rows, settings.bids_dir)
-    normalise(rows)
+    for reason in normalise(rows):
+        LOG.info("%s", reason)
     shown = [row for row in rows if shows_brainstem(row)]
     add_outliers(shown, thresholds)
-    join_ratings(rows, settings.output_dir / RATINGS)
+    join_ratings(rows, settings.output_dir / RATINGS, whole=whole)
     if settings.norms is not None:
         norms = read_norms(settings.norms, columns)
         for row in rows:

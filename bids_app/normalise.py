@@ -21,7 +21,7 @@ _MIDBRAIN_OVER_PONS = {
 }
 
 
-def normalise(rows: Sequence[Row]) -> None:
+def normalise(rows: Sequence[Row]) -> list[str]:
     """Fill in ratios and the volumes in relation to eTIV, in place.
 
     ``<region>_etiv_fraction`` is the proportion. ``<region>_adjusted_mm3`` is the residual method
@@ -34,8 +34,14 @@ def normalise(rows: Sequence[Row]) -> None:
     ----------
     rows : sequence of dict
         With the keys of `bids_app.columns.GROUP`; flags are those of the table.
+
+    Returns
+    -------
+    list of str
+        For each model without adjusted volumes, why it has none.
     """
-    models: dict[tuple[str, str], list[Row]] = {}
+    reasons = []
+    models: dict[tuple[str, str], list[Row]] = {}  # rows with an eTIV
     for row in rows:
         etiv = _number(row["etiv_mm3"])
         for region in REGIONS:
@@ -43,22 +49,30 @@ def normalise(rows: Sequence[Row]) -> None:
         for column, ending in _MIDBRAIN_OVER_PONS.items():
             midbrain, pons = (_number(row[name + ending]) for name in ("midbrain", "pons"))
             row[column] = _ratio(midbrain, pons, 4)
-        if np.isfinite(etiv):
-            models.setdefault((row["model"], row["model_version"]), []).append(row)
-    for of_model in models.values():
+        if row["flags"] != "failed":
+            of_model = models.setdefault((row["model"], row["model_version"]), [])
+            if np.isfinite(etiv):
+                of_model.append(row)
+    for model, of_model in models.items():
+        trusted = [row for row in of_model if row["flags"] == NOT_AVAILABLE]
+        if (people := len({row["participant_id"] for row in trusted})) < LEAST_PARTICIPANTS:
+            reasons.append(
+                f"Volumes adjusted for eTIV (*_adjusted_mm3) are n/a for model {' '.join(model)}: "
+                f"{people} participants have a result with an eTIV and without a flag, "
+                f"{LEAST_PARTICIPANTS} are needed"
+            )
+            continue
         for region in REGIONS:
-            _adjust(of_model, f"{region}_mm3", f"{region}_adjusted_mm3")
+            _adjust(of_model, trusted, f"{region}_mm3", f"{region}_adjusted_mm3")
+    return reasons
 
 
-def _adjust(rows: Sequence[Row], column: str, adjusted: str) -> None:
-    """Adjust one column of the rows of one model, all of which have an eTIV."""
+def _adjust(rows: Sequence[Row], trusted: Sequence[Row], column: str, adjusted: str) -> None:
+    """Adjust one column of the rows of one model, by those of them that are trusted."""
     people: dict[str, list[tuple[float, float]]] = {}
-    for row in rows:
-        if row["flags"] == NOT_AVAILABLE:
-            pair = (_number(row["etiv_mm3"]), _number(row[column]))
-            people.setdefault(row["participant_id"], []).append(pair)
-    if len(people) < LEAST_PARTICIPANTS:
-        return
+    for row in trusted:
+        pair = (_number(row["etiv_mm3"]), _number(row[column]))
+        people.setdefault(row["participant_id"], []).append(pair)
     etiv, volume = np.array([np.mean(pairs, axis=0) for pairs in people.values()]).T
     centred = etiv - etiv.mean()
     if not (spread := float(centred @ centred)):
@@ -66,7 +80,7 @@ def _adjust(rows: Sequence[Row], column: str, adjusted: str) -> None:
     slope = float(centred @ volume) / spread
     for row in rows:
         value = _number(row[column]) - slope * (_number(row["etiv_mm3"]) - etiv.mean())
-        row[adjusted] = f"{value:.3f}"
+        row[adjusted] = f"{value:.3f}" if np.isfinite(value) else NOT_AVAILABLE
 
 
 def _number(text: str) -> float:

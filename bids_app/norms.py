@@ -7,13 +7,13 @@ upper bound left out; any other column must be equal. An empty cell or n/a asks 
 
 from __future__ import annotations
 
-import csv
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bids_app.derivatives import NOT_AVAILABLE
-from bids_app.errors import UsageError, reason
+from bids_app.errors import UsageError
+from bids_app.tsv import read_own_table
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -73,10 +73,9 @@ def read_norms(path: Path, columns: Collection[str]) -> dict[str, list[Stratum]]
         The table cannot be read, or names a column that is not there; says which.
     """
     try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            lines = list(csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(f"--norms {path}: cannot be read ({reason(error)}).") from None
+        _, lines = read_own_table(path)
+    except ValueError as error:
+        raise UsageError(f"--norms {path}: {error}") from None
     norms: dict[str, list[Stratum]] = {}
     for count, line in enumerate(lines, start=2):
         try:

@@ -111,6 +111,32 @@ def test_covariates_are_joined(coarse_dataset, output, tmp_path):
     assert group(bids, output, "--covariates", "height") == 2
 
 
+def test_covariates_that_do_not_join_are_told_with_an_example(
+    coarse_dataset, output, tmp_path, capsys
+):
+    bids = shutil.copytree(coarse_dataset, tmp_path / "bids")
+    (bids / "participants.tsv").write_text("participant_id\tage\nsub-02\t61\n01\t5\n3\t6\n")
+    group(bids, output, "--covariates", "age")
+    told = capsys.readouterr().out
+    assert "participants.tsv has no row for 1 of 2 participants, such as sub-01" in told
+    assert "2 of 3 rows of participants.tsv match no result, such as 01" in told
+    group(bids, output, "--covariates", "age", "--participant-label", "02")
+    assert "participants.tsv" not in capsys.readouterr().out
+
+
+def test_a_table_with_commas_is_told_to_be_saved_with_tabs(
+    coarse_dataset, output, tmp_path, capsys
+):
+    bids = shutil.copytree(coarse_dataset, tmp_path / "bids")
+    (bids / "participants.tsv").write_text("participant_id,age\nsub-02,61\n")
+    assert group(bids, output, "--covariates", "age") == 4
+    (output / "group_ratings.tsv").write_text("source,model,model_version,rating\n")
+    assert group(bids, output) == 2
+    told = capsys.readouterr().err
+    assert "participants.tsv must be tab-separated (TSV), but has commas" in told
+    assert "group_ratings.tsv must be tab-separated (TSV), but has commas" in told
+
+
 def test_hostile_covariates_are_shown_as_text(coarse_dataset, output, tmp_path):
     bids = shutil.copytree(coarse_dataset, tmp_path / "bids")
     evil = "</script><script>alert(1)</script>\u202e" + "x" * 5000
@@ -146,16 +172,41 @@ def test_changes_between_sessions_have_a_table(coarse_dataset, output, tmp_path)
     assert list(dictionary) == list(changes[0])
 
 
+def rate(output, *ratings):
+    """Write a table of ratings: the row of the group table, or the cells themselves, and a word."""
+    keys = ("source", "model", "model_version")
+    lines = [[*([r[k] for k in keys] if isinstance(r, dict) else r), word] for r, word in ratings]
+    text = "\n".join("\t".join(line) for line in [[*keys, "rating"], *lines])
+    (output / "group_ratings.tsv").write_text(text + "\n")
+
+
 def test_ratings_of_the_page_come_into_the_table(coarse_dataset, output):
     group(coarse_dataset, output)
     first = read(output)[0]
-    cells = [first[key] for key in ("source", "model", "model_version")]
-    head = "source\tmodel\tmodel_version\trating\n"
-    (output / "group_ratings.tsv").write_text(head + "\t".join([*cells, "fail"]) + "\n")
+    rate(output, (first, "fail"))
     assert group(coarse_dataset, output) == 0
     assert [r["rating"] for r in read(output)] == ["fail", *["n/a"] * 5]
-    (output / "group_ratings.tsv").write_text(head + "\t".join([*cells, "good"]) + "\n")
+    rate(output, (first, "good"))
     assert group(coarse_dataset, output) == 2
+
+
+def test_ratings_that_match_no_result_are_told_with_an_example(coarse_dataset, output, capsys):
+    group(coarse_dataset, output)
+    first = read(output)[0]
+    rate(output, (first, "pass"), ((first["source"], "first", "0.1"), "fail"), ("abc", "pass"))
+    group(coarse_dataset, output)
+    told = capsys.readouterr().out
+    assert "2 of 3 ratings match no result (source, model, model_version), such as " in told
+    assert f"such as {first['source']}, first, 0.1" in told
+    group(coarse_dataset, output, "--participant-label", "02")
+    assert "match no result" not in capsys.readouterr().out
+
+
+def test_a_column_that_ratings_lack_is_named(coarse_dataset, output, capsys):
+    (output / "group_ratings.tsv").write_text("source\tmodel\trating\n")
+    assert group(coarse_dataset, output) == 2
+    told = capsys.readouterr().err
+    assert "has no column model_version. It needs source, model, model_version, rating." in told
 
 
 def test_z_scores_by_a_users_norms(coarse_dataset, output, tmp_path):

@@ -57,6 +57,20 @@ def test_flagged_images_are_adjusted_but_do_not_count():
     assert float(odd["pons_adjusted_mm3"]) == pytest.approx(90000, abs=50)
 
 
+def test_a_region_that_the_model_has_not_stays_missing():
+    rows = people(20)
+    normalise(rows)
+    assert rows[0]["brainstem_adjusted_mm3"] == "n/a"
+
+
+def test_it_is_told_why_no_volume_is_adjusted():
+    flagged = [row(f"sub-9{k}", 1.5e6, 7500, flags="noisy") for k in range(9)]
+    failed = row("sub-99", "n/a", np.nan, flags="failed", model="other")
+    [reason] = normalise([*people(4), *flagged, failed])
+    assert "n/a for model open n/a: 4 participants have a result with" in reason
+    assert normalise(people(20)) == []
+
+
 def test_a_participant_with_many_images_counts_once():
     rows = people(20)
     again = [*people(20), *[dict(rows[19]) for _ in range(30)]]

@@ -199,7 +199,8 @@
       head.split("\t").indexOf(name),
     );
     if (places.includes(-1)) {
-      byId("count").textContent = "This file has no columns source, model, model_version, rating.";
+      byId("count").textContent = 
+        "This file has no tab-separated columns source, model, model_version, rating.";
       return;
     }
     const found = new Map(rows.map((row) => [identity(row), row]));
