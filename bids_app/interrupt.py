@@ -35,7 +35,11 @@ class Stop:
         if self.signal:
             raise KeyboardInterrupt
         self.signal = number
-        LOG.warning("%s: the run ends after the file in hand", signal.Signals(number).name)
+        LOG.warning(
+            "%s: the run ends soon (again: at once). An image that is not finished by then is "
+            "started over by the next run; all that are complete stay",
+            signal.Signals(number).name,
+        )
 
     def check(self) -> None:
         """Raise `Interrupted` if the run was asked to end."""

@@ -265,6 +265,8 @@ def _summarise(
         LOG.error("failed: %s. Reasons: above and in %s", names, failures.path)
     for scan in outcome.elsewhere:
         LOG.info("left to another run: %s", scan.relative)
+    for scan in outcome.cut_short:
+        LOG.info("not finished, to be started over: %s", scan.relative)
     counts = (
         f"{len(outcome.done)} done, {len(outcome.complete)} complete before, "
         f"{len(failures.reasons)} failed, {len(outcome.elsewhere)} left to another run"

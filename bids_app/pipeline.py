@@ -14,6 +14,7 @@ import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
 from tqdm import tqdm
@@ -58,11 +59,14 @@ class Outcome:
         Found complete.
     elsewhere : list of Scan
         Left to another run that was at them.
+    cut_short : list of Scan
+        Begun, and not finished before the run was asked to end.
     """
 
     done: list[tuple[Scan, Record]] = field(default_factory=list)
     complete: list[Scan] = field(default_factory=list)
     elsewhere: list[Scan] = field(default_factory=list)
+    cut_short: list[Scan] = field(default_factory=list)
 
 
 @dataclass
@@ -165,7 +169,10 @@ class Pipeline:
                 while ahead:
                     read = ahead.result()
                     ahead = self._read_next(queue, reader)
-                    segmentation = self._segment(read, segmenter) if read else None
+                    try:
+                        segmentation = self._segment(read, segmenter) if read else None
+                    except Interrupted:
+                        continue  # not one that the bar counts
                     if writing:
                         writing.result()
                     if read and segmentation:
@@ -218,19 +225,23 @@ class Pipeline:
     def _segment(self, read: _Read, segmenter: Segmenter) -> Segmentation | None:
         if self._ends():
             read.held.close()
-            return None
+            raise Interrupted
         start = time.perf_counter()
         try:
-            return segmenter(read.volume)
+            return segmenter(read.volume, partial(self._tell, read))
         except Interrupted:
+            self._outcome.cut_short.append(read.task.scan)
             read.held.close()
-            return None
+            raise
         except Exception as error:
             read.held.close()
             self._fail(read.task.scan, error)
             return None
         finally:
             read.seconds += time.perf_counter() - start
+
+    def _tell(self, read: _Read, line: str) -> None:
+        LOG.info("%s %s: %s", read.place, read.task.scan.relative, line)
 
     def _write(self, read: _Read, segmentation: Segmentation) -> None:
         scan = read.task.scan

@@ -8,14 +8,13 @@ merges the classes that a model has beside its regions into the background.
 from __future__ import annotations
 
 import logging
-import sys
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from bids_app.engines.mdgru.engine import MDGRUModel
 from bids_app.engines.nnunet.cascade import Cascade
@@ -23,9 +22,10 @@ from bids_app.engines.nnunet.inference import NnUNet
 from bids_app.engines.nnunet.votes import relative_spread
 from bids_app.errors import ModelError, UsageError
 from bids_app.models import store
+from bids_app.progress import Windows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 Box = tuple[slice, slice, slice]
+Tell = Callable[[str], object]
 # Along z, y, x, about the middle of a brainstem: the longest are 80 mm long, and may lean.
 _BRAINSTEM_MM = (96.0, 80.0, 80.0)
 
@@ -94,8 +95,16 @@ class Segmenter(Protocol):
 
     device: str
 
-    def __call__(self, volume: Volume) -> Segmentation:
-        """Segment one volume."""
+    def __call__(self, volume: Volume, tell: Tell | None = None) -> Segmentation:
+        """Segment one volume.
+
+        Parameters
+        ----------
+        volume : Volume
+        tell : callable, optional
+            Gets a line every minute that says how far a model is that takes long; on a terminal
+            there is a bar instead. Without it there is neither.
+        """
         ...
 
 
@@ -245,7 +254,7 @@ class _CascadeSegmenter:
             runtime=choice.runtime,
         )
 
-    def __call__(self, volume: Volume) -> Segmentation:
+    def __call__(self, volume: Volume, tell: Tell | None = None) -> Segmentation:  # noqa: ARG002
         output = self._cascade.predict(*_engine_order(volume))
         z, y, x = output.region
         segmentation = _segmentation(
@@ -277,7 +286,7 @@ class _NnUNetSegmenter:
             self._network.before_each_pass(choice.check)
         self._locator = _load_locator(device) if choice.region else None
 
-    def __call__(self, volume: Volume) -> Segmentation:
+    def __call__(self, volume: Volume, tell: Tell | None = None) -> Segmentation:  # noqa: ARG002
         image, spacing = _engine_order(volume)
         z, y, x = (slice(0, n) for n in image.shape)
         if self._locator is not None:
@@ -305,25 +314,17 @@ class _MDGRUSegmenter:
         )
         self._check = choice.check
 
-    def __call__(self, volume: Volume) -> Segmentation:
+    def __call__(self, volume: Volume, tell: Tell | None = None) -> Segmentation:
         x, y, z = (slice(0, n) for n in volume.data.shape)
         if self._locator is not None:
             z, y, x = self._locator.locate(*_engine_order(volume)).box(_BRAINSTEM_MM)
-        bar = tqdm(
-            bar_format="{l_bar}{bar}| {n:.1f} of {total} windows, {elapsed}, {remaining} left",
-            total=1,
-            leave=False,
-            smoothing=0,  # layers take turns that differ in speed
-            disable=not sys.stderr.isatty(),
-        )
+        with Windows(tell) as windows:
 
-        def progress(share: float, windows: int) -> None:
-            bar.total = windows
-            bar.update(min(share, windows - bar.n))  # their sum may be a rounding too large
-            if self._check is not None:
-                self._check()
+            def progress(share: float, number: int) -> None:
+                windows.add(share, number)
+                if self._check is not None:
+                    self._check()
 
-        with bar:
             probabilities = self._model.predict(
                 volume.data, volume.voxel_size, box=(x, y, z), progress=progress
             )
@@ -347,15 +348,15 @@ class _WithFallback:
         self._on_gpu = _load(model, choice, device)
         self._on_cpu: Segmenter | None = None
 
-    def __call__(self, volume: Volume) -> Segmentation:
+    def __call__(self, volume: Volume, tell: Tell | None = None) -> Segmentation:
         try:
-            return self._on_gpu(volume)
+            return self._on_gpu(volume, tell)
         except torch.OutOfMemoryError:
             LOG.warning("%s is out of memory; this image is segmented on the CPU", self.device)
         torch.cuda.empty_cache()
         if self._on_cpu is None:
             self._on_cpu = _load(*self._arguments, torch.device("cpu"))
-        return self._on_cpu(volume)
+        return self._on_cpu(volume, tell)
 
 
 def _load(model: Model, choice: Choice, device: torch.device) -> Segmenter:

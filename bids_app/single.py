@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -194,7 +195,8 @@ def _run(arguments: argparse.Namespace) -> int:
         region=arguments.region,
         threads=arguments.threads,
     )
-    segmentation = load_segmenter(model, choice)(volume)
+    tell = None if arguments.quiet else partial(print, file=sys.stderr, flush=True)
+    segmentation = load_segmenter(model, choice)(volume, tell)
     labels = label_image(segmentation.labels, volume.grid)
     write_atomic(labels_path, nifti_bytes(labels, compress=labels_path.name.endswith(".gz")))
     if arguments.write_probabilities:

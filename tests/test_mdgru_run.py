@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import signal
 from dataclasses import replace
 
 import nibabel as nib
@@ -10,7 +13,7 @@ import pytest
 from make_datasets import head
 from make_mdgru_model import SMALL, random_weights, with_slots, write_checkpoint
 
-from bids_app import cli, single
+from bids_app import cli, pipeline, progress, single
 from bids_app.models.install import import_model
 from bids_app.models.store import MANIFEST, manifest_text
 
@@ -82,3 +85,58 @@ def test_a_manifest_that_cannot_be_followed_ends_a_dry_run(bids, model, tmp_path
     line = capsys.readouterr().err
     assert str(broken / MANIFEST) in line
     assert "can be 'direct' or 'tiled'" in line
+
+
+LINE = r"[0-2]\.\d of 2 windows, \d\d:\d\d, about \d\d:\d\d left"
+
+
+def test_without_a_terminal_lines_tell_how_far_an_image_is(run, monkeypatch, capsys):
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0)
+    assert run("--participant-label", "01") == 0
+    said = capsys.readouterr().out
+    found = re.findall(rf"^\[1/1\] sub-01/anat/sub-01_T1w\.nii\.gz: {LINE}$", said, re.MULTILINE)
+    assert len(found) == 2 * 18
+    assert "2.0 of 2 windows" in found[-1]
+    assert found[-1].endswith("about 00:00 left")
+
+
+def test_a_line_comes_only_now_and_then_and_none_where_it_is_quiet(
+    bids, model, tmp_path, monkeypatch, capsys
+):
+    image = bids / "sub-01" / "anat" / "sub-01_T1w.nii.gz"
+    words = [str(image), "-d", str(tmp_path), "--model", str(model), "-x"]
+    for seconds, quiet, lines in ((0, (), 36), (0, ("-q",), 0), (600, (), 0)):
+        monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", seconds)
+        assert single.main([*words, *quiet]) == 0
+        assert len(re.findall(LINE, capsys.readouterr().err)) == lines
+
+
+def test_an_image_that_is_cut_short_is_named_and_not_counted_and_starts_over(
+    run, tmp_path, monkeypatch, capsys
+):
+    bars = []
+
+    class Bar(pipeline.tqdm):
+        def __init__(self, **options):
+            super().__init__(**options | {"disable": False, "leave": False})
+            bars.append(self)
+
+    add = progress.Windows.add
+
+    def interrupted(self, share, total):
+        add(self, share, total)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(pipeline, "tqdm", Bar)
+        patched.setattr(progress.Windows, "add", interrupted)
+        assert run() == 130
+    said = capsys.readouterr().out
+    assert "SIGINT: the run ends soon" in said
+    assert "not finished by then is started over by the next run" in said
+    assert "not finished, to be started over: sub-01/anat/sub-01_T1w.nii.gz" in said
+    assert "sub-02" not in said
+    assert [bar.n for bar in bars] == [0]
+    assert not list(tmp_path.glob("out/sub-*/anat/*"))
+    assert run("--participant-label", "01") == 0
+    assert len(list(tmp_path.glob("out/sub-*/anat/*_dseg.nii.gz"))) == 1
