@@ -31,7 +31,7 @@ class UsageError(BrainstemError):
 
 
 class NoScanError(BrainstemError):
-    """No T1w image, or no result at the group level, matches the request."""
+    """No T1w image, or no result, matches the request."""
 
     exit_code = 3
 
@@ -65,3 +65,12 @@ def few(names: Iterable[str], most: int = 3) -> str:
     more = len(ordered) - most
     listed = ", ".join(ordered[:most]) or "none"
     return f"{listed} and {more} more" if more > 0 else listed
+
+
+def listing(what: str, found: Iterable[str | None]) -> str:
+    """Tell which values there are of something: ``"session 1, 2 or none"``, ``"no session"``."""
+    known = set(found)
+    named = [value for value in known if value is not None]
+    if not named:
+        return f"no {what}"
+    return f"{what} {few(named, 10)}{' or none' if None in known else ''}"

@@ -21,7 +21,7 @@ from bids_app.derivatives import (
     dump_json,
     table,
 )
-from bids_app.errors import NoScanError, few
+from bids_app.errors import NoScanError, listing
 from bids_app.files import write_atomic
 from bids_app.gather import read_rows, shows_brainstem
 from bids_app.longitudinal import write_longitudinal
@@ -153,12 +153,17 @@ def _why_none(found: Sequence[Row], settings: Settings) -> str:
         ("--session-label", settings.session_label, "session_id", "ses-"),
         ("--model", settings.model, "model", ""),
     ]
-    checks = [
-        f"{option} (there: {few(row[column].removeprefix(prefix) for row in found)})"
-        for option, wanted, column, prefix in asked
-        if wanted
-    ]
-    return f"none of its {len(found)} results matches. Check {', '.join(checks)}."
+    options, there = [], []
+    for option, wanted, column, prefix in asked:
+        if wanted:
+            options.append(f"{option} {' '.join(wanted)}")
+            known = (row[column].removeprefix(prefix) for row in found)
+            named = (None if value == NOT_AVAILABLE else value for value in known)
+            there.append(listing(column.removesuffix("_id"), named))
+    return (
+        f"none of its {len(found)} results matches {' and '.join(options)}. They have "
+        f"{'; '.join(there)}."
+    )
 
 
 def _without_result(settings: Settings, rows: Iterable[Row]) -> list[str]:

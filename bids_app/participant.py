@@ -12,7 +12,7 @@ from bids_app.citations import Used, write_citations
 from bids_app.comparison import write_comparisons
 from bids_app.dataset import check_owner, claim, write_dataset_files
 from bids_app.derivatives import Outputs, model_entry, read_results, report_name
-from bids_app.errors import BrainstemError, DatasetError, NoScanError, UsageError, few
+from bids_app.errors import BrainstemError, DatasetError, NoScanError, UsageError, few, listing
 from bids_app.files import clean
 from bids_app.freesurfer import write_freesurfer
 from bids_app.gather import read_failures
@@ -87,10 +87,16 @@ def _make_reports_again(settings: Settings) -> int:
     results = list(read_results(output_dir))
     failures = read_failures(output_dir)
     there = {result.participant for result in results}
-    participants = settings.asked_for(there | {row["participant_id"] for row in failures.values()})
+    known = there | {row["participant_id"] for row in failures.values()}
+    if not known:
+        raise NoScanError(f"{output_dir}: no result is there. Run the participant level first.")
+    participants = settings.asked_for(known)
     if not participants:
-        names = few(name.removeprefix("sub-") for name in there)
-        raise NoScanError(f"{output_dir}: no result to report on. Participants with one: {names}.")
+        names = listing("participant", (name.removeprefix("sub-") for name in known))
+        raise NoScanError(
+            f"{output_dir}: no result matches --participant-label "
+            f"{' '.join(settings.participant_label)}. They are of {names}."
+        )
     start_log(settings, keep=False)
     try:
         for result in results:

@@ -15,13 +15,15 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from bids_app.errors import DatasetError, NoScanError, UsageError, few
+from bids_app.errors import DatasetError, NoScanError, UsageError, listing
 from bids_app.layout import index_t1w, read_query
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
+
+    from bids.layout import BIDSLayout
 
 # What a T1w image and its label map may have both, in the order of BIDS.
 ENTITIES = ("sub", "ses", "task", "acq", "ce", "rec", "run", "echo", "part", "chunk")
@@ -120,8 +122,8 @@ def find_scans(
     chosen = {f"sub-{label.removeprefix('sub-')}" for label in participants} or set(present)
     if unknown := chosen.difference(present):
         listed = ", ".join(sorted(unknown))
-        there = few(name.removeprefix("sub-") for name in present)
-        raise NoScanError(f"{bids_dir} has no {listed}. Check --participant-label. It has {there}.")
+        there = listing("participant", (name.removeprefix("sub-") for name in present))
+        raise NoScanError(f"--participant-label: {bids_dir} has no {listed}. It has {there}.")
     if participants:
         left_out = []
 
@@ -131,26 +133,33 @@ def find_scans(
         matching = set(layout.get(**query | {"return_type": "filename"}))
     except ValueError as error:  # an entity that pybids does not know
         raise UsageError(f"{filter_file}: {error}") from None
-    scans, labels = [], set()
+    scans, passed_over = [], set()
     for path in map(Path, layout.get(return_type="filename")):
         relative = path.relative_to(root).as_posix()
         if relative.split("/")[0] not in chosen:
             continue  # the database knows all participants
         try:
             scan = Scan(path, relative, read_entities(relative))
-            labels.add((scan.session or "none").removeprefix("ses-"))
             if str(path) in matching:
                 _check_usable(scan, include_ce=include_ce)
                 scans.append(scan)
+            else:
+                passed_over.add(str(path))
         except ValueError as error:
             left_out.append((relative, str(error)))
     heard_of = {scan.participant for scan in scans} | {name.split("/")[0] for name, _ in left_out}
     left_out += [(name, "no T1w image matches") for name in chosen if name not in heard_of]
     if not scans:
-        reasons = [f"{name}: {reason}" for name, reason in sorted(left_out)[:1]]
-        if sessions:
-            reasons.append(f"Check --session-label. Its T1w images have {few(labels)}.")
-        raise NoScanError(" ".join([f"No T1w image to work on in {bids_dir}.", *reasons]))
+        if passed_over and not any(str(root / name) in matching for name, _ in left_out):
+            options = [f"--session-label {' '.join(sessions)}"] if sessions else []
+            options += [f"--bids-filter-file {filter_file}"] if filter_file else []
+            raise NoScanError(
+                f"No T1w image in {bids_dir} matches {' and '.join(options)}. "
+                f"{'Those of the participants asked for' if participants else 'Its T1w images'} "
+                f"have {_what_is_there(layout, passed_over, query)}."
+            )
+        reasons = [f" {name}: {reason}." for name, reason in sorted(left_out)[:1]]
+        raise NoScanError("".join([f"No T1w image to work on in {bids_dir}.", *reasons]))
     return Found(tuple(sorted(scans)), tuple(sorted(left_out)))
 
 
@@ -183,6 +192,17 @@ def read_entities(relative: str) -> tuple[tuple[str, str], ...]:
     if folders != expected:
         raise ValueError(f"by its name it belongs in {'/'.join(expected)}")
     return tuple((key, entities[key]) for key in ENTITIES if key in entities)
+
+
+def _what_is_there(layout: BIDSLayout, paths: Collection[str], query: dict[str, Any]) -> str:
+    """Tell which values some images have of the entities that a user asked for."""
+    images = [image.entities for image in layout.get() if image.path in paths]
+    usual = read_query(None, ())
+    asked = [entity for entity, wanted in query.items() if wanted != usual.get(entity)]
+    return "; ".join(
+        listing(entity, (str(i[entity]) if entity in i else None for i in images))
+        for entity in asked
+    )
 
 
 def _check_usable(scan: Scan, *, include_ce: bool) -> None:

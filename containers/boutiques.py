@@ -20,7 +20,7 @@ _MADE = frozenset({"output_dir", "work_dir", "bids_database_dir"})
 CODES = {
     1: "some images failed; the others are complete",
     2: "wrong command line",
-    3: "no T1w image, or no result at the group level, matches the request",
+    3: "no T1w image, or no result, matches the request",
     4: "the input is no valid BIDS dataset",
     5: "the model is missing, damaged or not the one its manifest names",
     6: "the output folder cannot be written, or belongs to another source dataset",
