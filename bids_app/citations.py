@@ -3,86 +3,18 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from bids_app import __version__
+from bids_app.bibliography import KNOWN
 from bids_app.files import write_if_changed
+from bids_app.group_methods import RESIDUAL_METHOD, thresholds_told
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
-_MARS = """@article{gesierich2025,
-  title = {Extended technical and clinical validation of deep learning-based brainstem
-           segmentation for application in neurodegenerative diseases},
-  author = {Gesierich, Benno and Sander, Laura and others},
-  journal = {Human Brain Mapping},
-  year = {2025},
-  doi = {10.1002/hbm.70141}
-}"""
-_NNUNET = """@article{isensee2021,
-  title = {{nnU-Net}: a self-configuring method for deep learning-based biomedical image
-           segmentation},
-  author = {Isensee, Fabian and Jaeger, Paul F. and Kohl, Simon A. A. and Petersen, Jens and
-            Maier-Hein, Klaus H.},
-  journal = {Nature Methods},
-  volume = {18},
-  pages = {203--211},
-  year = {2021},
-  doi = {10.1038/s41592-020-01008-z}
-}"""
-_MDGRU = """@incollection{andermatt2018,
-  title = {Automated segmentation of multiple sclerosis lesions using multi-dimensional gated
-           recurrent units},
-  author = {Andermatt, Simon and Pezold, Simon and Cattin, Philippe C.},
-  booktitle = {Brainlesion: Glioma, Multiple Sclerosis, Stroke and Traumatic Brain Injuries},
-  year = {2018},
-  doi = {10.1007/978-3-319-75238-9_3}
-}"""
-_BIDS = """@article{gorgolewski2016,
-  title = {The brain imaging data structure, a format for organizing and describing outputs of
-           neuroimaging experiments},
-  author = {Gorgolewski, Krzysztof J. and others},
-  journal = {Scientific Data},
-  volume = {3},
-  pages = {160044},
-  year = {2016},
-  doi = {10.1038/sdata.2016.44}
-}"""
-_BIDS_APPS = """@article{gorgolewski2017,
-  title = {{BIDS} apps: Improving ease of use, accessibility, and reproducibility of neuroimaging
-           data analysis methods},
-  author = {Gorgolewski, Krzysztof J. and others},
-  journal = {PLOS Computational Biology},
-  volume = {13},
-  pages = {e1005209},
-  year = {2017},
-  doi = {10.1371/journal.pcbi.1005209}
-}"""
-_SYNTHSEG = """@article{billot2023,
-  title = {{SynthSeg}: Segmentation of brain {MRI} scans of any contrast and resolution without
-           retraining},
-  author = {Billot, Benjamin and others},
-  journal = {Medical Image Analysis},
-  volume = {86},
-  pages = {102789},
-  year = {2023},
-  doi = {10.1016/j.media.2023.102789}
-}"""
-_ALLEN = """@article{ding2016,
-  title = {Comprehensive cellular-resolution atlas of the adult human brain},
-  author = {Ding, Song-Lin and others},
-  journal = {Journal of Comparative Neurology},
-  volume = {524},
-  pages = {3127--3481},
-  year = {2016},
-  doi = {10.1002/cne.24080}
-}"""
-_KNOWN = {
-    re.search(r"doi = \{(.+)\}", entry)[1]: entry  # type: ignore[index]
-    for entry in (_MARS, _NNUNET, _MDGRU, _BIDS, _BIDS_APPS, _SYNTHSEG, _ALLEN)
-}
 _NNUNET_TEXT = "Isensee et al. 2021, https://doi.org/10.1038/s41592-020-01008-z"
 _MDGRU_TEXT = "Andermatt et al. 2018, https://doi.org/10.1007/978-3-319-75238-9_3"
 _BIDS_TEXT = "Gorgolewski et al. 2016, https://doi.org/10.1038/sdata.2016.44"
@@ -101,8 +33,8 @@ _OF_ENGINE = {
 _SHOWN_VERSIONS = ("torch", "openvino", "nnunetv2")
 _HEAD = """# Methods and citations
 
-A text for a methods section and the references for each model that was used here. In
-`CITATION.bib` are the same references for a reference manager.
+A text for a methods section and the references for each model that was used here, and for what
+the group level did. In `CITATION.bib` are the same references for a reference manager.
 """
 
 
@@ -120,6 +52,10 @@ class Used:
         Those that change a label map.
     software : dict of str to str
         Versions by package.
+    etiv : bool
+        Whether the intracranial volume was estimated.
+    thresholds : dict of str to float
+        Of flags, where they are not the app's.
     """
 
     label: str
@@ -130,6 +66,8 @@ class Used:
     reference: str
     settings: Mapping[str, Any]
     software: Mapping[str, str]
+    etiv: bool = False
+    thresholds: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def from_sidecar(cls, label: str, sidecar: Mapping[str, Any]) -> Used:
@@ -140,7 +78,28 @@ class Used:
         )
         engine = engine if engine in _METHOD else ""
         pairs = re.findall(r"(\w+) ([^\s,]+)", str(sidecar.get("SoftwareVersions", "")))
-        return cls(label, engine, name, version, licence, reference, settings, dict(pairs))
+        # Before a run has results, the sidecar that stands for them knows none of their measures.
+        etiv = "etiv_mm3" in _mapping(sidecar.get("Quality"))
+        etiv |= engine == "cascade" and "Quality" not in sidecar
+        told = _mapping(sidecar.get("FlagThresholds"))
+        thresholds = {k: float(v) for k, v in told.items() if isinstance(v, int | float)}
+        software = dict(pairs)
+        return cls(
+            label, engine, name, version, licence, reference, settings, software, etiv, thresholds
+        )
+
+
+def merged(all_used: Iterable[Used]) -> list[Used]:
+    """Take the results of one model together where they differ in nothing that a text tells.
+
+    That the intracranial volume cannot be told on some images makes no difference.
+    """
+    found: dict[str, Used] = {}
+    for used in all_used:
+        plain = replace(used, etiv=False)
+        key = f"{used.label} {boilerplate(plain) if used.engine else plain}"
+        found[key] = replace(used, etiv=used.etiv or (key in found and found[key].etiv))
+    return list(found.values())
 
 
 def boilerplate(used: Used) -> str:
@@ -166,9 +125,19 @@ def boilerplate(used: Used) -> str:
         sentences.append("Predictions on the image and on its mirror images were averaged.")
     if used.settings.get("Region") is True:
         sentences.append("The network saw the part of the image around the brainstem alone.")
+    sentences.append("The volume of a region is its number of voxels times the volume of a voxel.")
+    if used.etiv:
+        sentences.append(
+            "The intracranial volume (eTIV) was estimated, where it can be told, by the network "
+            "that locates the brainstem, as the sum of its probabilities of the inside of the "
+            "skull."
+        )
     sentences.append(
-        "The volume of a region is its number of voxels times the volume of a voxel. Input and "
-        f"output follow BIDS ({_BIDS_TEXT}) and its Apps ({_BIDS_APPS_TEXT})."
+        "Results were flagged by measures of quality that need no ground truth, with "
+        f"{thresholds_told(used.thresholds)}."
+    )
+    sentences.append(
+        f"Input and output follow BIDS ({_BIDS_TEXT}) and its Apps ({_BIDS_APPS_TEXT})."
     )
     return " ".join(sentences)
 
@@ -182,26 +151,57 @@ def references(used: Used) -> list[str]:
 
 def write_citations(logs: Path, models: Iterable[Used]) -> None:
     """Write ``CITATION.md`` and ``CITATION.bib``; what earlier models need stays in them."""
-    sections = _sections(logs / "CITATION.md", r"\n(?=## Model )", "## Model ")
-    entries = _sections(logs / "CITATION.bib", r"\n(?=@)", "@")
-    for used in models:
-        listed = "\n".join(f"- {text}" for text in references(used))
+    sections: dict[str, str] = {}
+    entries: dict[str, str] = {}
+    for used in merged(models):
         text = f"{boilerplate(used)}\n\n" if used.engine else ""
-        sections[used.label] = f"## Model {used.label}\n\n{text}Please cite:\n\n{listed}"
-        for entry in _entries(used):
-            entries[_key(entry)] = entry
-    text = "\n\n".join([_HEAD.strip(), *(sections[key] for key in sorted(sections))])
-    write_if_changed(logs / "CITATION.md", (text + "\n").encode("utf-8", "replace"))
-    bib = "\n\n".join(entries[key] for key in sorted(entries))
-    write_if_changed(logs / "CITATION.bib", (bib + "\n").encode("utf-8", "replace"))
+        sections[f"Model {used.label}"] = f"{text}{_listed(references(used))}"
+        entries |= {_key(entry): entry for entry in _entries(used)}
+    _rewrite(logs, sections, entries)
+
+
+def group_references(sentences: Mapping[str, str]) -> list[str]:
+    """Name what is to be cited for `bids_app.group_methods.group_sentences`."""
+    return [f"Residual method: {RESIDUAL_METHOD}"] if "adjusted" in sentences else []
+
+
+def write_group_citations(logs: Path, sentences: Mapping[str, str]) -> None:
+    """Write what the group level did into the same files, in the place of what it did before."""
+    cited = group_references(sentences)
+    text = " ".join(sentences.values()) + (f"\n\n{_listed(cited)}" if cited else "")
+    entries = {_key(entry): entry for entry in _known(cited)}
+    _rewrite(logs, {"Group level": text}, entries)
+
+
+def _rewrite(logs: Path, sections: Mapping[str, str], entries: Mapping[str, str]) -> None:
+    """Put sections, by their heads, and entries, by their keys, in the place of those before."""
+    page, bib = logs / "CITATION.md", logs / "CITATION.bib"
+    told = _sections(page, r"\n(?=## )", "## ") | {
+        head: f"## {head}\n\n{text}" for head, text in sections.items()
+    }
+    ordered = sorted(told, key=lambda head: (not head.startswith("Model "), head))
+    content = "\n\n".join([_HEAD.strip(), *(told[head] for head in ordered)])
+    write_if_changed(page, (content + "\n").encode("utf-8", "replace"))
+    known = _sections(bib, r"\n(?=@)", "@") | dict(entries)
+    content = "\n\n".join(known[key] for key in sorted(known))
+    write_if_changed(bib, (content + "\n").encode("utf-8", "replace"))
+
+
+def _listed(cited: Iterable[str]) -> str:
+    return "Please cite:\n\n" + "\n".join(f"- {text}" for text in cited)
+
+
+def _known(cited: Iterable[str]) -> Iterator[str]:
+    """Give the entries for BibTeX of all that is named by a known DOI."""
+    named = set(re.findall(r"10\.\d{4,}/[^\s,;()]*[^\s,;().]", " ".join(cited)))
+    yield from (entry for doi, entry in KNOWN.items() if doi in named)
 
 
 def _entries(used: Used) -> Iterator[str]:
     """Give entries for BibTeX: of all that `references` names by a known DOI, and of the model."""
-    named = set(re.findall(r"10\.\d{4,}/[^\s,;()]*[^\s,;().]", " ".join(references(used))))
-    yield from (entry for doi, entry in _KNOWN.items() if doi in named)
+    yield from _known(references(used))
     own = re.search(r"https://doi\.org/(10\.\S+)$", used.reference)
-    if used.reference and (own is None or own[1] not in _KNOWN):
+    if used.reference and (own is None or own[1] not in KNOWN):
         note = re.sub(r"([&%$#_])", r"\\\1", re.sub(r"[{}\\~^]", "", used.reference))
         doi = f",\n  doi = {{{own[1]}}}" if own else ""
         yield f"@misc{{model_{used.label},\n  note = {{{note}}}{doi}\n}}"
@@ -226,4 +226,4 @@ def _sections(path: Path, separator: str, start: str) -> dict[str, str]:
 
 def _key(section: str) -> str:
     first = section.strip().splitlines()[0]
-    return re.sub(r"^(## Model |@\w+\{)|,$", "", first)
+    return re.sub(r"^(## |@\w+\{)|,$", "", first)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from bids_app import __version__
 from bids_app.acquisition import add_scanners, add_years, read_dates
+from bids_app.citations import write_group_citations
 from bids_app.columns import GROUP, REGIONS, Columns
 from bids_app.comparison import write_group_comparison
 from bids_app.covariates import join_covariates, join_ratings
@@ -19,11 +20,13 @@ from bids_app.derivatives import (
     WHOLE,
     GroupFiles,
     dump_json,
+    read_table,
     table,
 )
 from bids_app.errors import NoScanError, listing
 from bids_app.files import write_atomic
 from bids_app.gather import read_rows, shows_brainstem
+from bids_app.group_methods import group_sentences
 from bids_app.longitudinal import write_longitudinal
 from bids_app.normalise import normalise
 from bids_app.norms import add_norm_scores, describe, read_norms
@@ -87,6 +90,10 @@ def _run(settings: Settings) -> int:
     participants = sorted({row["participant_id"] for row in rows})
     write_group_comparison(files.comparison, output_dir, participants)
     report = write_group_report(files, left_out=len(found) - len(rows))
+    if files.stem == WHOLE:
+        told = read_table(files.longitudinal) if changes else []
+        sentences = group_sentences(rows, told, read_thresholds(settings.flag_threshold))
+        write_group_citations(output_dir / "logs", sentences)
     LOG.info("%s", _overview(rows))
     for participant in _without_result(settings, rows):
         LOG.warning("%s has no result", participant)

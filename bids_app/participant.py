@@ -160,6 +160,7 @@ def _run(settings: Settings, model: Model, background: ThreadPoolExecutor) -> in
             "Model": model_entry(model),
             "Settings": context.settings,
             "SoftwareVersions": software_versions(settings.device),
+            "FlagThresholds": context.thresholds,
         }
         write_citations(settings.output_dir / "logs", [Used.from_sidecar(model.label, told)])
         if segmenters:

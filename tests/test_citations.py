@@ -4,7 +4,13 @@ import re
 
 import pytest
 
-from bids_app.citations import Used, boilerplate, write_citations
+from bids_app.citations import (
+    Used,
+    boilerplate,
+    merged,
+    write_citations,
+    write_group_citations,
+)
 from bids_app.derivatives import model_entry
 from bids_app.models import store
 
@@ -72,6 +78,44 @@ def test_settings_that_change_a_result_are_told():
     assert "fold 0, 3" in text
     assert "mirror" not in text
     assert "around the brainstem alone" in text
+
+
+def test_the_intracranial_volume_is_told_only_where_it_was_estimated():
+    model = {"Name": "open", "Engine": "cascade", "Citation": "We, 2026"}
+
+    def used(*keys, engine="cascade"):
+        quality = dict.fromkeys(keys, 1.5e6)
+        return Used.from_sidecar("open1", {"Model": model | {"Engine": engine}, "Quality": quality})
+
+    assert "eTIV" in boilerplate(used("etiv_mm3"))
+    assert "eTIV" not in boilerplate(used("contrast_to_noise"))
+    assert "eTIV" not in boilerplate(registered("mars-nnunet"))
+    [both] = merged([used("etiv_mm3"), used("contrast_to_noise")])
+    assert both.etiv
+    assert len(merged([used("etiv_mm3"), used(engine="nnunet")])) == 2
+
+
+def test_thresholds_of_flags_are_told_where_they_are_not_the_apps():
+    def text(**thresholds):
+        return boilerplate(Used.from_sidecar("x", {"Model": {"Engine": "nnunet"},
+                                                   "FlagThresholds": thresholds}))  # fmt: skip
+
+    assert "need no ground truth, with the app's thresholds." in text(noisy=5)
+    assert "the app's thresholds but for coarse (3), noisy (8)." in text(noisy=8, coarse=3.0)
+
+
+def test_the_group_level_has_a_section_of_its_own_that_is_written_anew(open_model, tmp_path):
+    write_group_citations(tmp_path, {"flags": "Five had a flag.", "adjusted": "Adjusted."})
+    write_citations(tmp_path, [open_model])
+    page = (tmp_path / "CITATION.md").read_text()
+    assert re.findall("## (.*)", page) == ["Model open1", "Group level"]
+    assert "Five had a flag. Adjusted.\n\nPlease cite:\n\n- Residual method: Sanfilipo" in page
+    assert "10.1016/j.neuroimage.2004.03.037" in (tmp_path / "CITATION.bib").read_text()
+    write_group_citations(tmp_path, {"flags": "Six had a flag."})
+    page = (tmp_path / "CITATION.md").read_text()
+    assert page.endswith("## Group level\n\nSix had a flag.\n")
+    assert "Sanfilipo" not in page
+    assert NNUNET in (tmp_path / "CITATION.bib").read_text()
 
 
 def test_models_used_earlier_stay_and_a_newer_version_takes_the_place_of_its_label(

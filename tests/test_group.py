@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import html
 import json
 import shutil
 
@@ -167,6 +168,8 @@ def test_changes_between_sessions_have_a_table(coarse_dataset, output, tmp_path)
         ("ses-2", "first"),
         ("ses-2", "second"),
     ]
+    for told in (output / "group.html", output / "logs" / "CITATION.md"):
+        assert "Change is the difference of a volume" in html.unescape(told.read_text())
     assert float(changes[0]["years"]) == pytest.approx(2.001, abs=0.001)
     dictionary = json.loads((output / "group_longitudinal.json").read_text())
     assert list(dictionary) == list(changes[0])

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from bids_app.columns import LONGITUDINAL, REGIONS
 from bids_app.derivatives import NOT_AVAILABLE, GroupFiles, read_json, read_table
 from bids_app.gather import read_failures
+from bids_app.group_methods import group_sentences
 from bids_app.outliers import scores_of
 from bids_app.quality import FLAGS, flags_again
 from bids_app.reports.peers import Peers, model_of, read_peers
@@ -103,6 +104,15 @@ class Around:
                 for source in ("first_source", "source")
             )
         ]
+
+    def sentences(self, results: Sequence[Result]) -> dict[str, str]:
+        """Describe what the group level did that the page of some results shows."""
+        told = group_sentences(
+            [row for result in results if (row := self._row(result))],
+            self.changes_between(results),
+            {**self.thresholds, **self.given},
+        )
+        return {topic: told[topic] for topic in ("outlying", "change") if topic in told}
 
     def _row(self, result: Result) -> Row | None:
         """Give the group table's row of a result, unless the result was made anew since."""

@@ -11,10 +11,12 @@ from bids_app.derivatives import ENTITIES, NOT_AVAILABLE, GroupFiles, read_json,
 from bids_app.errors import NoScanError
 from bids_app.files import write_atomic
 from bids_app.gather import shows_brainstem
+from bids_app.group_methods import group_sentences
 from bids_app.longitudinal import ALIKE, LEAST_REPEATS
 from bids_app.models.store import region
 from bids_app.quality import FLAGS
 from bids_app.reports.markup import element, foreign
+from bids_app.reports.methods import methods
 from bids_app.reports.page import (
     badges,
     counted,
@@ -78,14 +80,16 @@ def write_group_report(files: GroupFiles, *, left_out: int = 0) -> Path:
     told = read_json(files.volumes.with_suffix(".json")).get("flags")
     told = told if isinstance(told, dict) else {}
     meanings, thresholds = told.get("Levels", FLAGS), told.get("Thresholds", {})
+    changes = _read(files.longitudinal)
     complete = [row for row in rows if row["flags"] != "failed"]
     flagged = sum(bool(flags_of(row)) for row in complete)
     sections = {
         "Flags": _flag_counts(complete, meanings) if flagged else None,
         "Volumes": _distributions(rows, reported),
-        "Change": _changes(_read(files.longitudinal), files),
+        "Change": _changes(changes, files),
         "Models": _models(_read(files.comparison)),
         "Results": results_section(rows, reported, meanings, thresholds),
+        "Methods": methods((), group_sentences(rows, changes, thresholds)),
     }
     links = [
         element("li", element("a", name, href=f"#{name.lower()}"))

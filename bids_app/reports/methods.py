@@ -1,38 +1,52 @@
-"""The end of a participant's page: how its results came about, and what to cite for them."""
+"""The end of a page: how its results came about, and what to cite for them."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bids_app.citations import Used, boilerplate, references
+from bids_app.citations import boilerplate, group_references, merged, references
 from bids_app.reports.markup import element, with_links
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
-    from bids_app.derivatives import Result
+    from bids_app.citations import Used
     from bids_app.reports.markup import Markup
 
 
-def methods(results: Iterable[Result]) -> Markup:
-    """Make the section with a text for a methods section and the citations."""
+def methods(all_used: Iterable[Used], sentences: Mapping[str, str]) -> Markup:
+    """Make the section with a text for a methods section and the citations.
+
+    Parameters
+    ----------
+    all_used : iterable of Used
+        The models as they were used, one a result; none where the page shows no results by
+        themselves.
+    sentences : mapping of str to str
+        Of `bids_app.group_methods.group_sentences`, those that concern the page.
+    """
     texts: dict[str, None] = {}
     cited: dict[str, None] = {}
-    for result in results:
-        used = Used.from_sidecar(result.label, result.sidecar)
+    for used in merged(all_used):
         if used.engine:
             texts[boilerplate(used)] = None
         cited |= dict.fromkeys(references(used))
+    if sentences:
+        texts[" ".join(sentences.values())] = None
+        cited |= dict.fromkeys(group_references(sentences))
     return element(
         "section",
         element("h2", "Methods and citations", id="methods"),
         element("p", "A text for a methods section:", class_="text") if texts else None,
         *(element("blockquote", element("p", with_links(text))) for text in texts),
-        element("p", "Please cite:", class_="text"),
-        element("ul", *(element("li", with_links(text)) for text in cited), class_="text"),
+        element("p", "Please cite:", class_="text") if cited else None,
+        element("ul", *(element("li", with_links(text)) for text in cited), class_="text")
+        if cited
+        else None,
         element(
             "p",
-            "The same, also for a reference manager, is in ",
+            "The texts and references of all models and of the group level, also for a reference "
+            "manager, are in ",
             element("code", "logs/CITATION.md"),
             " and ",
             element("code", "logs/CITATION.bib"),

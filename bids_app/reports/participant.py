@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from bids_app.citations import Used
 from bids_app.derivatives import GROUP_REPORT, NOT_AVAILABLE, read_results, report_name
 from bids_app.files import write_atomic
 from bids_app.models.store import region
@@ -94,7 +96,12 @@ def write_report(output_dir: Path, participant: str, around: Around | None = Non
         _section(r, verdict, around.peers, viewer=_anchor(r) in cutouts)
         for r, verdict in zip(results, verdicts, strict=True)
     ]
-    main.append(methods(results) if results else element("p", "No image is complete yet."))
+    used = [
+        replace(Used.from_sidecar(r.label, r.sidecar), thresholds=verdict.thresholds)
+        for r, verdict in zip(results, verdicts, strict=True)
+    ]
+    nothing = element("p", "No image is complete yet.")
+    main.append(methods(used, around.sentences(results)) if results else nothing)
     data = [cutout_data(_volume(name), cutout) for name, cutout in cutouts.items()]
     content = page(
         f"{participant}: brainstem",

@@ -52,6 +52,9 @@ def test_flags_of_the_group_level_are_told_with_region_and_z(grouped):
     assert "4.21 (pons)at most 3.5outlying" in page.text  # among the checks
     assert "less than 8 times the noise" in page.text
     assert page.all("a", href="group.html")
+    methods = page.text.split("A text for a methods section")[1]
+    assert "with the app's thresholds but for noisy (8)." in methods
+    assert "Volumes were flagged as outlying" in methods
 
 
 def test_without_a_group_level_the_flags_are_those_of_the_run(dataset):
@@ -95,6 +98,7 @@ def test_changes_between_sessions_are_on_the_page(dataset, noise):
     )
     assert "etiv_changed: etiv_mm3 differs by more than 3 %" in text
     assert LONGITUDINAL["noise_from"]["Levels"][noise] in text
+    assert "Change is the difference of a volume" in text.split("A text for a methods section")[1]
 
 
 def test_a_change_of_a_result_made_again_since_is_left_out(dataset):
