@@ -38,8 +38,10 @@ if TYPE_CHECKING:
 LOG = logging.getLogger(__name__)
 _UNREADABLE = (OSError, EOFError, ValueError, zlib.error, ImageFileError)
 COLUMNS: dict[str, dict[str, Any]] = {
-    "model": {"Description": "Label of the first model in file names"},
-    "other_model": {"Description": "Label of the second model in file names"},
+    "model": {"Description": "Name of the first model"},
+    "model_version": {"Description": "Version of the first model"},
+    "other_model": {"Description": "Name of the second model"},
+    "other_model_version": {"Description": "Version of the second model"},
     "name": {"Description": "Name of the region"},
     "dice": {
         "Description": "Dice overlap of both maps, 0 to 1; n/a where the region is in neither"
@@ -84,7 +86,7 @@ def write_comparisons(output_dir: Path, participant: str) -> None:
             remove(paths)
 
 
-def write_group_comparison(place: Path, output_dir: Path, participants: Sequence[str]) -> None:
+def write_group_comparison(place: Path, output_dir: Path, participants: Sequence[str]) -> int:
     """Gather the tables of all images in one, if there are any.
 
     Parameters
@@ -96,12 +98,17 @@ def write_group_comparison(place: Path, output_dir: Path, participants: Sequence
     participants : sequence of str
         Whose images to gather.
 
+    Returns
+    -------
+    int
+        Number of images in it.
+
     Raises
     ------
     OutputError
         The table cannot be written.
     """
-    rows = []
+    rows, images = [], 0
     for participant in participants:
         if not any((output_dir / participant).glob("**/anat/*_comparison.tsv")):
             continue  # saves reading the sidecars of thousands
@@ -109,6 +116,7 @@ def write_group_comparison(place: Path, output_dir: Path, participants: Sequence
             if first.outputs.comparison.is_file():
                 where = {"participant_id": participant, "source": first.source, **first.entities}
                 where["session_id"] = first.session or NOT_AVAILABLE
+                images += 1
                 rows += [where | row for row in read_table(first.outputs.comparison)]
     if rows:
         content = [[row.get(column, NOT_AVAILABLE) for column in GROUP_COLUMNS] for row in rows]
@@ -116,6 +124,7 @@ def write_group_comparison(place: Path, output_dir: Path, participants: Sequence
         write_atomic(place.with_suffix(".json"), dump_json(GROUP_COLUMNS))
     else:
         remove([place, place.with_suffix(".json")])
+    return images
 
 
 def _by_image(output_dir: Path, participant: str) -> Iterator[list[Result]]:
@@ -140,8 +149,8 @@ def _compare(first: Result, second: Result) -> Iterator[list[str]]:
             volumes = [float(row["volume_mm3"]) for row in rows]
             difference, mean = volumes[0] - volumes[1], sum(volumes) / 2
             yield [
-                first.label,
-                second.label,
+                *first.model,
+                *second.model,
                 name,
                 number(_dice(*masks), 4),
                 number(difference),

@@ -271,6 +271,13 @@ class Result:
         sources = self.sidecar.get("Sources") or [""]
         return str(sources[0]).removeprefix("bids:raw:")
 
+    @property
+    def model(self) -> tuple[str, str]:
+        """Name and version of its model, as all tables and pages tell it."""
+        model = self.sidecar.get("Model")
+        model = model if isinstance(model, dict) else {}
+        return str(model.get("Name", self.label)), str(model.get("Version", NOT_AVAILABLE))
+
     def volumes(self) -> list[dict[str, str]]:
         """Rows of the table of volumes, the whole brainstem last."""
         return read_table(self.outputs.volumes)

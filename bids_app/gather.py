@@ -55,8 +55,7 @@ def _row(result: Result, thresholds: Mapping[str, float]) -> Row:
     row = dict.fromkeys(GROUP, NOT_AVAILABLE)
     row |= {"participant_id": result.participant, "source": result.source, **result.entities}
     row["session_id"] = result.session or NOT_AVAILABLE
-    model = result.sidecar.get("Model", {})
-    row |= {"model": model.get("Name", result.label), "model_version": model.get("Version", "")}
+    row["model"], row["model_version"] = result.model
     for region in result.volumes():
         if (name := region["name"]) in REGIONS:
             for ending, column in FROM_VOLUMES.items():

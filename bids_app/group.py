@@ -88,7 +88,7 @@ def _run(settings: Settings) -> int:
     shown = [row for row in rows if shows_brainstem(row)]
     changes = write_longitudinal(files.longitudinal, shown, dates)
     participants = sorted({row["participant_id"] for row in rows})
-    write_group_comparison(files.comparison, output_dir, participants)
+    compared = write_group_comparison(files.comparison, output_dir, participants)
     report = write_group_report(files, left_out=len(found) - len(rows))
     if files.stem == WHOLE:
         told = read_table(files.longitudinal) if changes else []
@@ -103,6 +103,8 @@ def _run(settings: Settings) -> int:
     LOG.info("\nResults: %s, in %s", counts, files.volumes)
     if changes:
         LOG.info("Changes between sessions: %d, in %s", changes, files.longitudinal)
+    if compared:
+        LOG.info("Images with several models: %d, compared in %s", compared, files.comparison)
     if files.stem == SELECTION:
         LOG.info(
             "Left out: %d results of the folder, which were not asked for. %s_* stays as it was.",

@@ -27,7 +27,9 @@ def add_result(output_dir, label, maps, *, sha256="a", session=""):
     ]
     outputs.volumes.write_bytes(table(["index", "name", "volume_mm3"], rows))
     source = f"bids:raw:sub-01/{session}/anat/x_T1w.nii.gz".replace("//", "/")
-    outputs.sidecar.write_text(json.dumps({"InputSHA256": sha256, "Sources": [source]}))
+    model = {"Name": f"my-{label}", "Version": "1.2"}
+    content = {"InputSHA256": sha256, "Sources": [source], "Model": model}
+    outputs.sidecar.write_text(json.dumps(content))
     return outputs
 
 
@@ -49,7 +51,8 @@ def test_two_models_of_an_image_are_compared_region_by_region(two, tmp_path):
     rows = read_table(two.comparison)
     assert two.comparison.name == "sub-01_comparison.tsv"
     assert [row["name"] for row in rows] == ["midbrain", "pons", "medulla", "brainstem"]
-    assert {(row["model"], row["other_model"]) for row in rows} == {("one", "two")}
+    assert {(row["model"], row["other_model"]) for row in rows} == {("my-one", "my-two")}
+    assert {(row["model_version"], row["other_model_version"]) for row in rows} == {("1.2", "1.2")}
     assert [row["dice"] for row in rows] == ["0.7500", "1.0000", "n/a", "0.8750"]
     assert [row["difference_mm3"] for row in rows] == ["0.000"] * 4
     assert list(json.loads(two.comparison_sidecar.read_text())) == list(COLUMNS)
@@ -71,7 +74,7 @@ def test_three_models_are_compared_in_pairs(two, tmp_path):
     add_result(tmp_path, "three", blocks())
     write_comparisons(tmp_path, "sub-01")
     pairs = {(row["model"], row["other_model"]) for row in read_table(two.comparison)}
-    assert pairs == {("one", "three"), ("one", "two"), ("three", "two")}
+    assert pairs == {("my-one", "my-three"), ("my-one", "my-two"), ("my-three", "my-two")}
 
 
 def test_maps_of_two_versions_of_an_image_are_not_compared(two, tmp_path):
@@ -107,7 +110,7 @@ def test_the_group_gathers_all_images(two, tmp_path):
     add_result(tmp_path, "one", blocks(), session="ses-2")
     add_result(tmp_path, "two", blocks(), session="ses-2")
     write_comparisons(tmp_path, "sub-01")
-    write_group_comparison(tmp_path / "group_comparison.tsv", tmp_path, ["sub-01"])
+    assert write_group_comparison(tmp_path / "group_comparison.tsv", tmp_path, ["sub-01"]) == 2
     rows = read_table(tmp_path / "group_comparison.tsv")
     assert list(rows[0]) == list(GROUP_COLUMNS)
     assert [row["session_id"] for row in rows] == ["n/a"] * 4 + ["ses-2"] * 4

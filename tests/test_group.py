@@ -350,3 +350,16 @@ def test_results_are_given_in_freesurfers_layout(coarse_dataset, output):
     ours, theirs = np.asarray(own.dataobj), np.asarray(coded.dataobj)
     for index, code in ((0, 0), (1, 173), (2, 174), (3, 175)):
         np.testing.assert_array_equal(theirs == code, ours == index)
+
+
+def test_models_of_an_image_are_compared_by_name_at_every_level(coarse_dataset, output, capsys):
+    assert group(coarse_dataset, output) == 0
+    table = output / "group_comparison.tsv"
+    assert f"Images with several models: 3, compared in {table}" in capsys.readouterr().out
+    rows = read(output, table.name)
+    models = {(row["model"], row["other_model"]) for row in rows}
+    assert models == {("first", "second")}
+    page = (output / "sub-02.html").read_text()
+    assert "Agreement of models" in page
+    for row in read(output, "sub-02/ses-1/anat/sub-02_ses-1_comparison.tsv"):
+        assert f"{float(row['dice']):.3f} ({float(row['difference_percent']):+.1f} %)" in page

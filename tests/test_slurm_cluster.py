@@ -185,7 +185,7 @@ def test_a_task_that_runs_out_of_time_is_gone_on_with_by_the_next_call(
     job = capsys.readouterr().out.split("array ")[1].split(",")[0]
     while not complete(output):
         time.sleep(0.1)
-    # A minute is the shortest time that SLURM knows, and enough for all of them: the task has to hang.
+    # A minute is the shortest time that SLURM knows, and enough for all: the task has to hang.
     os.kill(process_of("sub-01", heads), signal.SIGSTOP)
     cluster.wait()
     states = cluster.run("squeue", "-h", "--states=all", f"--jobs={job}", "-o", "%T").split()

@@ -15,7 +15,7 @@ from bids_app.gather import read_failures
 from bids_app.group_methods import group_sentences
 from bids_app.outliers import scores_of
 from bids_app.quality import FLAGS, flags_again
-from bids_app.reports.peers import Peers, model_of, read_peers
+from bids_app.reports.peers import Peers, read_peers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -164,7 +164,7 @@ def _read(path: Path, needed: Iterable[str]) -> list[Row]:
 
 
 def _key(result: Result) -> Key:
-    return (*model_of(result), result.source)
+    return (*result.model, result.source)
 
 
 def _numbers(value: Any) -> dict[str, float]:

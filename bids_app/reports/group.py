@@ -293,7 +293,8 @@ def _models(rows: Sequence[Row]) -> Markup | None:
     pairs: dict[tuple[str, str], dict[str, list[Row]]] = {}
     for row in rows:
         if row["difference_percent"] != NOT_AVAILABLE:
-            of_pair = pairs.setdefault((row["model"], row["other_model"]), {})
+            pair = (_model(row), _model(row, "other_model"))
+            of_pair = pairs.setdefault(pair, {})
             of_pair.setdefault(row["name"], []).append(row)
     if not pairs:
         return None
@@ -338,8 +339,8 @@ def _agreement(title: str, name: str, rows: Sequence[Row]) -> Markup:
 # --- one row ------------------------------------------------------------------------------
 
 
-def _model(row: Row) -> str:
-    return f"{row['model']} {row['model_version']}".removesuffix(f" {NOT_AVAILABLE}")
+def _model(row: Row, column: str = "model") -> str:
+    return f"{row[column]} {row[f'{column}_version']}".removesuffix(f" {NOT_AVAILABLE}")
 
 
 def _session(row: Row) -> str:

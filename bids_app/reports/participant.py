@@ -7,11 +7,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from bids_app.citations import Used
-from bids_app.derivatives import GROUP_REPORT, NOT_AVAILABLE, read_results, report_name
+from bids_app.derivatives import GROUP_REPORT, NOT_AVAILABLE, read_results, read_table, report_name
 from bids_app.files import write_atomic
 from bids_app.models.store import region
 from bids_app.outliers import lying_out
 from bids_app.quality import CHECKS
+from bids_app.reports.agreement import agreement_section
 from bids_app.reports.around import Around
 from bids_app.reports.changes import changes_section
 from bids_app.reports.group import WHOLE_COLOR
@@ -29,7 +30,7 @@ from bids_app.reports.page import (
     title_block,
     volume_head,
 )
-from bids_app.reports.peers import model_of, outlying, strips
+from bids_app.reports.peers import outlying, strips
 from bids_app.reports.tables import (
     checks_table,
     measures_table,
@@ -91,6 +92,7 @@ def write_report(output_dir: Path, participant: str, around: Around | None = Non
     if len(results) > 1:
         main.append(_overview(results, verdicts))
     main.append(changes_section(around.changes_between(results)))
+    main.append(agreement_section({_image(r): _comparison(r) for r in results}))
     cutouts = {_anchor(result): cutout for result in results if (cutout := _cutout(result))}
     main += [
         _section(r, verdict, around.peers, viewer=_anchor(r) in cutouts)
@@ -146,7 +148,7 @@ def _overview(results: Sequence[Result], verdicts: Sequence[Verdict]) -> Markup:
 
 
 def _section(result: Result, verdict: Verdict, peers: Peers, *, viewer: bool) -> Markup:
-    rows, model = _volumes(result), model_of(result)
+    rows, model = _volumes(result), result.model
     volumes = {row["name"]: float(row["volume_mm3"]) for row in rows}
     quality = _mapping(result.sidecar.get("Quality"))
     thresholds = verdict.thresholds
@@ -242,17 +244,17 @@ def _provenance(result: Result) -> Markup:
 # --- reading ------------------------------------------------------------------------------
 
 
-def _title(result: Result) -> str:
+def _image(result: Result) -> str:
     parts = [result.session, *(f"{key}-{value}" for key, value in result.entities.items())]
-    image = " ".join(part for part in parts if part) or "T1-weighted image"
-    return f"{image}, model {_mapping(result.sidecar.get('Model')).get('Name', result.label)}"
+    return " ".join(part for part in parts if part) or "T1-weighted image"
+
+
+def _title(result: Result) -> str:
+    return f"{_image(result)}, model {result.model[0]}"
 
 
 def _anchor(result: Result) -> str:
-    model = _mapping(result.sidecar.get("Model"))
-    return anchor(
-        result.source, str(model.get("Name", result.label)), str(model.get("Version", ""))
-    )
+    return anchor(result.source, *result.model)
 
 
 def _volume(name: str) -> str:
@@ -276,6 +278,13 @@ def _volumes(result: Result) -> list[Row]:
     try:
         return result.volumes()
     except OSError:  # a run is making it again
+        return []
+
+
+def _comparison(result: Result) -> list[Row]:
+    try:
+        return read_table(result.outputs.comparison)
+    except OSError:  # of one model alone
         return []
 
 

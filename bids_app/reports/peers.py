@@ -97,7 +97,7 @@ def read_peers(
         found[key] = {r: float(v) for r, v in volumes.items() if v != NOT_AVAILABLE}
     for participant in participants:
         for result in read_results(output_dir, participant):
-            found[*model_of(result), result.source] = dict(_volumes(result))
+            found[*result.model, result.source] = dict(_volumes(result))
     values: dict[Key, list[float]] = {}
     for (model, version, _), volumes_ in found.items():
         if volumes_.get(WHOLE_NAME) == 0:  # no brainstem was found, so none was measured
@@ -105,13 +105,6 @@ def read_peers(
         for region, value in volumes_.items():
             values.setdefault((model, version, region), []).append(value)
     return Peers({key: Spread(tuple(sorted(numbers))) for key, numbers in values.items()})
-
-
-def model_of(result: Result) -> tuple[str, str]:
-    """Name and version of a result's model."""
-    model = result.sidecar.get("Model")
-    model = model if isinstance(model, dict) else {}
-    return str(model.get("Name", result.label)), str(model.get("Version", ""))
 
 
 def _volumes(result: Result) -> Iterator[tuple[str, float]]:

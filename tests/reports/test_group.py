@@ -233,8 +233,10 @@ def test_models_are_held_against_each_other(dataset):
         dict.fromkeys(GROUP_COLUMNS, "n/a")
         | {
             "participant_id": f"sub-{i}",
-            "model": "open1",
+            "model": "open",
+            "model_version": "1",
             "other_model": "mars",
+            "other_model_version": "n/a",
             "name": "pons",
             "dice": f"{0.9 + i / 100:.2f}",
             "difference_percent": f"{i:.2f}",
@@ -244,7 +246,7 @@ def test_models_are_held_against_each_other(dataset):
     place = GroupFiles(dataset.folder).comparison
     place.write_bytes(table(list(GROUP_COLUMNS), [list(line.values()) for line in found]))
     page = dataset.group([row()])
-    assert "open1 less mars" in page.text
+    assert "open 1 less mars" in page.text
     assert "-1.0 to 3.0" in page.text
 
 

@@ -10,6 +10,7 @@ from importlib.resources import files
 import pytest
 
 from bids_app.columns import QUALITY, REGIONS, VOLUMES
+from bids_app.derivatives import table
 from bids_app.quality import FLAGS
 from bids_app.reports.cutout import cut_out
 from bids_app.reports.viewer import library
@@ -251,3 +252,19 @@ def test_the_shipped_viewer_library_is_the_published_one():
     code = library().encode()
     assert len(code) == int(published[1].replace(",", ""))
     assert hashlib.sha256(code).hexdigest() == published[2]
+
+
+def test_where_models_agree_is_told_for_each_image_as_text(dataset):
+    dataset.add().add(model="mars")
+    head = ["model", "model_version", "other_model", "name", "dice", "difference_percent"]
+    rows = [
+        [HOSTILE, "1.3.0", "mars", "pons", "0.9312", "-4.26"],
+        [HOSTILE, "1.3.0", "mars", "medulla", "n/a", "n/a"],
+    ]
+    place = dataset.folder / "sub-01" / "anat" / "sub-01_comparison.tsv"
+    assert "Agreement of models" not in dataset.participant().text
+    place.write_bytes(table(head, rows))
+    page = dataset.participant()
+    assert "Agreement of models" in page.text
+    assert "0.931 (-4.3 %)" in page.text
+    assert len(page.all("script")) == 0
