@@ -23,7 +23,15 @@ _NNUNET = """@article{isensee2021,
   year = {2021},
   doi = {10.1038/s41592-020-01008-z}
 }"""
-_MDGRU = """@incollection{andermatt2018,
+_MDGRU = """@incollection{andermatt2016,
+  title = {Multi-dimensional gated recurrent units for the segmentation of biomedical {3D}-data},
+  author = {Andermatt, Simon and Pezold, Simon and Cattin, Philippe C.},
+  booktitle = {Deep Learning and Data Labeling for Medical Applications},
+  pages = {142--151},
+  year = {2016},
+  doi = {10.1007/978-3-319-46976-8_15}
+}"""
+_MDGRU_CODE = """@incollection{andermatt2018,
   title = {Automated segmentation of multiple sclerosis lesions using multi-dimensional gated
            recurrent units},
   author = {Andermatt, Simon and Pezold, Simon and Cattin, Philippe C.},
@@ -83,5 +91,15 @@ _SANFILIPO = """@article{sanfilipo2004,
 }"""
 KNOWN = {  # by DOI
     re.search(r"doi = \{(.+)\}", entry)[1]: entry  # type: ignore[index]
-    for entry in (_MARS, _NNUNET, _MDGRU, _BIDS, _BIDS_APPS, _SYNTHSEG, _ALLEN, _SANFILIPO)
+    for entry in (
+        _MARS,
+        _NNUNET,
+        _MDGRU,
+        _MDGRU_CODE,
+        _BIDS,
+        _BIDS_APPS,
+        _SYNTHSEG,
+        _ALLEN,
+        _SANFILIPO,
+    )
 }

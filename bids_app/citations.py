@@ -16,19 +16,21 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _NNUNET_TEXT = "Isensee et al. 2021, https://doi.org/10.1038/s41592-020-01008-z"
-_MDGRU_TEXT = "Andermatt et al. 2018, https://doi.org/10.1007/978-3-319-75238-9_3"
+_MDGRU_TEXT = "Andermatt et al. 2016, https://doi.org/10.1007/978-3-319-46976-8_15"
+_MDGRU_CODE_TEXT = "Andermatt et al. 2018, https://doi.org/10.1007/978-3-319-75238-9_3"
 _BIDS_TEXT = "Gorgolewski et al. 2016, https://doi.org/10.1038/sdata.2016.44"
 _BIDS_APPS_TEXT = "Gorgolewski et al. 2017, https://doi.org/10.1371/journal.pcbi.1005209"
 _METHOD = {
     "cascade": f"two nnU-Net networks ({_NNUNET_TEXT}), of which one locates the brainstem and the "
     "other tells its regions apart",
     "nnunet": f"an nnU-Net ({_NNUNET_TEXT})",
-    "mdgru": f"a network of multi-dimensional gated recurrent units ({_MDGRU_TEXT})",
+    "mdgru": f"a network of multi-dimensional gated recurrent units ({_MDGRU_TEXT}; code: "
+    f"{_MDGRU_CODE_TEXT})",
 }
 _OF_ENGINE = {
     "cascade": f"nnU-Net: {_NNUNET_TEXT}",
     "nnunet": f"nnU-Net: {_NNUNET_TEXT}",
-    "mdgru": f"MD-GRU: {_MDGRU_TEXT}",
+    "mdgru": f"MD-GRU: {_MDGRU_TEXT}; its code: {_MDGRU_CODE_TEXT}",
 }
 _SHOWN_VERSIONS = ("torch", "openvino", "nnunetv2")
 _HEAD = """# Methods and citations

@@ -63,7 +63,8 @@ def add_model_options(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--no-tta",
         action="store_true",
-        help="do not average over mirrored images: faster, a little less accurate",
+        help="do not average over mirrored images: faster, a little less accurate (MD-GRU never "
+        "does)",
     )
     parser.add_argument(
         "--write-probabilities",

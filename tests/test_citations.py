@@ -14,7 +14,8 @@ from bids_app.citations import (
 from bids_app.derivatives import model_entry
 from bids_app.models import store
 
-NNUNET, MDGRU = "10.1038/s41592-020-01008-z", "10.1007/978-3-319-75238-9_3"
+NNUNET, MDGRU = "10.1038/s41592-020-01008-z", "10.1007/978-3-319-46976-8_15"
+MDGRU_CODE = "10.1007/978-3-319-75238-9_3"
 MARS = "10.1002/hbm.70141"
 
 
@@ -127,7 +128,9 @@ def test_models_used_earlier_stay_and_a_newer_version_takes_the_place_of_its_lab
     assert re.findall(r"## Model (\w+)", before) == ["marsmdgru", "open1"]
     write_citations(tmp_path, [open_model])
     assert (tmp_path / "CITATION.md").read_text() == before
-    assert MDGRU in (tmp_path / "CITATION.bib").read_text()
+    bib = (tmp_path / "CITATION.bib").read_text()
+    assert MDGRU in bib
+    assert MDGRU_CODE in bib
 
 
 def test_a_citation_of_a_users_model_breaks_no_bibliography(tmp_path):
