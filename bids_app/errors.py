@@ -68,9 +68,10 @@ def few(names: Iterable[str], most: int = 3) -> str:
 
 
 def listing(what: str, found: Iterable[str | None]) -> str:
-    """Tell which values there are of something: ``"session 1, 2 or none"``, ``"no session"``."""
+    """Tell which values there are of something: ``"sessions 1, 2 or none"``, ``"no session"``."""
     known = set(found)
     named = [value for value in known if value is not None]
     if not named:
         return f"no {what}"
-    return f"{what} {few(named, 10)}{' or none' if None in known else ''}"
+    plural = "s" if len(named) > 1 else ""
+    return f"{what}{plural} {few(named, 10)}{' or none' if None in known else ''}"

@@ -95,7 +95,7 @@ def _make_reports_again(settings: Settings) -> int:
         names = listing("participant", (name.removeprefix("sub-") for name in known))
         raise NoScanError(
             f"{output_dir}: no result matches --participant-label "
-            f"{' '.join(settings.participant_label)}. They are of {names}."
+            f"{' '.join(settings.participant_label)}. Results are there of {names}."
         )
     start_log(settings, keep=False)
     try:

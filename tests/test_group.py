@@ -284,7 +284,7 @@ def test_a_selection_that_matches_nothing_is_answered_with_what_is_there(
     assert group(coarse_dataset, output, "--participant-label", "9", "--model", "third") == 3
     told = capsys.readouterr().err
     assert "none of its 6 results matches --participant-label 9 and --model third." in told
-    assert "They have participant 01, 02; model first, second." in told
+    assert "They have participants 01, 02; models first, second." in told
     assert not (output / "selection_volumes.tsv").exists()
 
 
@@ -308,7 +308,10 @@ def test_reports_of_nothing_end_with_3(coarse_dataset, output, tmp_path, capsys)
         assert line.endswith("Run the participant level first.")
     options += ["--participant-label", "9"]
     assert cli.main([str(coarse_dataset), str(output), *options]) == 3
-    assert "--participant-label 9. They are of participant 01, 02." in capsys.readouterr().err
+    assert (
+        "--participant-label 9. Results are there of participants 01, 02."
+        in capsys.readouterr().err
+    )
 
 
 def test_flags_follow_the_thresholds_of_the_group_run(coarse_dataset, output):

@@ -295,11 +295,13 @@ def test_a_description_not_yet_fetched_is_told_so(tmp_path: Path) -> None:
 def test_labels_that_match_nothing_are_answered_with_some_that_are_there(
     valid_dataset: Path,
 ) -> None:
-    with pytest.raises(NoScanError, match=r"--participant-label: .* no sub-9\. It has .* 01, 02\."):
+    with pytest.raises(
+        NoScanError, match=r"--participant-label: .* no sub-9\. It has participants 01, 02\."
+    ):
         find_scans(valid_dataset, participants=["9"])
     with pytest.raises(
         NoScanError,
-        match=r"matches --session-label 9 8\. Its T1w images have session 1, 2 or none\.",
+        match=r"matches --session-label 9 8\. Its T1w images have sessions 1, 2 or none\.",
     ):
         find_scans(valid_dataset, sessions=["9", "8"])
     with pytest.raises(NoScanError, match=r"Those of the participants asked for have no session\."):
@@ -317,7 +319,7 @@ def test_a_filter_that_matches_nothing_is_answered_with_what_is_there(tmp_path: 
     with pytest.raises(
         NoScanError,
         match=r"matches --bids-filter-file .*filter\.json\. Its T1w images have "
-        r"run 01 or none; acquisition a, b; no reconstruction\.",
+        r"run 01 or none; acquisitions a, b; no reconstruction\.",
     ):
         find_scans(root, filter_file=file)
 
