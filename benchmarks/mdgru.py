@@ -2,8 +2,7 @@
 
     OMP_NUM_THREADS=2 python benchmarks/mdgru.py tiled direct bfloat16 > benchmarks/mdgru.txt
 
-``bfloat16`` and ``tf32`` are direct convolutions of that precision; ``--cuda`` as the first word
-runs all ways on a GPU, where the seconds of the wall are those that count, and was never run.
+``bfloat16`` is direct convolutions of that precision. `benchmarks/gpu.py` times a GPU.
 
 Weights are random. The original (TensorFlow 2.15.1 on one thread) took 227 CPU seconds and 4.3 GB
 for such a window. Each way of computing runs in a process of its own, for its peak memory. CPU
@@ -38,16 +37,15 @@ from bids_app.engines.mdgru.options import CONVOLUTIONS  # noqa: E402
 THREADS = int(os.environ.get("OMP_NUM_THREADS", "1"))
 
 
-def main(device: str, ways: list[str]) -> None:
+def main(ways: list[str]) -> None:
     """Print the machine and a line for each way that was asked for."""
-    name = torch.cuda.get_device_name() if device == "cuda" else machine()
-    print(f"{datetime.now(UTC):%Y-%m-%d}, {name}, torch {torch.__version__}")
+    print(f"{datetime.now(UTC):%Y-%m-%d}, {machine()}, torch {torch.__version__}")
     print(f"{'convolution':<12}{'threads':>8}{'CPU s':>8}{'wall s':>8}{'GiB':>6}", flush=True)
     found: dict[str, np.ndarray] = {}
     with tempfile.TemporaryDirectory() as folder:
         for way in ways:
             place = Path(folder) / f"{way}.npy"
-            subprocess.run([sys.executable, __file__, "--one", device, way, place], check=True)
+            subprocess.run([sys.executable, __file__, "--one", way, place], check=True)
             found[way] = np.load(place)
     for other in ways[1:]:
         away = np.abs(found[ways[0]] - found[other]).max()
@@ -56,7 +54,7 @@ def main(device: str, ways: list[str]) -> None:
     print(f"load of the machine at the end: {os.getloadavg()[0]:.1f}")
 
 
-def one(device: str, way: str, place: str) -> None:
+def one(way: str, place: str) -> None:
     """Run one window, print its line, and keep the probabilities."""
     torch.set_num_threads(1)
     image = np.asarray(head(voxel_size=(1, 1, 1)).dataobj, dtype=np.float32)
@@ -64,13 +62,11 @@ def one(device: str, way: str, place: str) -> None:
     window = whiten(image, (1, 1, 1)).data[*(slice(start, start + 100) for start in middle)]
     weights = {name: torch.tensor(w) for name, w in random_weights(PUBLISHED).items()}
     how = {"convolution": way} if way in CONVOLUTIONS else {"precision": way}
-    network = MDGRU(weights, device=torch.device(device), threads=THREADS, **how)
+    network = MDGRU(weights, device=torch.device("cpu"), threads=THREADS, **how)
     start = time.perf_counter(), time.process_time()
-    probabilities = network(torch.from_numpy(window.copy())[None].to(device))[0].cpu()
+    probabilities = network(torch.from_numpy(window.copy())[None])[0]
     wall, seconds = time.perf_counter() - start[0], time.process_time() - start[1]
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    if device == "cuda":
-        memory = torch.cuda.max_memory_allocated() / 2**30
     print(f"{way:<12}{THREADS:>8}{seconds:>8.1f}{wall:>8.1f}{memory:>6.2f}", flush=True)
     np.save(place, probabilities.numpy())
 
@@ -79,7 +75,5 @@ if __name__ == "__main__":
     words = sys.argv[1:]
     if words[:1] == ["--one"]:
         one(*words[1:])
-    elif words[:1] == ["--cuda"]:
-        main("cuda", words[1:])
     else:
-        main("cpu", words)
+        main(words)

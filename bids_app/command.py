@@ -53,6 +53,12 @@ def add_model_options(parser: argparse._ActionsContainer) -> None:
         " openvino: the CPU with OpenVINO, which is faster and must be installed (docs/speed.md)",
     )
     parser.add_argument(
+        "--float32",
+        action="store_true",
+        help="on a CUDA GPU, multiply in float32 as a CPU does, not in float16: up to twelve times "
+        "slower; few voxels or none change (docs/speed.md)",
+    )
+    parser.add_argument(
         "--folds",
         action="extend",
         nargs="+",

@@ -217,6 +217,7 @@ def _load(settings: Settings, model: Model, stop: Stop, images: int) -> list[Seg
         device=settings.device,
         folds=settings.folds,
         mirror=not settings.no_tta,
+        half=not settings.float32,
         region=settings.region,
         threads=settings.omp_nthreads,
         check=stop.check,

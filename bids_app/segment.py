@@ -120,6 +120,8 @@ class Choice:
         Networks of the ensemble to use; empty for all.
     mirror : bool
         Average over mirrored inputs.
+    half : bool
+        On a CUDA GPU, have networks of nnU-Net multiply in float16.
     region : bool
         Run a model of whole heads on a box around the brainstem alone, which the open model's
         locator finds.
@@ -133,6 +135,7 @@ class Choice:
     device: str = "auto"
     folds: tuple[str, ...] = ()
     mirror: bool = True
+    half: bool = True
     region: bool = False
     threads: int = 1
     check: Callable[[], object] | None = None
@@ -252,6 +255,7 @@ class _CascadeSegmenter:
             folds=choice.folds or None,
             mirror=choice.mirror,
             runtime=choice.runtime,
+            half=choice.half,
         )
 
     def __call__(self, volume: Volume, tell: Tell | None = None) -> Segmentation:  # noqa: ARG002
@@ -281,6 +285,7 @@ class _NnUNetSegmenter:
             averaging="softmax" if model.averaging == "softmax" else "logits",
             mode="v1" if model.mode == "v1" else "v2",
             runtime=choice.runtime,
+            half=choice.half,
         )
         if choice.check is not None:
             self._network.before_each_pass(choice.check)
@@ -370,7 +375,10 @@ def _load(model: Model, choice: Choice, device: torch.device) -> Segmenter:
 
 
 def _told(choice: Choice, device: torch.device) -> str:
-    return choice.device if choice.runtime == "openvino" else str(device)
+    """Name what networks of nnU-Net run on, as sidecars do."""
+    if choice.runtime == "openvino":
+        return choice.device
+    return f"{device} (float16)" if choice.half and device.type == "cuda" else str(device)
 
 
 def _load_locator(device: torch.device) -> Cascade:

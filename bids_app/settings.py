@@ -23,6 +23,7 @@ OF_ONE_LEVEL = {
     "bids_database_dir": "participant",
     "include_ce": "participant",
     "device": "participant",
+    "float32": "participant",
     "folds": "participant",
     "no_tta": "participant",
     "region": "participant",
@@ -58,6 +59,7 @@ class Settings:
     device: str = "auto"
     model: tuple[str, ...] = ()
     models_dir: Path | None = None
+    float32: bool = False
     folds: tuple[str, ...] = ()
     no_tta: bool = False
     region: bool = False

@@ -192,6 +192,7 @@ def _run(arguments: argparse.Namespace) -> int:
         device=arguments.device,
         folds=tuple(arguments.folds),
         mirror=not arguments.no_tta,
+        half=not arguments.float32,
         region=arguments.region,
         threads=arguments.threads,
     )

@@ -62,7 +62,7 @@ IMPORTED = ("nnunet", "mdgru")  # engines whose published files can be read
 _UNUSED = {
     "cascade": ("region",),  # it always looks there
     "nnunet": (),
-    "mdgru": ("folds", "no_tta"),  # one network, run once
+    "mdgru": ("float32", "folds", "no_tta"),  # one network, run once, as its manifest says
 }
 NOT_STATED = "not stated"  # licence of a model that came without one
 

@@ -8,7 +8,9 @@ Several runs of a network become the folds of an ensemble.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,6 +85,11 @@ def export_network(look: Look, runs: Sequence[Path], folder: Path) -> None:
         Where ``plans.json``, ``dataset.json`` and ``fold_*/checkpoint_final.pth`` go.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    checkpoints = [_checkpoint(run) for run in runs]
+    features = {_features(checkpoint["network_weights"]) for checkpoint in checkpoints}
+    if len(features) > 1:
+        raise ValueError(f"networks of different channels make no ensemble: {sorted(features)}")
+    look = replace(look, features=features.pop())
     dataset = {
         "channel_names": {"0": "T1w"},
         "labels": {name: index for index, name in enumerate(look.classes)},
@@ -91,9 +98,15 @@ def export_network(look: Look, runs: Sequence[Path], folder: Path) -> None:
     }
     (folder / "plans.json").write_text(json.dumps(plans_of(look), indent=1) + "\n")
     (folder / "dataset.json").write_text(json.dumps(dataset, indent=1) + "\n")
-    for fold, run in enumerate(runs):
+    for fold, checkpoint in enumerate(checkpoints):
         (folder / f"fold_{fold}").mkdir(exist_ok=True)
-        torch.save(_checkpoint(run), folder / f"fold_{fold}" / "checkpoint_final.pth")
+        torch.save(checkpoint, folder / f"fold_{fold}" / "checkpoint_final.pth")
+
+
+def _features(weights: dict[str, torch.Tensor]) -> tuple[int, ...]:
+    """Channels of each stage of a network, from its weights."""
+    names = (f"encoder.stages.{n}.0.convs.0.conv.weight" for n in itertools.count())
+    return tuple(len(weights[name]) for name in itertools.takewhile(weights.__contains__, names))
 
 
 def _checkpoint(run: Path) -> dict[str, Any]:

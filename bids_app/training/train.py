@@ -12,7 +12,7 @@ import argparse
 import csv
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -291,6 +291,11 @@ def main() -> None:
     parser.add_argument(
         "--without", action="append", default=[], help="a dataset to leave out, e.g. ds011"
     )
+    parser.add_argument(
+        "--features",
+        type=lambda text: tuple(map(int, text.split(","))),
+        help="channels of each stage, e.g. 24,48,96,160,192 (default: those of the open model)",
+    )
     arguments = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     plan = Plan(
@@ -302,6 +307,8 @@ def main() -> None:
         if name.split("_")[0] not in arguments.without
     }
     look = LOOKS[arguments.network]
+    if arguments.features:
+        look = replace(look, features=arguments.features)
     train(look, cases, arguments.out, plan, device, start=arguments.start)
 
 

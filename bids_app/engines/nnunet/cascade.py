@@ -164,6 +164,8 @@ class Cascade:
         Average over mirrored inputs, along the axes that each checkpoint allows.
     runtime : {"torch", "openvino"}
         What runs the networks.
+    half : bool
+        On a CUDA GPU, multiply in float16.
 
     Raises
     ------
@@ -181,8 +183,16 @@ class Cascade:
         folds: Sequence[str] | None = None,
         mirror: bool = True,
         runtime: Runtime = "torch",
+        half: bool = True,
     ) -> None:
-        load = partial(NnUNet, device=device, mirror=mirror, averaging="softmax", runtime=runtime)
+        load = partial(
+            NnUNet,
+            device=device,
+            mirror=mirror,
+            averaging="softmax",
+            runtime=runtime,
+            half=half,
+        )
         self._locator = load(folder / "locator")
         self._segmenter = load(folder / "segmenter", folds=folds)
         labels = self._segmenter.labels

@@ -18,6 +18,7 @@ import torch
 
 from bids_app.engines.nnunet import preprocessing
 from bids_app.engines.nnunet.cpu import passes_at_once, use_onednn
+from bids_app.engines.nnunet.gpu import use_half
 from bids_app.engines.nnunet.plans import read_plans
 from bids_app.engines.nnunet.postprocessing import postprocess, read_steps
 from bids_app.engines.nnunet.sliding import predict_tiles, tile_weights
@@ -88,6 +89,8 @@ class NnUNet:
         Version of nnU-Net whose order of steps is followed; ``v1`` averages softmax.
     runtime : {"torch", "openvino"}
         What runs the networks; OpenVINO takes as many threads as torch has.
+    half : bool
+        On a CUDA GPU, multiply in float16; sums and averages are in float32 all the same.
 
     Attributes
     ----------
@@ -114,6 +117,7 @@ class NnUNet:
         averaging: Literal["logits", "softmax"] = "logits",
         mode: preprocessing.Mode = "v2",
         runtime: Runtime = "torch",
+        half: bool = True,
     ) -> None:
         if mode == "v1" and averaging != "softmax":
             raise ModelError(f"{folder}: a model of mode v1 averages softmax. Mend its model.toml.")
@@ -130,6 +134,9 @@ class NnUNet:
         elif device.type == "cpu" and mode == "v2":  # v1: nnunet's own rounding, to the voxel
             for network in self._networks:
                 use_onednn(network)
+        elif device.type == "cuda" and half:
+            for network in self._networks:
+                use_half(network)
         self._weights = tile_weights(self._plans.patch_size, device)
         self._device = device
         self._mirror_axes = checkpoints[0].mirror_axes if mirror else ()
