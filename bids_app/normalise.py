@@ -58,8 +58,8 @@ def normalise(rows: Sequence[Row]) -> list[str]:
         if (people := len({row["participant_id"] for row in trusted})) < LEAST_PARTICIPANTS:
             reasons.append(
                 f"Volumes adjusted for eTIV (*_adjusted_mm3) are n/a for model {' '.join(model)}: "
-                f"{people} participants have a result with an eTIV and without a flag, "
-                f"{LEAST_PARTICIPANTS} are needed"
+                f"they need {LEAST_PARTICIPANTS} participants with an eTIV and without a flag; "
+                f"there are {people}"
             )
             continue
         for region in REGIONS:

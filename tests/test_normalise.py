@@ -67,7 +67,8 @@ def test_it_is_told_why_no_volume_is_adjusted():
     flagged = [row(f"sub-9{k}", 1.5e6, 7500, flags="noisy") for k in range(9)]
     failed = row("sub-99", "n/a", np.nan, flags="failed", model="other")
     [reason] = normalise([*people(4), *flagged, failed])
-    assert "n/a for model open n/a: 4 participants have a result with" in reason
+    assert "n/a for model open n/a: they need " in reason
+    assert reason.endswith("there are 4")
     assert normalise(people(20)) == []
 
 
