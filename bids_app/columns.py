@@ -299,7 +299,8 @@ LONGITUDINAL: Columns = {
             "voxel_size_changed": "an edge of the voxels differs by more than 1 %",
             "etiv_changed": "etiv_mm3 differs by more than 3 %, as in one head it cannot: a wrong "
             "scale or a bad result",
-            "flagged_image": "one of the images has a flag in the group table",
+            "flagged_image": "one of the images has a flag in the group table; no_etiv counts only "
+            "where the other image lacks it",
             "rated_fail": "one of the results is rated fail",
             "no_date": "the time between the images is unknown",
         },

@@ -51,6 +51,20 @@ def shows_brainstem(row: Row) -> bool:
     return "no_brainstem" not in row["flags"].split(",")
 
 
+def flags_of(row: Mapping[str, str]) -> list[str]:
+    """Give the flags of a row of the group table, or of the table of changes."""
+    return [] if row["flags"] == NOT_AVAILABLE else row["flags"].split(",")
+
+
+def in_doubt(row: Mapping[str, str]) -> bool:
+    """Tell whether a flag casts doubt on a row's volumes.
+
+    ``no_etiv`` does not: every image of a skull-stripped dataset has it, and none of its regions
+    is measured the worse for it.
+    """
+    return any(flag != "no_etiv" for flag in flags_of(row))
+
+
 def _row(result: Result, thresholds: Mapping[str, float]) -> Row:
     row = dict.fromkeys(GROUP, NOT_AVAILABLE)
     row |= {"participant_id": result.participant, "source": result.source, **result.entities}

@@ -5,10 +5,12 @@ All is read off the tables, so that nothing is told that was not done.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from bids_app.columns import REGIONS
 from bids_app.derivatives import NOT_AVAILABLE
+from bids_app.gather import flags_of
 from bids_app.norms import ENDING
 from bids_app.quality import CHECKS
 
@@ -58,8 +60,11 @@ def group_sentences(
     told = {}
     results = [row for row in rows if row["flags"] != "failed"]
     flagged = sum(row["flags"] != NOT_AVAILABLE for row in results)
+    counts = Counter(flag for row in results for flag in flags_of(row))
+    named = ", ".join(f"{check.name} {n:,}" for check in CHECKS if (n := counts[check.name]))
     told["flags"] = (
-        f"Of {len(results):,} results, {flagged:,} had a flag, by {thresholds_told(thresholds)}."
+        f"Of {len(results):,} results, {flagged:,} had a flag{f' ({named})' if named else ''}, "
+        f"by {thresholds_told(thresholds)}."
     )
     limits = {check.name: thresholds.get(check.name, check.threshold) for check in CHECKS}
     among = [

@@ -19,6 +19,7 @@ from bids_app.acquisition import years
 from bids_app.columns import LONGITUDINAL, REGIONS
 from bids_app.derivatives import ENTITIES, NOT_AVAILABLE, dump_json, number, table
 from bids_app.files import remove, write_atomic
+from bids_app.gather import flags_of, in_doubt
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -148,7 +149,9 @@ def _flags(first: Row, later: Row, change: Row) -> Iterator[str]:
         before, after = map(float, etiv)
         if abs(after - before) > SAME_HEAD * before:
             yield "etiv_changed"
-    if any(row["flags"] != NOT_AVAILABLE for row in (first, later)):
+    # A head that was stripped and one that was not may differ by that alone.
+    stripped = ["no_etiv" in flags_of(row) for row in (first, later)]
+    if any(map(in_doubt, (first, later))) or stripped[0] != stripped[1]:
         yield "flagged_image"
     if any(row["rating"] == "fail" for row in (first, later)):
         yield "rated_fail"
@@ -172,11 +175,11 @@ def _noise_of_repeats(rows: Sequence[Row]) -> dict[tuple[str, str], dict[str, fl
 
     Repeats have the same name but for the run; their within-session coefficient of
     variation is pooled over sessions (root mean square), a model and version each. Only images
-    without a flag, and not rated fail, count.
+    without a flag (but for no_etiv), and not rated fail, count.
     """
     sessions: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
-        if row["flags"] == NOT_AVAILABLE and row["rating"] != "fail":
+        if not in_doubt(row) and row["rating"] != "fail":
             keys = ["model", "model_version", "participant_id", "session_id"]
             keys += [key for key in ENTITIES if key != "run"]
             sessions.setdefault(tuple(row[key] for key in keys), []).append(row)

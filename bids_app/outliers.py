@@ -8,6 +8,7 @@ import numpy as np
 
 from bids_app.columns import OUTLIERS, REGIONS
 from bids_app.derivatives import NOT_AVAILABLE
+from bids_app.gather import flags_of, in_doubt
 from bids_app.quality import CHECKS, flags_again
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def add_outliers(rows: Sequence[Row], thresholds: Mapping[str, float]) -> None:
     for row in rows:
         if scores := scores_of(row):
             sizes = {column: abs(z) for column, z in scores.items()}
-            flags = flags_again(_flags(row), sizes, thresholds)
+            flags = flags_again(flags_of(row), sizes, thresholds)
             row["flags"] = ",".join(flags) or NOT_AVAILABLE
 
 
@@ -117,13 +118,9 @@ def _fill(rows: Sequence[Row], ending: str, key: Callable[[Row], Hashable]) -> N
     for row in rows:
         together.setdefault(key(row), []).append(row)
     for alike in together.values():
-        trusted = np.array([row["flags"] == NOT_AVAILABLE for row in alike])
+        trusted = np.array([not in_doubt(row) for row in alike])
         for region in REGIONS:
             texts = [row[f"{region}_mm3"] for row in alike]
             values = np.array([float("nan" if t == NOT_AVAILABLE else t) for t in texts])
             for row, z in zip(alike, robust_z(values, trusted), strict=True):
                 row[f"{region}_{ending}"] = f"{z:.2f}" if np.isfinite(z) else NOT_AVAILABLE
-
-
-def _flags(row: Row) -> list[str]:
-    return [] if row["flags"] == NOT_AVAILABLE else row["flags"].split(",")

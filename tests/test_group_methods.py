@@ -15,9 +15,15 @@ def change(noise):
 def test_of_plain_results_the_flags_alone_are_told():
     rows = [row(), row(flags="noisy"), row(flags="failed")]
     assert group_sentences(rows, [], {}) == {
-        "flags": "Of 2 results, 1 had a flag, by the app's thresholds."
+        "flags": "Of 2 results, 1 had a flag (noisy 1), by the app's thresholds."
     }
     assert group_sentences([row(flags="failed")], [], {})["flags"].startswith("Of 0 results, 0 had")
+
+
+def test_flags_are_counted_by_name():
+    rows = [row(flags="no_etiv"), row(flags="no_etiv,noisy"), row()]
+    told = group_sentences(rows, [], {})["flags"]
+    assert told == "Of 3 results, 2 had a flag (no_etiv 2, noisy 1), by the app's thresholds."
 
 
 def test_what_was_done_is_told_with_its_thresholds():

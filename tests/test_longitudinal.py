@@ -91,6 +91,9 @@ def test_what_makes_a_change_doubtful_is_flagged(column, flag):
         ({"etiv_mm3": "1500000"}, {"etiv_mm3": "1540000"}, ""),
         ({"etiv_mm3": "1500000"}, {"etiv_mm3": "1440000"}, "etiv_changed"),
         ({"etiv_mm3": "1500000"}, {"etiv_mm3": "n/a"}, ""),
+        ({"flags": "no_etiv"}, {"flags": "no_etiv"}, ""),
+        ({"flags": "no_etiv"}, {}, "flagged_image"),
+        ({"flags": "no_etiv"}, {"flags": "no_etiv,noisy"}, "flagged_image"),
         ({"rating": "fail"}, {"rating": "pass"}, "rated_fail"),
         ({}, {"rating": "fail"}, "rated_fail"),
     ],
@@ -108,7 +111,8 @@ def test_failed_images_and_empty_regions_have_no_change():
     assert changes[0]["pons_change_percent"] == "n/a"
 
 
-def test_noise_comes_from_repeated_scans_first():
+@pytest.mark.parametrize("flags", ["n/a", "no_etiv"])  # the latter of skull-stripped images
+def test_noise_comes_from_repeated_scans_first(flags):
     rows = []
     for i in range(10):
         rows += [
@@ -116,7 +120,7 @@ def test_noise_comes_from_repeated_scans_first():
             row(f"sub-{i:02d}", run="2", volume=1010),
         ]
         rows += [row(f"sub-{i:02d}", "ses-2", run="1", volume=930 if i else 985)]
-    changes = find_changes(rows, {})
+    changes = find_changes([r | {"flags": flags} for r in rows], {})
     # Two values 20 apart deviate by 20 / sqrt(2); t of 10 (2.228) times sqrt(2) of that is 44.56.
     assert changes[1]["pons_smallest_percent"] == "4.456"
     assert changes[1]["noise_from"] == "repeats"

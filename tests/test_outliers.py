@@ -33,6 +33,14 @@ def test_what_lies_out_is_flagged_whatever_other_flags_there_are():
     assert rows[0]["midbrain_robust_z"] == "n/a"
 
 
+def test_skull_stripped_images_count_in_the_median_and_flagged_ones_do_not():
+    stripped = [row(15000 + i, flags="no_etiv") for i in range(11)]
+    rows = [*stripped, *[row(9000, flags="no_etiv,noisy") for _ in range(20)]]
+    add_outliers(rows, {})
+    assert {r["flags"] for r in stripped} == {"no_etiv"}
+    assert {r["flags"] for r in rows[11:]} == {"no_etiv,noisy,outlying"}
+
+
 def test_the_threshold_is_the_users():
     rows = [row(15000 + i) for i in range(20)] + [row(9000)]
     add_outliers(rows, {"outlying": 1e6})
