@@ -122,7 +122,10 @@ def _verify(arguments: argparse.Namespace) -> int:
             damaged.append(str(error))
             print(f"{name}: not usable")
         else:
-            print(f"{name}: {len(model.files)} files match, SHA-256 {model.sha256}")
+            matching = (
+                "1 file matches" if len(model.files) == 1 else f"{len(model.files)} files match"
+            )
+            print(f"{name}: {matching}, SHA-256 {model.sha256}")
     if damaged:
         raise ModelError(" ".join(damaged))
     return 0

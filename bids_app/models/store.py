@@ -64,6 +64,9 @@ _UNUSED = {
     "nnunet": (),
     "mdgru": ("float32", "folds", "no_tta"),  # one network, run once, as its manifest says
 }
+_TEXTS = ("name", "label", "version", "engine", "averaging", "mode", "licence", "citation", "doi")
+_TABLES = ("labels", "inference", "files", "sources")
+_OF_FILE = ("path", "bytes", "sha256")
 NOT_STATED = "not stated"  # licence of a model that came without one
 
 
@@ -362,12 +365,7 @@ def describe_file(path: Path, name: str) -> ModelFile:
 def manifest_text(model: Model) -> str:
     """Write a manifest as TOML; `read_manifest` gives the same model back."""
     # JSON strings are TOML basic strings, but for DEL, which no field may hold.
-    lines = [
-        f"{key} = {json.dumps(getattr(model, key), ensure_ascii=False)}"
-        for key in (
-            "name", "label", "version", "engine", "averaging", "mode", "licence", "citation", "doi",
-        )
-    ]  # fmt: skip
+    lines = [f"{key} = {json.dumps(getattr(model, key), ensure_ascii=False)}" for key in _TEXTS]
     lines += ["", "[labels]"]
     lines += [f"{r.index} = {json.dumps(r.name, ensure_ascii=False)}" for r in model.regions]
     if model.inference:
@@ -382,11 +380,11 @@ def manifest_text(model: Model) -> str:
 
 
 def _parse(content: dict[str, Any], folder: Path) -> Model:
-    text = {
-        key: _text(content, key)
-        for key in ("name", "label", "version", "engine", "averaging", "mode", "licence",
-                    "citation", "doi")
-    }  # fmt: skip
+    text = {key: _text(content, key) for key in _TEXTS}
+    _check_entries(content, (*_TEXTS, *_TABLES), "the manifest")
+    for table in ("files", "sources"):
+        for entry in content.get(table, []):
+            _check_entries(entry, _OF_FILE, f"[[{table}]]")
     if not (text["label"].isascii() and text["label"].isalnum()):
         raise ValueError(f"label {text['label']!r} is not alphanumeric")
     for key, allowed in (("engine", ENGINES), ("averaging", AVERAGING), ("mode", MODES)):
@@ -420,6 +418,13 @@ def _text(content: dict[str, Any], key: str) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{key} is not text")
     return value
+
+
+def _check_entries(table: Mapping[str, Any], known: Sequence[str], where: str) -> None:
+    """Refuse what would mean nothing where it stands, as a setting at the end of the file."""
+    for key in table:
+        if key not in known:
+            raise ValueError(f"{where} has no entry {key}; it has {', '.join(known)}")
 
 
 def _member(path: str) -> str:

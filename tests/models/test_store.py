@@ -79,6 +79,8 @@ def test_a_file_that_is_not_listed_is_refused_and_a_text_is_not(model):
         ('path = "plans.json"', 'path = "/etc/passwd"', "outside"),
         ('licence = "CC0-1.0"\n', "", "it lacks licence"),
         ("7 =", "700 =", "1 to 255"),
+        ("[labels]", "[inferences]\nbatch = 4\n[labels]", "has no entry inferences; it has name"),
+        ("[[files]]", "[[files]]\nbatch = 4", r"\[\[files\]\] has no entry batch; it has path"),
         ("[labels]", "[labels", "cannot be read"),
     ],
 )

@@ -78,7 +78,8 @@ def import_checkpoint(
     except ModelError as error:
         hint = (
             " Another network than the published one installs under a name of its own, with "
-            f"`brainstem-models import NAME {shlex.quote(str(index))}`."
+            f"`brainstem-models import NAME {shlex.quote(str(index))} --models-dir "
+            f"{shlex.quote(str(target.parent))}`."
         )
         raise ModelError(f"{index}: {error}{hint if name == PUBLISHED_NAME else ''}") from None
     classes = len(weights[f"{LAYERS[-1]}/b"])
