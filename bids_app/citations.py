@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -152,14 +153,54 @@ def references(used: Used) -> list[str]:
 
 
 def write_citations(logs: Path, models: Iterable[Used]) -> None:
-    """Write ``CITATION.md`` and ``CITATION.bib``; what earlier models need stays in them."""
+    """Write ``CITATION.md`` and ``CITATION.bib``; what earlier models need stays in them.
+
+    Where results of one model differ in what a text tells, all texts are written.
+    """
+    by_label: dict[str, list[Used]] = {}
+    for used in merged(models):
+        by_label.setdefault(used.label, []).append(used)
     sections: dict[str, str] = {}
     entries: dict[str, str] = {}
-    for used in merged(models):
-        text = f"{boilerplate(used)}\n\n" if used.engine else ""
-        sections[f"Model {used.label}"] = f"{text}{_listed(references(used))}"
-        entries |= {_key(entry): entry for entry in _entries(used)}
+    for label, ways in by_label.items():
+        texts = [boilerplate(used) for used in ways if used.engine]
+        if len(texts) > 1:
+            texts.insert(0, f"Results of this model were made in {len(texts)} ways:")
+        cited = dict.fromkeys(text for used in ways for text in references(used))
+        sections[f"Model {label}"] = "\n\n".join([*texts, _listed(cited)])
+        entries |= {_key(entry): entry for used in ways for entry in _entries(used)}
     _rewrite(logs, sections, entries)
+
+
+def mixed_settings(all_used: Iterable[Used]) -> list[str]:
+    """Name the models whose results were made with different settings, and these, in a line each.
+
+    Returns
+    -------
+    list of str
+        As ``open 1.3.0: Mirroring no 2, yes 4``.
+    """
+    counts: dict[str, dict[str, Counter[str]]] = {}
+    for used in all_used:
+        of_model = counts.setdefault(f"{used.name} {used.version}", {})
+        for key, value in used.settings.items():
+            of_model.setdefault(key, Counter())[_in_words(value)] += 1
+    lines = []
+    for model, of_model in counts.items():
+        different = [
+            f"{key} {', '.join(f'{value} {n:,}' for value, n in sorted(values.items()))}"
+            for key, values in of_model.items()
+            if len(values) > 1
+        ]
+        if different:
+            lines.append(f"{model}: {'; '.join(different)}")
+    return lines
+
+
+def _in_words(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "+".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def group_references(sentences: Mapping[str, str]) -> list[str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from bids_app import __version__
 from bids_app.acquisition import add_scanners, add_years, read_dates
-from bids_app.citations import write_group_citations
+from bids_app.citations import Used, mixed_settings, write_citations, write_group_citations
 from bids_app.columns import GROUP, REGIONS, Columns
 from bids_app.comparison import write_group_comparison
 from bids_app.covariates import join_covariates, join_ratings
@@ -20,6 +20,7 @@ from bids_app.derivatives import (
     WHOLE,
     GroupFiles,
     dump_json,
+    read_results,
     read_table,
     table,
 )
@@ -79,6 +80,11 @@ def _run(settings: Settings) -> int:
     dates = read_dates(rows, settings.bids_dir)
     add_years(rows, dates)
     columns = _fill_in(rows, settings, whole=files.stem == WHOLE)
+    for line in _not_there(found, settings):
+        LOG.warning("%s", line)
+    used = _used(output_dir, rows)
+    for line in mixed_settings(used):
+        LOG.warning("results of one model were made with different settings, %s", line)
     if settings.dry_run:
         LOG.info("would write %d rows to %s", len(rows), files.volumes)
         return 0
@@ -93,6 +99,7 @@ def _run(settings: Settings) -> int:
     if files.stem == WHOLE:
         told = read_table(files.longitudinal) if changes else []
         sentences = group_sentences(rows, told, read_thresholds(settings.flag_threshold))
+        write_citations(output_dir / "logs", used)
         write_group_citations(output_dir / "logs", sentences)
     LOG.info("%s", _overview(rows))
     for participant in _without_result(settings, rows):
@@ -157,13 +164,8 @@ def _why_none(found: Sequence[Row], settings: Settings) -> str:
     """Say what to check where no result was asked for."""
     if not found:
         return "no result is there. Run the participant level first."
-    asked = [
-        ("--participant-label", settings.participant_label, "participant_id", "sub-"),
-        ("--session-label", settings.session_label, "session_id", "ses-"),
-        ("--model", settings.model, "model", ""),
-    ]
     options, there = [], []
-    for option, wanted, column, prefix in asked:
+    for option, wanted, column, prefix in _choices(settings):
         if wanted:
             options.append(f"{option} {' '.join(wanted)}")
             known = (row[column].removeprefix(prefix) for row in found)
@@ -173,6 +175,36 @@ def _why_none(found: Sequence[Row], settings: Settings) -> str:
         f"none of its {len(found)} results matches {' and '.join(options)}. They have "
         f"{'; '.join(there)}."
     )
+
+
+def _not_there(found: Sequence[Row], settings: Settings) -> list[str]:
+    """Name values of options that no result has, where others have some."""
+    lines = []
+    for option, wanted, column, prefix in _choices(settings):
+        known = {row[column].removeprefix(prefix) for row in found}
+        if lacking := [value for value in wanted if value.removeprefix(prefix) not in known]:
+            lines.append(f"{option} {' '.join(lacking)}: no result has this")
+    return lines
+
+
+def _choices(settings: Settings) -> list[tuple[str, Sequence[str], str, str]]:
+    """Options that choose results: what was asked for, the column, and the prefix there."""
+    models = [Path(name).name for name in settings.model]
+    return [
+        ("--participant-label", settings.participant_label, "participant_id", "sub-"),
+        ("--session-label", settings.session_label, "session_id", "ses-"),
+        ("--model", models, "model", ""),
+    ]
+
+
+def _used(output_dir: Path, rows: Sequence[Row]) -> list[Used]:
+    """Tell how the results in some rows were made."""
+    chosen = {(row["source"], row["model"], row["model_version"]) for row in rows}
+    return [
+        Used.from_sidecar(result.label, result.sidecar)
+        for result in read_results(output_dir)
+        if (result.source, *result.model) in chosen
+    ]
 
 
 def _without_result(settings: Settings, rows: Iterable[Row]) -> list[str]:

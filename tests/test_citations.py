@@ -1,6 +1,7 @@
 """What is to be cited is right for the model that was used, and for its settings."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -8,6 +9,7 @@ from bids_app.citations import (
     Used,
     boilerplate,
     merged,
+    mixed_settings,
     write_citations,
     write_group_citations,
 )
@@ -70,6 +72,25 @@ def test_the_published_models_are_cited_by_their_paper_and_their_own_method(
         assert method in content
         assert other not in content
     assert "@misc" not in (tmp_path / "CITATION.bib").read_text()
+
+
+def test_results_of_one_model_made_in_two_ways_have_two_texts(open_model, tmp_path):
+    mirrored, plain = (replace(open_model, settings={"Mirroring": m}) for m in (True, False))
+    write_citations(tmp_path, [mirrored, plain, mirrored])
+    page = (tmp_path / "CITATION.md").read_text()
+    assert "Results of this model were made in 2 ways:" in page
+    assert page.count("Midbrain, pons and medulla oblongata were segmented") == 2
+    assert page.count("mirror images were averaged") == page.count("- nnU-Net: ") == 1
+
+
+def test_mixed_settings_are_counted(open_model):
+    mirrored, plain = (
+        replace(open_model, settings={"Folds": ["0", "1"], "Mirroring": m}) for m in (True, False)
+    )
+    assert mixed_settings([mirrored, mirrored, registered("mars-mdgru")]) == []
+    assert mixed_settings([mirrored, plain, mirrored]) == [
+        f"open {store.find('open').version}: Mirroring no 1, yes 2"
+    ]
 
 
 def test_settings_that_change_a_result_are_told():

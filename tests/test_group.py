@@ -98,6 +98,25 @@ def test_chosen_rows_leave_the_table_of_all_alone(coarse_dataset, output, capsys
     assert "4 results of this folder were not asked for" in (output / "selection.html").read_text()
 
 
+def test_what_no_result_has_is_named_beside_what_is_there(coarse_dataset, output, capsys):
+    assert group(coarse_dataset, output, "--model", "first", "--model", "third") == 0
+    assert "--model third: no result has this" in capsys.readouterr().out
+    assert group(coarse_dataset, output) == 0
+    assert "no result has this" not in capsys.readouterr().out
+
+
+def test_results_made_with_different_settings_are_told(coarse_dataset, output, capsys):
+    assert group(coarse_dataset, output) == 0
+    assert "different settings" not in capsys.readouterr().out
+    path = min(output.glob("sub-*/**/*seg-first_dseg.json"))
+    sidecar = json.loads(path.read_text())
+    sidecar["Settings"]["Mirroring"] = True
+    path.write_text(json.dumps(sidecar))
+    assert group(coarse_dataset, output) == 0
+    assert "different settings, first 1: Mirroring no " in capsys.readouterr().out
+    assert "were made in 2 ways" in (output / "logs" / "CITATION.md").read_text()
+
+
 def test_choosing_all_there_is_makes_the_table_of_all(coarse_dataset, output):
     group(coarse_dataset, output, "--participant-label", "01", "02")
     assert len(read(output)) == 6

@@ -135,7 +135,7 @@ def checks_table(
             element(
                 "tr",
                 element("th", _LOOKS_AT.get(check.name, measure_name(check.measure)), scope="row"),
-                element("td", f"{worst:.3g}", foreign(where)),
+                element("td", f"{worst:,.0f}" if worst >= 1000 else f"{worst:.3g}", foreign(where)),
                 element("td", check.limit(thresholds)),
                 element("td", badges([check.name]) if check.name in raised else "in order"),
                 class_="flagged" if check.name in raised else None,
