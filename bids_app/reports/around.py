@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from bids_app.columns import LONGITUDINAL, REGIONS
 from bids_app.derivatives import NOT_AVAILABLE, GroupFiles, read_json, read_table
-from bids_app.gather import read_failures
+from bids_app.gather import flags_of, read_failures
 from bids_app.group_methods import group_sentences
 from bids_app.outliers import scores_of
 from bids_app.quality import FLAGS, flags_again
@@ -82,7 +82,7 @@ class Around:
         thresholds = _numbers(result.sidecar.get("FlagThresholds"))
         scores: dict[str, float] = {}
         if row := self._row(result):
-            flags = () if row["flags"] == NOT_AVAILABLE else tuple(row["flags"].split(","))
+            flags = tuple(flags_of(row))
             thresholds = dict(self.thresholds)
             scores = scores_of(row)
         if self.given:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from bids_app.columns import LONGITUDINAL, REGIONS
 from bids_app.derivatives import ENTITIES, NOT_AVAILABLE, WHOLE
+from bids_app.gather import flags_of
 from bids_app.reports.markup import element, foreign
 from bids_app.reports.page import badges, heads, table
 
@@ -35,7 +36,7 @@ def changes_section(changes: Sequence[Row]) -> Markup | None:
         *heads("Years", *(f"{r[:1].upper()}{r[1:]} (%)" for r in REGIONS), class_="number"),
         *heads("Beyond noise", "Flags"),
     ]
-    flags = dict.fromkeys(flag for change in changes for flag in _listed(change["flags"]))
+    flags = dict.fromkeys(flag for change in changes for flag in flags_of(change))
     noises = dict.fromkeys(change["noise_from"] for change in changes)
     return element(
         "section",
@@ -62,7 +63,7 @@ def changes_section(changes: Sequence[Row]) -> Markup | None:
 
 
 def _line(change: Row) -> Markup:
-    flags = _listed(change["flags"])
+    flags = flags_of(change)
     beyond = change["beyond_noise"].replace(",", ", ")
     if beyond == NOT_AVAILABLE:
         beyond = "none" if change["noise_from"] in ("repeats", "changes") else "cannot be told"
@@ -88,7 +89,3 @@ def _percent(change: Row, region: str) -> str:
     if percent == NOT_AVAILABLE:
         return NOT_AVAILABLE
     return f"{float(percent):+.1f} ({least if least == NOT_AVAILABLE else f'{float(least):.1f}'})"
-
-
-def _listed(text: str) -> list[str]:
-    return [] if text == NOT_AVAILABLE else text.split(",")

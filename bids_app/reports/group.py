@@ -10,7 +10,7 @@ from bids_app.columns import REGIONS
 from bids_app.derivatives import ENTITIES, NOT_AVAILABLE, GroupFiles, read_json, report_name
 from bids_app.errors import NoScanError
 from bids_app.files import write_atomic
-from bids_app.gather import shows_brainstem
+from bids_app.gather import flags_of, shows_brainstem
 from bids_app.group_methods import group_sentences
 from bids_app.longitudinal import ALIKE, LEAST_REPEATS
 from bids_app.models.store import region
@@ -29,7 +29,7 @@ from bids_app.reports.page import (
     volume_head,
 )
 from bids_app.reports.plots import Point, distribution
-from bids_app.reports.results import VOLUME, address, flags_of, is_volume, results_section
+from bids_app.reports.results import VOLUME, address, is_volume, results_section
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from bids_app.columns import MEASURES, OUTLIERS, PARTS, QUALITY, REGIONS
 from bids_app.derivatives import ENTITIES, NOT_AVAILABLE, RATINGS, report_name
+from bids_app.gather import flags_of
 from bids_app.outliers import lying_out, scores_of
 from bids_app.reports.markup import Markup, element, foreign
 from bids_app.reports.page import (
@@ -112,12 +113,6 @@ def results_section(
         _data(kept, columns, reported, meanings),
         aria_labelledby="results",
     )
-
-
-def flags_of(row: Row) -> list[str]:
-    """Give the flags of a row."""
-    flags = row["flags"]
-    return [] if flags == NOT_AVAILABLE else flags.split(",")
 
 
 def is_volume(column: str) -> bool:
