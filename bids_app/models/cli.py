@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,6 +95,7 @@ def make_parser() -> argparse.ArgumentParser:
 def _list(arguments: argparse.Namespace) -> int:
     found = store.installed(arguments.models_dir)
     rows = [("name", "label", "version", "licence", "where")]
+    names = defaultdict(list)  # by label
     for name, folder in sorted(found.items()):
         try:
             model = store.read_manifest(folder)
@@ -100,6 +103,7 @@ def _list(arguments: argparse.Namespace) -> int:
             rows.append((name, "-", "-", "-", f"damaged: {error}"))
             continue
         rows.append((name, f"seg-{model.label}", model.version, model.licence, str(folder)))
+        names[model.label.lower()].append(name)
     for name, entry in store.registry().items():
         if name not in found:
             source = f"not installed; {entry['source']}"
@@ -108,6 +112,9 @@ def _list(arguments: argparse.Namespace) -> int:
     for row in rows:
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
         print("  ".join([*cells, row[4]]))
+    for label, sharing in names.items():
+        if line := store.shared_label(label, sharing):
+            print(f"warning: {line}", file=sys.stderr)
     return 0
 
 
@@ -145,13 +152,16 @@ def _fetch(arguments: argparse.Namespace) -> int:
 
 
 def _import(arguments: argparse.Namespace) -> int:
-    entry = store.registry().get(arguments.model)
-    credits_, published, terms = install.Credits(), "", ""
-    if entry is not None:
-        terms = _accept(arguments.model, entry, accepted=arguments.accept_licence)
-        credits_ = install.Credits(entry["licence"], entry["citation"], entry["doi"])
-        published = arguments.model
     name = arguments.name or arguments.model
+    known = store.registry()
+    published = arguments.model if arguments.model in known else name if name in known else ""
+    if name in known and name != published:
+        raise UsageError(f"--name {name} is the name of a published model. Choose another --name.")
+    entry = known.get(published)
+    credits_, terms = install.Credits(), ""
+    if entry is not None:
+        terms = _accept(published, entry, accepted=arguments.accept_licence)
+        credits_ = install.Credits(entry["licence"], entry["citation"], entry["doi"])
     model = install.import_model(arguments.path, name, arguments.models_dir, credits_, published)
     if terms:
         print(terms)
@@ -162,7 +172,7 @@ def _import(arguments: argparse.Namespace) -> int:
 def _accept(name: str, entry: Mapping[str, Any], *, accepted: bool) -> str:
     """Give the terms of a published model, and go on only if its licence is accepted."""
     if entry["engine"] not in store.IMPORTED:
-        raise UsageError(f"{name}: this version cannot read its published files.")
+        raise UsageError(f"{name} is the name of the model in the package. Choose another name.")
     licence = f"{name} is licensed {entry['licence']}. {entry['terms']}"
     if not accepted:
         raise UsageError(f"{licence} Accept that with --accept-licence.")

@@ -19,12 +19,14 @@ from bids_app.models.store import (
     PACKAGED,
     Model,
     install_options,
+    installed,
     list_files,
     manifest_text,
     models_dir,
     read_manifest,
     region,
     registry,
+    sharing,
     verify,
 )
 
@@ -32,10 +34,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _NETWORK_FILES = ("plans.json", "dataset.json", "fold_*/checkpoint_final.pth")
-_KINDS = {
-    "cascade": "a pair of networks as the packaged model",
-    "nnunet": "an nnU-Net model",
-    "mdgru": "a TensorFlow checkpoint of MD-GRU",
+_KINDS = {  # by engine and mode
+    ("cascade", "v2"): "a pair of networks as the packaged model",
+    ("nnunet", "v1"): "an nnU-Net v1 model",
+    ("nnunet", "v2"): "an nnU-Net v2 model",
+    ("mdgru", "v2"): "a TensorFlow checkpoint of MD-GRU",
 }
 
 
@@ -81,12 +84,13 @@ def import_model(
     Raises
     ------
     ModelError
-        The source is no model or of another kind than the published one, or another model of
-        this name is there.
+        The source is no model or of another kind than the published one that it is said or named
+        to be, or another model of this name is there.
     UsageError
         No folder of models is named, or the name cannot be used.
     """
     target = target_folder(name, directory)
+    published = published or (name if name in registry() else "")
     if not (source.exists() or source.with_name(f"{source.name}.index").is_file()):
         beside = sorted(source.parent.glob("*.index"))
         hint = f"Is it {beside[0]}?" if beside else "Name a model's folder or archive."
@@ -96,15 +100,16 @@ def import_model(
         from bids_app.engines.nnunet.import_v1 import import_v1, is_v1  # brings torch
 
         if is_checkpoint(source):
-            _check_kind(source, "mdgru", published, directory)
-            return import_checkpoint(
-                source, target, name=name, label=_label(name), **asdict(credits_)
-            )
+            _check_kind(source, ("mdgru", "v2"), published, directory)
+            label = _check_label(name, _label(name), directory)
+            return import_checkpoint(source, target, name=name, label=label, **asdict(credits_))
         if is_v1(source):
-            _check_kind(source, "nnunet", published, directory)
-            return import_v1(source, target, name=name, label=_label(name), **asdict(credits_))
+            _check_kind(source, ("nnunet", "v1"), published, directory)
+            label = _check_label(name, _label(name), directory)
+            return import_v1(source, target, name=name, label=label, **asdict(credits_))
     described = _described(source, name, credits_)
-    _check_kind(source, described.engine, published, directory)
+    _check_kind(source, (described.engine, described.mode), published, directory)
+    _check_label(name, described.label, directory)
     if target.exists():
         there = read_manifest(target)
         if there.sha256 != described.sha256:
@@ -135,20 +140,25 @@ def target_folder(name: str, directory: Path | None) -> Path:
     return root / name
 
 
-def _check_kind(source: Path, engine: str, published: str, directory: Path | None) -> None:
-    """Refuse what cannot be the published model, by the engine that it is for."""
-    known = registry()
-    wanted = known[published]["engine"] if published else engine
-    if engine != wanted:
-        other = [name for name, entry in known.items() if entry["engine"] == engine]
-        where = shlex.quote(str(source))
-        words = f"NAME {where}"
-        if engine in IMPORTED:
-            words = f"{other[0]} {where} {install_options(directory)}"
-        raise ModelError(
-            f"{source}: {published} is {_KINDS[wanted]}, and this looks like {_KINDS[engine]}. "
-            f"Install that with `brainstem-models import {words}`."
-        )
+def _check_kind(
+    source: Path, kind: tuple[str, str], published: str, directory: Path | None
+) -> None:
+    """Refuse what cannot be the published model, by the engine that it is for and its mode."""
+    kinds = {name: (entry["engine"], entry["mode"]) for name, entry in registry().items()}
+    wanted = kinds.get(published, kind)
+    if kind == wanted:
+        return
+    where = shlex.quote(str(source))
+    said = f"{source}: {published} is {_KINDS[wanted]}, and this looks like {_KINDS[kind]}."
+    for name, other in kinds.items():
+        if kind == other and kind[0] in IMPORTED:
+            words = f"{name} {where} {install_options(directory)}"
+            raise ModelError(f"{said} Install that with `brainstem-models import {words}`.")
+    root = shlex.quote(str(models_dir(directory)))
+    raise ModelError(
+        f"{said} A model of your own, such as one trained on from {published}, needs a name of "
+        f"its own: `brainstem-models import NAME {where} --models-dir {root}`."
+    )
 
 
 def _install(model: Model, source: Path, target: Path) -> Model:
@@ -174,6 +184,8 @@ def _described(source: Path, name: str, credits_: Credits) -> Model:
     if (source / MANIFEST).is_file():
         model = read_manifest(source)
         verify(model)
+        if model.licence == NOT_STATED:
+            model = replace(model, **asdict(credits_))
         return model if name == model.name else replace(model, name=name, label=_label(name))
     if not all(list(source.glob(pattern)) for pattern in _NETWORK_FILES):
         raise ModelError(
@@ -197,10 +209,18 @@ def _described(source: Path, name: str, credits_: Credits) -> Model:
 
 
 def _label(name: str) -> str:
-    label = re.sub(r"[^A-Za-z0-9]", "", name)
-    for known, entry in registry().items():
-        if label == entry["label"] and name != known:
-            raise UsageError(f"--name {name} would be taken for {known}. Choose another --name.")
+    return re.sub(r"[^A-Za-z0-9]", "", name)
+
+
+def _check_label(name: str, label: str, directory: Path | None) -> str:
+    """Give a label back, unless results would be taken for those of another model."""
+    published = [known for known, entry in registry().items() if entry["label"] == label.lower()]
+    for other in (*published, *sharing(name, label, installed(directory))):
+        if other != name:
+            raise UsageError(
+                f"--name {name} would be taken for {other}: both are seg-{label} in file names. "
+                "Choose another --name."
+            )
     return label
 
 

@@ -40,6 +40,7 @@ import os
 import re
 import shlex
 import tomllib
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -218,11 +219,14 @@ def find(name: str, directory: Path | None = None) -> Model:
     Raises
     ------
     ModelError
-        Unknown, not installed, or its manifest cannot be read.
+        Unknown, not installed, its manifest cannot be read, or another one has its label.
     """
     folders = installed(directory)
     if name in folders:
-        return read_manifest(folders[name])
+        model = read_manifest(folders[name])
+        if line := shared_label(model.label, (name, *sharing(name, model.label, folders))):
+            raise ModelError(line)
+        return model
     if (Path(name) / MANIFEST).is_file():
         return read_manifest(Path(name))
     if Path(name).is_dir():
@@ -248,6 +252,36 @@ def find(name: str, directory: Path | None = None) -> Model:
     known = ", ".join(sorted({*folders, *registry()}))
     raise ModelError(
         f"No model is called {name}. Known: {known}; or give a model's folder.{looked}"
+    )
+
+
+def sharing(name: str, label: str, folders: Mapping[str, Path]) -> list[str]:
+    """Name the other models whose label is the same, also where upper and lower case are one.
+
+    Parameters
+    ----------
+    name, label : str
+        Of the model in question.
+    folders : mapping of str to Path
+        Model folders by name; see `installed`. Those whose manifest cannot be read are passed over.
+    """
+    found = []
+    for other, folder in sorted(folders.items()):
+        if other != name:
+            with suppress(ModelError):
+                if read_manifest(folder).label.lower() == label.lower():
+                    found.append(other)
+    return found
+
+
+def shared_label(label: str, names: Sequence[str]) -> str:
+    """Say what is wrong if several models have one label; empty if there is one."""
+    if len(names) < 2:
+        return ""
+    return (
+        f"The models {' and '.join(sorted(names))} have the same label in file names, seg-{label}: "
+        "each would replace the other's results. Remove the folder of one, and import that again "
+        "with another --name."
     )
 
 

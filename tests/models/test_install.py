@@ -56,7 +56,7 @@ def test_a_folder_without_a_model_is_refused(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["x"]
 
 
-@pytest.mark.parametrize("name", ["../mine", "a b", "", "open1", "marsnnunet", "mars_nnunet"])
+@pytest.mark.parametrize("name", ["../mine", "a b", "", "open1", "marsnnunet", "MARS-nnunet"])
 def test_names_that_mislead_or_escape_are_refused(trained, tmp_path, name):
     with pytest.raises(UsageError):
         install.import_model(trained, name, tmp_path)
@@ -132,7 +132,6 @@ def test_a_model_of_another_kind_is_refused_with_the_command_for_it(
         ("mars-nnunet", checkpoint, "mars-mdgru"),
         ("mars-nnunet", made, "mars-mdgru"),
         ("mars-mdgru", v1, "mars-nnunet"),
-        ("mars-mdgru", trained, "mars-nnunet"),
     ):
         for renamed in ((), ("--name", "x")):
             assert import_(name, source, *renamed) == 5
@@ -141,6 +140,45 @@ def test_a_model_of_another_kind_is_refused_with_the_command_for_it(
             assert f"`brainstem-models import {right} {source} --accept-licence" in line
             assert not said.out, "no licence before an error"
     assert not list((tmp_path / "models").glob("*"))
+
+
+def test_two_models_with_one_label_are_refused(trained, tmp_path, capsys):
+    models = ("--models-dir", str(tmp_path))
+    assert cli.main(["import", "tiny-v1", str(trained), *models]) == 0
+    for name in ("tinyv1", "Tiny-v1"):
+        assert cli.main(["import", name, str(trained), *models]) == 2
+        assert f"--name {name} would be taken for tiny-v1" in capsys.readouterr().err
+    made = install.import_model(trained, "tinyv1", tmp_path / "elsewhere").folder
+    assert cli.main(["import", "tinyv1", str(made), *models]) == 2
+    shutil.copytree(made, tmp_path / "tinyv1")  # as earlier versions let it come to be
+    for name in ("tiny-v1", "tinyv1"):
+        with pytest.raises(ModelError, match=r"tiny-v1 and tinyv1 have the same label.*seg-tinyv1"):
+            store.find(name, tmp_path)
+    capsys.readouterr()
+    assert cli.main(["list", *models]) == 0
+    assert "tiny-v1 and tinyv1 have the same label" in capsys.readouterr().err
+    assert store.find("open", tmp_path).name == "open"
+
+
+def test_a_published_name_is_for_that_model_and_its_licence(
+    trained, checkpoint, tmp_path, import_, capsys
+):
+    v1 = write_v1_model(tmp_path / "v1")
+    words = ["import", "x", str(v1), "--name", "mars-nnunet", "--models-dir", str(tmp_path / "m")]
+    assert cli.main(words) == 2
+    assert "Accept that with --accept-licence" in capsys.readouterr().err
+    own = ("mars-nnunet", trained), ("mars-nnunet", trained, "--name", "x")
+    other = ("mars-mdgru", trained), ("x", trained, "--name", "mars-mdgru")
+    for case in (*own, *other):
+        assert import_(*case) == 5
+        assert "a name of its own: `brainstem-models import NAME" in capsys.readouterr().err
+    assert import_("mars-mdgru", v1, "--name", "mars-nnunet") == 2
+    assert not list((tmp_path / "models").glob("*"))
+    assert cli.main([*words, "--accept-licence"]) == 0
+    assert store.find("mars-nnunet", tmp_path / "m").licence == "CC-BY-NC-ND-4.0"
+    nameless = install.import_model(v1, "mine", tmp_path / "m").folder
+    assert import_("mars-nnunet", nameless) == 0
+    assert store.find("mars-nnunet", tmp_path / "models").licence == "CC-BY-NC-ND-4.0"
 
 
 def test_that_a_graph_was_not_checked_is_said(checkpoint, tmp_path, import_, capsys):
