@@ -289,7 +289,7 @@ class _NnUNetSegmenter:
         )
         if choice.check is not None:
             self._network.before_each_pass(choice.check)
-        self._locator = _load_locator(device) if choice.region else None
+        self._locator = _load_locator(choice, device) if choice.region else None
 
     def __call__(self, volume: Volume, tell: Tell | None = None) -> Segmentation:  # noqa: ARG002
         image, spacing = _engine_order(volume)
@@ -313,7 +313,7 @@ class _MDGRUSegmenter:
         self.device = str(device)
         self._values = [region.index for region in model.regions]
         # First, as the last network that is loaded has the say on TF32.
-        self._locator = _load_locator(device) if choice.region else None
+        self._locator = _load_locator(choice, device) if choice.region else None
         self._model = MDGRUModel(
             model.folder, model.inference, device=device, threads=choice.threads
         )
@@ -381,11 +381,11 @@ def _told(choice: Choice, device: torch.device) -> str:
     return f"{device} (float16)" if choice.half and device.type == "cuda" else str(device)
 
 
-def _load_locator(device: torch.device) -> Cascade:
+def _load_locator(choice: Choice, device: torch.device) -> Cascade:
     """Load the open model, for its locator."""
     model = store.find(store.DEFAULT)
     store.verify(model)
-    return Cascade(model.folder, device=device, mirror=False)
+    return Cascade(model.folder, device=device, mirror=False, half=choice.half)
 
 
 def _engine_order(volume: Volume) -> tuple[NDArray[np.float32], tuple[float, float, float]]:
