@@ -22,7 +22,7 @@ from bids_app.engines.nnunet.inference import NnUNet
 from bids_app.engines.nnunet.votes import relative_spread
 from bids_app.errors import ModelError, UsageError
 from bids_app.models import store
-from bids_app.progress import Windows
+from bids_app.progress import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -291,13 +291,14 @@ class _NnUNetSegmenter:
             self._network.before_each_pass(choice.check)
         self._locator = _load_locator(choice, device) if choice.region else None
 
-    def __call__(self, volume: Volume, tell: Tell | None = None) -> Segmentation:  # noqa: ARG002
+    def __call__(self, volume: Volume, tell: Tell | None = None) -> Segmentation:
         image, spacing = _engine_order(volume)
         z, y, x = (slice(0, n) for n in image.shape)
         if self._locator is not None:
             z, y, x = self._locator.locate(image, spacing).box(self._network.patch_mm)
         prepared = self._network.prepare(image[z, y, x], spacing)
-        inferred = self._network.infer(prepared)
+        with Progress(tell, "passes") as done:
+            inferred = self._network.infer(prepared, done.add)
         probabilities = self._network.restore(inferred.mean, prepared)
         segmentation = _segmentation(probabilities, (x, y, z), volume, self._values, self.device)
         labels = self._network.postprocess(segmentation.labels.transpose(2, 1, 0), spacing)
@@ -323,10 +324,10 @@ class _MDGRUSegmenter:
         x, y, z = (slice(0, n) for n in volume.data.shape)
         if self._locator is not None:
             z, y, x = self._locator.locate(*_engine_order(volume)).box(_BRAINSTEM_MM)
-        with Windows(tell) as windows:
+        with Progress(tell, "windows", digits=1) as done:
 
             def progress(share: float, number: int) -> None:
-                windows.add(share, number)
+                done.add(share, number)
                 if self._check is not None:
                     self._check()
 

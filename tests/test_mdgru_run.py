@@ -121,7 +121,7 @@ def test_an_image_that_is_cut_short_is_named_and_not_counted_and_starts_over(
             super().__init__(**options | {"disable": False, "leave": False})
             bars.append(self)
 
-    add = progress.Windows.add
+    add = progress.Progress.add
 
     def interrupted(self, share, total):
         add(self, share, total)
@@ -129,7 +129,7 @@ def test_an_image_that_is_cut_short_is_named_and_not_counted_and_starts_over(
 
     with monkeypatch.context() as patched:
         patched.setattr(pipeline, "tqdm", Bar)
-        patched.setattr(progress.Windows, "add", interrupted)
+        patched.setattr(progress.Progress, "add", interrupted)
         assert run() == 130
     said = capsys.readouterr().out
     assert "SIGINT: the run ends soon" in said

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -16,7 +17,7 @@ import numpy as np
 import pytest
 from make_fixture_model import write_random_model
 
-from bids_app import cli, files, participant, pipeline, segment
+from bids_app import cli, files, participant, pipeline, progress, segment
 from bids_app.errors import OutputError
 from bids_app.models import install, store
 
@@ -72,6 +73,14 @@ def test_every_image_has_its_files_under_its_own_name(run, tmp_path):
     assert (tmp_path / "out" / "sub-01.html").is_file()
     assert len(list((tmp_path / "out").glob("sub-02/figures/*.png"))) == 2
     assert not list((tmp_path / "out").rglob(".*.lock"))
+
+
+def test_without_a_terminal_lines_tell_how_far_a_long_image_is(run, monkeypatch, capsys):
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0)
+    assert run("--participant-label", "01") == 0
+    found = re.findall(r"^\[1/1\] sub-01/anat/sub-01_T1w\.nii\.gz: (\d) of (\d) passes, .* left$",
+                       capsys.readouterr().out, re.MULTILINE)  # fmt: skip
+    assert found == [(str(n), "4") for n in range(1, 5)]  # two networks, mirrored along an axis
 
 
 def test_devices_share_the_images_and_change_nothing(run, bids, tmp_path, monkeypatch, capsys):

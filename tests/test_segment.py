@@ -108,11 +108,11 @@ def test_a_region_is_that_of_the_brainstem_and_runs_fewer_windows(model, tmp_pat
     small = with_settings(model, tmp_path / "m", window=[60] * 3, padding=[10] * 3)
     told = []
 
-    class Counted(segment.Windows):
+    class Counted(segment.Progress):
         def add(self, share, total):
             told.append(total)
 
-    monkeypatch.setattr(segment, "Windows", Counted)
+    monkeypatch.setattr(segment, "Progress", Counted)
     volume = volume_of(head(voxel_size=3), tmp_path)
     found = load_segmenter(small, Choice(device="cpu", region=True))(volume)
     sizes = [(part.stop - part.start) * 3 for part in found.box]

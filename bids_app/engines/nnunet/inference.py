@@ -177,10 +177,21 @@ class NnUNet:
         """
         return preprocessing.prepare(image, spacing, self._plans, self._mode)
 
-    def infer(self, prepared: Prepared) -> Inferred:
+    def infer(
+        self,
+        prepared: Prepared,
+        progress: Callable[[int, int], object] = lambda _passes, _total: None,
+    ) -> Inferred:
         """Run the networks on a prepared image.
 
         Where a GPU cannot hold the sums beside the network, they are kept in main memory.
+
+        Parameters
+        ----------
+        prepared : Prepared
+        progress : callable, optional
+            Called with the passes done since the last call and their number in all: networks
+            times tiles times mirrorings.
 
         Raises
         ------
@@ -189,17 +200,23 @@ class NnUNet:
         """
         data = torch.from_numpy(prepared.data)
         try:
-            return self._infer(data.to(self._device), self._weights)
+            return self._infer(data.to(self._device), self._weights, progress)
         except torch.OutOfMemoryError:
             LOG.warning("%s is short of memory: sums are kept in main memory", self._device)
         torch.cuda.empty_cache()
-        return self._infer(data, self._weights.cpu())
+        return self._infer(data, self._weights.cpu(), progress)
 
     @torch.inference_mode()
-    def _infer(self, data: Tensor, weights: Tensor) -> Inferred:
+    def _infer(
+        self, data: Tensor, weights: Tensor, progress: Callable[[int, int], object]
+    ) -> Inferred:
         total: Tensor | None = None
         maps: list[NDArray[np.uint8]] = []
         votes = [Votes(self._weights) for _ in self._networks]
+
+        def of_all(passes: int, of_one_network: int) -> None:
+            progress(passes, of_one_network * len(self._networks))
+
         with self._pool() as pool:
             for network, of_network in zip(self._networks, votes, strict=True):
                 output = predict_tiles(
@@ -211,6 +228,7 @@ class NnUNet:
                     softmax=self._softmax,
                     votes=of_network,
                     pool=pool,
+                    progress=of_all,
                 )
                 if len(self._networks) > 1:
                     maps.append(winners(output).cpu().numpy())

@@ -15,7 +15,7 @@ from nnunetv2.inference.sliding_window_prediction import (
 from bids_app.engines.nnunet.votes import winners
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from concurrent.futures import Executor
 
     from torch import Tensor, nn
@@ -49,6 +49,7 @@ def predict_tiles(
     softmax: bool = False,
     votes: Votes | None = None,
     pool: Executor | None = None,
+    progress: Callable[[int, int], object] = lambda _passes, _total: None,
 ) -> Tensor:
     """Run a network over an image, tile by tile.
 
@@ -70,6 +71,8 @@ def predict_tiles(
         Takes up what the network votes for on each mirroring of each tile.
     pool : Executor, optional
         Runs the network on several mirrorings at once; they are added up in the same order.
+    progress : callable, optional
+        Called with the passes done since the last call and their number in all.
 
     Returns
     -------
@@ -89,8 +92,15 @@ def predict_tiles(
         tuple(slice(start, start + size) for start, size in zip(starts, patch_size, strict=True))
         for starts in itertools.product(*steps)
     ]
+    number = len(tiles) * 2 ** len(mirror_axes)
     mirrored = partial(
-        _mirrored, network, axes=mirror_axes, softmax=softmax, votes=votes, pool=pool
+        _mirrored,
+        network,
+        axes=mirror_axes,
+        softmax=softmax,
+        votes=votes,
+        pool=pool,
+        done=lambda: progress(1, number),
     )
     if len(tiles) == 1:  # a mean of one needs no weights
         return mirrored(data.to(device)).to(data.device)[:, *inner]
@@ -114,6 +124,7 @@ def _mirrored(
     softmax: bool,
     votes: Votes | None,
     pool: Executor | None,
+    done: Callable[[], object],
 ) -> Tensor:
     """Mean over all mirrored versions of a tile, shape (1, z, y, x) -> (C, z, y, x).
 
@@ -141,6 +152,7 @@ def _mirrored(
         if vote is not None:
             passes.append(vote)
         total = output if total is None else total.add_(output)
+        done()
     assert total is not None  # noqa: S101 - the unmirrored tile comes first
     if votes is not None:
         votes.add(passes, total.shape[1])
