@@ -16,6 +16,7 @@ from bids_app.files import lock
 from bids_app.models import store
 from bids_app.models.download import Downloader, shown
 from bids_app.models.install import Credits, import_model, target_folder
+from bids_app.models.place import occupant
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,7 +46,7 @@ def fetch_model(name: str, directory: Path | None, url: str | None = None) -> Mo
     Returns
     -------
     Model
-        The installed model, verified. If it is there already, nothing is downloaded.
+        The installed model, verified. If it is there already and whole, nothing is downloaded.
 
     Raises
     ------
@@ -79,13 +80,12 @@ def fetch_model(name: str, directory: Path | None, url: str | None = None) -> Mo
         source = folder / entry["files"][0]["name"] if single else folder
         credits_ = Credits(entry["licence"], entry["citation"], entry["doi"])
         try:
-            model = import_model(source, name, directory, credits_)
-        except ModelError as error:
-            if isinstance(error.__cause__, OSError):
-                raise OutputError(
-                    f"{error} What was downloaded is kept: make space, and run the same command "
-                    "again."
-                ) from None
+            model = import_model(source, name, directory, credits_, name)
+        except OutputError as error:
+            raise OutputError(
+                f"{error} What was downloaded is kept: mend that, and run the same command again."
+            ) from None
+        except ModelError:
             shutil.rmtree(folder, ignore_errors=True)
             raise
         shutil.rmtree(folder, ignore_errors=True)
@@ -93,10 +93,11 @@ def fetch_model(name: str, directory: Path | None, url: str | None = None) -> Mo
 
 
 def _installed(target: Path) -> Model | None:
-    if not (target / store.MANIFEST).is_file():
+    """Give the model that is there, if it is whole; to be fetched anew, if files are damaged."""
+    if (model := occupant(target)) is None or store.damage(model):
         return None
-    model = store.read_manifest(target)
-    store.verify(model)
+    for said in store.unlisted(model):
+        raise ModelError(said)
     return model
 
 

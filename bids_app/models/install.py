@@ -10,8 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from bids_app.errors import ModelError, UsageError, reason
-from bids_app.files import owned_name
-from bids_app.models.place import complete
+from bids_app.models.place import put_in_place
 from bids_app.models.store import (
     IMPORTED,
     MANIFEST,
@@ -21,7 +20,6 @@ from bids_app.models.store import (
     install_options,
     installed,
     list_files,
-    manifest_text,
     models_dir,
     read_manifest,
     region,
@@ -78,14 +76,16 @@ def import_model(
     Returns
     -------
     Model
-        The installed model, verified. Installing the same files again adds what was not known
-        of them, and changes nothing else.
+        The installed model, verified. Installing the same files again mends what is damaged of
+        them, adds what was not known of them, and changes nothing else.
 
     Raises
     ------
     ModelError
         The source is no model or of another kind than the published one that it is said or named
         to be, or another model of this name is there.
+    OutputError
+        The folder of models cannot be written.
     UsageError
         No folder of models is named, or the name cannot be used.
     """
@@ -110,16 +110,16 @@ def import_model(
     described = _described(source, name, credits_)
     _check_kind(source, (described.engine, described.mode), published, directory)
     _check_label(name, described.label, directory)
-    if target.exists():
-        there = read_manifest(target)
-        if there.sha256 != described.sha256:
-            raise ModelError(f"{target} holds another model. Remove it, or use another --name.")
-        verify(there)
-        try:
-            return complete(there, described)
-        except OSError as error:
-            raise ModelError(f"{target}: cannot be written ({error.strerror}).") from None
-    return _install(described, source, target)
+
+    def copy(made: Path) -> Model:
+        for file in described.files:
+            path = made / file.path
+            path.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source / file.path, path)
+        verify(replace(described, folder=made))
+        return described
+
+    return put_in_place(target, copy)
 
 
 def target_folder(name: str, directory: Path | None) -> Path:
@@ -159,24 +159,6 @@ def _check_kind(
         f"{said} A model of your own, such as one trained on from {published}, needs a name of "
         f"its own: `brainstem-models import NAME {where} --models-dir {root}`."
     )
-
-
-def _install(model: Model, source: Path, target: Path) -> Model:
-    """Copy a model beside its place, verify the copy, and rename it."""
-    copy = target.with_name(owned_name(target.name))
-    try:
-        for file in model.files:
-            path = copy / file.path
-            path.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source / file.path, path)
-        (copy / MANIFEST).write_text(manifest_text(model), encoding="utf-8")
-        verify(read_manifest(copy))
-        copy.rename(target)
-    except OSError as error:
-        raise ModelError(f"{target}: the model cannot be written ({error.strerror}).") from None
-    finally:
-        shutil.rmtree(copy, ignore_errors=True)
-    return read_manifest(target)
 
 
 def _described(source: Path, name: str, credits_: Credits) -> Model:

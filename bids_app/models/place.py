@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bids_app.errors import ModelError
+from bids_app.errors import ModelError, OutputError, reason
 from bids_app.files import owned_name
 from bids_app.models.store import (
     MANIFEST,
     NOT_STATED,
     Model,
+    damage,
     manifest_text,
     read_manifest,
     verify,
@@ -20,13 +23,17 @@ from bids_app.models.store import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
+
+    from bids_app.errors import BrainstemError
 
 LOG = logging.getLogger(__name__)
 
 
 def put_in_place(target: Path, make: Callable[[Path], Model]) -> Model:
     """Make a model beside its place, and move it there unless it is there already.
+
+    Of a model that is there and damaged, the damaged files are replaced, each at once; all else
+    in its folder stays.
 
     Parameters
     ----------
@@ -43,24 +50,59 @@ def put_in_place(target: Path, make: Callable[[Path], Model]) -> Model:
     Raises
     ------
     ModelError
-        Another model is there, or nothing can be written.
+        Something else is there, or what it is made from cannot be read.
+    OutputError
+        The folder of models cannot be written.
     """
     made = target.with_name(owned_name(target.name))
     try:
+        occupant(target)
         model = make(made)
         (made / MANIFEST).write_text(manifest_text(model), encoding="utf-8")
-        if not target.exists():
+        if (there := occupant(target)) is None:
             made.rename(target)
-        there = read_manifest(target)
+            there = read_manifest(target)
         if replace(there, inference=model.inference).sha256 != model.sha256:
-            raise ModelError(f"{target} holds another model. Remove it, or use another --name.")
+            raise ModelError(
+                f"{target} holds another model. Remove that folder first, or use another --name."
+            )
+        for file, said in damage(there).items():
+            (target / file).parent.mkdir(exist_ok=True)
+            (made / file).replace(target / file)
+            LOG.warning("%s It is replaced.", said)
         verify(there)
         return complete(there, model)
     except OSError as error:
-        where = f": {error.filename}" if error.filename else ""
-        raise ModelError(f"{target}: not installed ({error.strerror}{where}).") from error
+        raise _told(error, target.parent) from error
     finally:
         shutil.rmtree(made, ignore_errors=True)
+
+
+def occupant(target: Path) -> Model | None:
+    """Read the model in the place of a new one, if there is anything.
+
+    Raises
+    ------
+    ModelError
+        What is there is no model that can be read.
+    """
+    if not os.path.lexists(target):
+        return None
+    try:
+        return read_manifest(target)
+    except ModelError as error:
+        raise ModelError(
+            f"{error} To install a model there, remove {target} first, then run the same command "
+            "again."
+        ) from None
+
+
+def _told(error: OSError, root: Path) -> BrainstemError:
+    """Say which it is that failed: writing to the folder of models, or reading elsewhere."""
+    at = Path(error.filename) if error.filename else root
+    if root in (at, *at.parents) or at in root.parents:
+        return OutputError(f"{root}: the folder of models cannot be written ({reason(error)}).")
+    return ModelError(f"{at}: cannot be read ({reason(error)}).")
 
 
 def complete(there: Model, new: Model) -> Model:

@@ -321,31 +321,40 @@ def verify(model: Model) -> None:
     ModelError
         A file is missing, has another size or digest, or is not listed (text in Markdown is).
     """
+    for said in damage(model).values():
+        raise ModelError(f"{said} Install the model again under the same name.")
+    for said in unlisted(model):
+        raise ModelError(said)
+
+
+def damage(model: Model) -> dict[str, str]:
+    """Say what is wrong with files of a model that its manifest lists, by their paths."""
+    found = {}
     for file in model.files:
-        path = model.folder / file.path
         try:
-            with path.open("rb") as stream:
-                size = os.fstat(stream.fileno()).st_size
-                digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            there = describe_file(model.folder / file.path, file.path)
         except OSError as error:
-            raise ModelError(
-                f"Model {model.name}: {file.path} cannot be read ({error.strerror}). "
-                "Install the model again."
-            ) from None
-        if size != file.bytes or digest != file.sha256:
-            raise ModelError(
+            found[file.path] = f"Model {model.name}: {file.path} cannot be read ({error.strerror})."
+            continue
+        if there != file:
+            found[file.path] = (
                 f"Model {model.name}: {file.path} is not the file that {MANIFEST} names "
-                f"({size} bytes, SHA-256 {digest[:12]}...; expected {file.bytes}, "
-                f"{file.sha256[:12]}...). Install the model again."
+                f"({there.bytes} bytes, SHA-256 {there.sha256[:12]}...; expected {file.bytes}, "
+                f"{file.sha256[:12]}...)."
             )
+    return found
+
+
+def unlisted(model: Model) -> list[str]:
+    """Say which files of a model folder its manifest does not list."""
     listed = {file.path for file in model.files} | {MANIFEST}
-    for path in sorted(model.folder.rglob("*")):
-        relative = path.relative_to(model.folder).as_posix()
-        if path.is_file() and relative not in listed and path.suffix != ".md":
-            raise ModelError(
-                f"Model {model.name}: {relative} is not listed in {MANIFEST}. Remove the file, "
-                "or install the model again."
-            )
+    return [
+        f"Model {model.name}: {relative} is not listed in {MANIFEST}. Remove the file."
+        for path in sorted(model.folder.rglob("*"))
+        if (relative := path.relative_to(model.folder).as_posix()) not in listed
+        and path.is_file()
+        and path.suffix != ".md"
+    ]
 
 
 def check_folds(model: Model, folds: Sequence[str]) -> None:

@@ -17,7 +17,7 @@ from make_v1_model import write_v1_model
 from bids_app.engines.nnunet.import_v1 import WEIGHTS, import_v1
 from bids_app.engines.nnunet.inference import NnUNet
 from bids_app.engines.nnunet.unpickle_v1 import read_pickle
-from bids_app.errors import ModelError
+from bids_app.errors import ModelError, OutputError
 from bids_app.models.store import read_manifest, verify
 
 WHO = {"name": "v1small", "label": "v1small", "licence": "CC0-1.0", "citation": "Nobody"}
@@ -243,7 +243,7 @@ def test_a_file_that_is_no_archive_is_refused(tmp_path, target):
 
 def test_a_folder_that_cannot_be_written_is_told(source, tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(ModelError, match="not installed"):
+    with pytest.raises(OutputError, match=f"{tmp_path / 'file'}: the folder of models"):
         import_v1(source, tmp_path / "file" / "model", **WHO)
 
 

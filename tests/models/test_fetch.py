@@ -163,8 +163,23 @@ def test_nothing_is_asked_for_before_the_licence_is_accepted(server, models, cap
 def test_what_is_installed_is_checked_and_not_downloaded_again(server, models):
     assert fetch(server) == fetch(server) == 0
     assert len(server.seen) == 1
+
+
+def test_what_is_damaged_is_fetched_anew(server, models, caplog):
+    assert fetch(server) == 0
     (models / "mars-nnunet" / "plans.json").write_text("{}")
+    assert fetch(server) == 0
+    assert "plans.json is not the file" in caplog.text
+    store.verify(store.find("mars-nnunet"))
+    assert len(server.seen) == 2
+    assert left(models) == ["mars-nnunet"]
+
+
+def test_a_folder_without_a_manifest_is_told_before_the_download(server, models, capsys):
+    (models / "mars-nnunet").mkdir()
     assert fetch(server) == 5
+    assert f"remove {models / 'mars-nnunet'} first" in capsys.readouterr().err
+    assert server.seen == []
 
 
 @pytest.mark.parametrize("name", ["open", "no-such-model"])

@@ -41,6 +41,47 @@ def test_installing_again_changes_nothing_and_another_model_is_refused(trained, 
         install.import_model(other, "mine", tmp_path)
 
 
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_installing_again_mends_what_is_damaged_and_leaves_the_rest(
+    trained, tmp_path, version, caplog
+):
+    source = trained if version == "v2" else write_v1_model(tmp_path / "v1")
+    model = install.import_model(source, "mine", tmp_path / "models")
+    weights = model.folder / "fold_0" / "checkpoint_final.pth"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"?")
+    (model.folder / "plans.json").unlink()
+    (model.folder / "NOTES.md").write_text("mine")
+    with pytest.raises(ModelError, match="Install the model again under the same name"):
+        store.verify(model)
+    assert install.import_model(source, "mine", tmp_path / "models") == model
+    store.verify(model)
+    assert (model.folder / "NOTES.md").exists()
+    assert caplog.text.count("It is replaced.") == 2
+    assert [p.name for p in (tmp_path / "models").iterdir()] == ["mine"]
+
+
+@pytest.mark.parametrize("manifest", [None, "["])
+def test_a_folder_that_is_no_model_stays_and_the_way_out_is_told(trained, tmp_path, manifest):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "scan.nii.gz").touch()
+    if manifest:
+        (folder / store.MANIFEST).write_text(manifest)
+    with pytest.raises(ModelError, match=f"remove {folder} first, then run the same command"):
+        install.import_model(trained, "mine", tmp_path)
+    assert (folder / "scan.nii.gz").exists()
+
+
+def test_a_folder_of_models_that_cannot_be_written_is_named(trained, tmp_path, capsys):
+    models = tmp_path / "models"
+    models.touch()  # root may write to any folder, but to no folder that is a file
+    for source in (trained, write_v1_model(tmp_path / "v1")):
+        assert cli.main(["import", "mine", str(source), "--models-dir", str(models)]) == 6
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"error: {models}: the folder of models cannot be written (")
+        assert ".tmp" not in line
+
+
 def test_a_model_folder_can_be_installed_under_another_name(trained, tmp_path):
     first = install.import_model(trained, "mine", tmp_path)
     second = install.import_model(first.folder, "renamed", tmp_path)
