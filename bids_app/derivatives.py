@@ -170,11 +170,11 @@ def report_name(participant: str) -> str:
     return f"{participant}.html"
 
 
-def is_complete(
+def other_settings(
     outputs: Outputs, input_sha256: str, model: Model, settings: dict[str, Any], *,
     probabilities: bool,
-) -> bool:  # fmt: skip
-    """Tell whether an image's results are there and match input, model and settings.
+) -> dict[str, tuple[Any, Any]] | None:  # fmt: skip
+    """Tell by which settings an image's results that are there differ from those wanted.
 
     Parameters
     ----------
@@ -188,15 +188,31 @@ def is_complete(
         Those settings that change the result, as in the sidecar.
     probabilities : bool
         Whether probability maps are wanted.
+
+    Returns
+    -------
+    dict of str to tuple, or None
+        Setting there and setting wanted, by name: without an entry, the image is complete. None
+        where there are no complete results of this input and model.
     """
-    if not all(path.is_file() for path in outputs.expected(probabilities=probabilities)):
-        return False
+    if not all(path.is_file() for path in outputs.expected(probabilities=False)):
+        return None
     sidecar = read_json(outputs.sidecar)
-    return (
-        sidecar.get("InputSHA256") == input_sha256
-        and sidecar.get("Model", {}).get("SHA256") == model.sha256
-        and sidecar.get("Settings") == settings
+    there, of_model = (
+        value if isinstance(value, dict) else {}
+        for value in (sidecar.get("Settings"), sidecar.get("Model"))
     )
+    if sidecar.get("InputSHA256") != input_sha256 or of_model.get("SHA256") != model.sha256:
+        return None
+    names = dict.fromkeys([*settings, *there])
+    differing = {
+        name: (there.get(name), settings.get(name))
+        for name in names
+        if there.get(name) != settings.get(name)
+    }
+    if differing or all(path.is_file() for path in outputs.expected(probabilities=probabilities)):
+        return differing
+    return None
 
 
 def source_uri(scan: Scan) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
@@ -18,7 +19,7 @@ from bids_app.freesurfer import write_freesurfer
 from bids_app.gather import read_failures
 from bids_app.interrupt import stoppable
 from bids_app.models import store
-from bids_app.pipeline import Outcome, Pipeline, Task, done_before
+from bids_app.pipeline import Outcome, Pipeline, Task, differing
 from bids_app.quality import read_thresholds
 from bids_app.record import Context, software_versions
 from bids_app.reports.around import read_around
@@ -29,7 +30,7 @@ from bids_app.scans import find_scans
 from bids_app.validation import validate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from bids_app.interrupt import Stop
     from bids_app.models.store import Model
@@ -137,13 +138,12 @@ def _run(settings: Settings, model: Model, background: ThreadPoolExecutor) -> in
     )
     if settings.dry_run:
         _remarks(validation)
+        left = set(_left(settings, tasks, context))
         for task in tasks:
-            left = settings.force or not done_before(task, context)
-            state = "to do" if left else "complete"
-            LOG.info("%-8s  %s", state, task.scan.relative)
+            LOG.info("%-8s  %s", "to do" if task in left else "complete", task.scan.relative)
         return 0
     _clean(settings, tasks)
-    todo = [task for task in tasks if settings.force or not done_before(task, context)]
+    todo = _left(settings, tasks, context)
     pending = {task.scan for task in todo}
     outcome = Outcome(complete=[task.scan for task in tasks if task.scan not in pending])
     failures = Failures(settings.run_folder / "failures.tsv", model)
@@ -201,6 +201,36 @@ def _tasks(settings: Settings, model: Model) -> list[Task]:
         else:
             tasks[outputs.stem] = Task(scan, outputs)
     return list(tasks.values())
+
+
+def _left(settings: Settings, tasks: Sequence[Task], context: Context) -> list[Task]:
+    """Find the images that are to be done, and warn of results that will be others by settings."""
+    if settings.force:
+        return list(tasks)
+    found = {task: differing(task, context) for task in tasks}
+    ways = Counter(
+        ", ".join(f"{key}: {_in_words(old)} -> {_in_words(new)}" for key, (old, new) in way.items())
+        for way in found.values()
+        if way
+    )
+    left = [task for task, way in found.items() if way != {}]
+    if ways:
+        told = "; ".join(f"{way} ({n:,})" if len(ways) > 1 else way for way, n in ways.items())
+        LOG.warning(
+            "of %d images to do, %d have complete results of the model %s by other settings, which "
+            "are replaced: %s. To keep them, take another OUTPUT_DIR",
+            len(left),
+            ways.total(),
+            context.model.name,
+            told,
+        )
+    return left
+
+
+def _in_words(setting: object) -> str:
+    if isinstance(setting, list):
+        return " ".join(map(str, setting))
+    return str(setting).lower() if isinstance(setting, bool) else str(setting)
 
 
 def _clean(settings: Settings, tasks: Iterable[Task]) -> None:

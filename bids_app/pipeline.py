@@ -15,11 +15,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from tqdm import tqdm
 
-from bids_app.derivatives import Outputs, is_complete
+from bids_app.derivatives import Outputs, other_settings
 from bids_app.errors import BrainstemError, ImageError, OutputError
 from bids_app.files import lock
 from bids_app.images import file_sha256, read_volume
@@ -80,15 +80,21 @@ class _Read:
     seconds: float
 
 
-def done_before(task: Task, context: Context) -> bool:
-    """Tell whether an image is complete: its results match its bytes, the model, the settings."""
+def differing(task: Task, context: Context) -> dict[str, tuple[Any, Any]] | None:
+    """Tell whether an image is complete, or by which settings its results are others.
+
+    Returns
+    -------
+    dict of str to tuple, or None
+        As of `bids_app.derivatives.other_settings`.
+    """
     if not task.outputs.sidecar.is_file():
-        return False
+        return None
     try:
         digest = file_sha256(task.scan.path)
     except ImageError:
-        return False
-    return is_complete(
+        return None
+    return other_settings(
         task.outputs,
         digest,
         context.model,
@@ -205,7 +211,7 @@ class Pipeline:
                 self._outcome.elsewhere.append(task.scan)
                 return None
             # Another run may have done it since this one looked.
-            if not self._settings.force and done_before(task, self._context):
+            if not self._settings.force and differing(task, self._context) == {}:
                 self._outcome.complete.append(task.scan)
                 held.close()
                 return None

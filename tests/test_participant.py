@@ -244,6 +244,21 @@ def test_other_settings_or_weights_do_all_images_again(run, model, tmp_path):
     assert times(tmp_path / "out") == second
 
 
+def test_results_that_other_settings_will_replace_are_warned_of(run, tmp_path, capsys):
+    run("--participant-label", "01")
+    run("--participant-label", "02", "--session-label", "1", "--no-tta")
+    assert "WARNING" not in capsys.readouterr().out
+    for options in (("--dry-run",), ()):
+        assert run("--folds", "0", *options) == 0
+        (line,) = [x for x in capsys.readouterr().out.splitlines() if x.startswith("WARNING")]
+        assert "of 3 images to do, 2 have complete results of the model quick" in line
+        assert "Folds: all -> 0 (1); Folds: all -> 0, Mirroring: false -> true (1)" in line
+    assert run("--no-tta", "--folds", "0", "--participant-label", "01", "--dry-run") == 0
+    assert "are replaced: Mirroring: true -> false. To keep" in capsys.readouterr().out
+    assert run("--no-tta", "--dry-run", "--force") == 0
+    assert "WARNING" not in capsys.readouterr().out
+
+
 def test_the_same_input_gives_the_same_bytes(run, tmp_path):
     run()
     before = {path: path.read_bytes() for path in (tmp_path / "out").glob(MAPS)}
