@@ -24,6 +24,7 @@ from bids_app.derivatives import (
 )
 from bids_app.errors import OutputError, UsageError
 from bids_app.files import write_if_changed
+from bids_app.models.store import NOT_STATED
 
 if TYPE_CHECKING:
     from bids_app.models.store import Model
@@ -90,7 +91,7 @@ def check_owner(output_dir: Path, bids_dir: Path) -> None:
         return
     found = read_json(path)
     generators = [
-        entry.get("Name") for entry in found.get("GeneratedBy", []) if isinstance(entry, dict)
+        entry.get("Name") for entry in _list(found.get("GeneratedBy")) if isinstance(entry, dict)
     ]
     if APP_NAME not in generators:
         raise OutputError(f"OUTPUT_DIR {output_dir} holds another dataset. Name another folder.")
@@ -111,10 +112,9 @@ def write_dataset_files(output_dir: Path, bids_dir: Path, model: Model) -> None:
     """Write the files that stand at the top of the dataset, each only where it changes."""
     check_owner(output_dir, bids_dir)  # another run may have made it its own meanwhile
     raw = read_json(bids_dir / "dataset_description.json")
-    write_if_changed(
-        output_dir / "dataset_description.json",
-        dump_json(_description(output_dir, bids_dir, raw)),
-    )
+    path = output_dir / "dataset_description.json"
+    generators = _generators(read_json(path), model)
+    write_if_changed(path, dump_json(_description(output_dir, bids_dir, raw, generators)))
     write_if_changed(output_dir / "README.md", _README.encode())
     write_if_changed(output_dir / ".bidsignore", ("\n".join(IGNORED) + "\n").encode())
     rows = [
@@ -127,23 +127,51 @@ def write_dataset_files(output_dir: Path, bids_dir: Path, model: Model) -> None:
     write_if_changed(output_dir / f"seg-{model.label}_dseg.tsv", table(header, [background, *rows]))
 
 
-def _description(output_dir: Path, bids_dir: Path, raw: dict[str, Any]) -> dict[str, Any]:
+def _generators(there: dict[str, Any], model: Model) -> list[dict[str, Any]]:
+    """Name the app, the model, and what is named already, as other models of this folder."""
+    app = {
+        "Name": APP_NAME,
+        "Version": __version__,
+        "Description": "Segments midbrain, pons and medulla on T1-weighted images.",
+    }
+    own = {
+        "Name": model.name,
+        "Version": model.version,
+        "Description": f"Model of the maps named seg-{model.label}. {model.reference}".rstrip(),
+        "License": model.licence,
+    }
+    others = {
+        (str(entry.get("Name")), str(entry.get("Version"))): entry
+        for entry in _list(there.get("GeneratedBy"))
+        if isinstance(entry, dict) and entry.get("Name") != APP_NAME
+    }
+    found = others | {(model.name, model.version): own}
+    return [app, *(found[key] for key in sorted(found))]
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _description(
+    output_dir: Path, bids_dir: Path, raw: dict[str, Any], generators: list[dict[str, Any]]
+) -> dict[str, Any]:
     source: dict[str, str] = {}
     if doi := str(raw.get("DatasetDOI", "")).removeprefix("doi:"):
         source["DOI"] = f"doi:{doi}" if doi.startswith("10.") else doi
     source["DescriptionSHA256"] = _source_digest(bids_dir)
+    of_models = [
+        f"model {entry['Name']} {entry.get('Version', '')}: {entry['License']}"
+        for entry in generators
+        if "License" in entry
+    ]
     return {
         "Name": f"Brainstem regions of: {raw.get('Name', bids_dir.resolve().name)}",
         "BIDSVersion": BIDS_VERSION,
         "DatasetType": "derivative",
-        "License": str(raw.get("License", "")) or "see the source dataset",
-        "GeneratedBy": [
-            {
-                "Name": APP_NAME,
-                "Version": __version__,
-                "Description": "Segments midbrain, pons and medulla on T1-weighted images.",
-            }
-        ],
+        # Ours to tell, not to weigh: which licence holds for a map is between those two.
+        "License": "; ".join([f"source dataset: {raw.get('License') or NOT_STATED}", *of_models]),
+        "GeneratedBy": generators,
         "SourceDatasets": [source],
         "DatasetLinks": {
             "raw": Path(os.path.relpath(bids_dir.resolve(), output_dir.resolve())).as_posix()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
+import bids_app
 from bids_app import dataset
 from bids_app.errors import OutputError, UsageError
 from bids_app.models import store
@@ -32,6 +34,31 @@ def test_the_description_links_to_the_source_by_a_relative_path(tmp_path, source
     assert description["DatasetLinks"] == {"raw": "../bids"}
     assert description["SourceDatasets"][0]["DOI"] == "doi:10.18112/x"
     assert str(tmp_path) not in "".join(p.read_text() for p in out.iterdir() if p.is_file())
+
+
+def test_the_description_names_all_models_with_their_licences(tmp_path, source):
+    out = tmp_path / "out"
+    path = out / "dataset_description.json"
+    model = store.find("open")
+    other = replace(model, name="mars", label="mars", version="2", licence="CC-BY-NC-ND-4.0")
+    for used in (model, other, other):
+        dataset.write_dataset_files(out, source, used)
+    description = json.loads(path.read_text())
+    named = [(entry["Name"], entry["Version"]) for entry in description["GeneratedBy"]]
+    assert named == [
+        (dataset.APP_NAME, bids_app.__version__), ("mars", "2"), ("open", model.version),
+    ]  # fmt: skip
+    assert description["License"] == (
+        f"source dataset: not stated; model mars 2: CC-BY-NC-ND-4.0; "
+        f"model open {model.version}: CC-BY-4.0"
+    )
+    dataset.claim(out, source)
+    raw = source / "dataset_description.json"
+    raw.write_text(json.dumps(json.loads(raw.read_text()) | {"License": "PDDL"}))
+    path.unlink()
+    dataset.write_dataset_files(out, source, other)
+    found = json.loads(path.read_text())["License"]
+    assert found == "source dataset: PDDL; model mars 2: CC-BY-NC-ND-4.0"
 
 
 def test_the_legend_of_labels_has_freesurfers_codes(tmp_path, source):
