@@ -180,6 +180,12 @@ def _acquire(path: Path) -> int | None:
         raise OutputError(f"{path.parent}: cannot be written ({error.strerror}).") from None
 
 
+def is_web_page(path: Path) -> bool:
+    """Tell whether a file begins as HTML does, such as a login page in place of what was asked."""
+    with path.open("rb") as stream:
+        return stream.read(1000).lstrip().lower().startswith((b"<!doctype html", b"<html"))
+
+
 def _sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:

@@ -10,24 +10,24 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shutil
+import ssl
 import sys
 import time
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import requests
 import urllib3
+from requests.utils import should_bypass_proxies
 from tqdm import tqdm
 
 from bids_app import __version__
 from bids_app.errors import ModelError, OutputError, UsageError
-from bids_app.files import write_atomic
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from bids_app.files import is_web_page, write_atomic
 
 ATTEMPTS = 5  # one after the other that bring nothing
 PASSING = (408, 425, 429, 500, 502, 503, 504)  # status that may be another one soon
@@ -88,7 +88,7 @@ class Downloader:
         OutputError
             It cannot be written.
         UsageError
-            The address is none of HTTP.
+            The address is none of HTTP, or a variable for proxy or certificates is wrong.
         """
         try:
             self._download(url)
@@ -101,6 +101,8 @@ class Downloader:
             ) from None
 
     def _download(self, url: str) -> None:
+        if url.startswith("https:"):
+            _check_certificates()
         failures = 0
         while True:
             before = self._there()
@@ -189,6 +191,12 @@ class Downloader:
     def _check(self, origin: _Origin) -> None:
         """Raise unless the file is whole and, as far as the server tells, right."""
         there = self._there()
+        if is_web_page(self._part):
+            self._forget()
+            raise ModelError(
+                f"{self._name}: {origin.url} gave a web page, not the file. A login page, or the "
+                "portal of a network? Open the address in a browser."
+            )
         if origin.total is not None and there < origin.total:
             raise _CutError("the connection was cut")
         wanted = self._size if self._size is not None else origin.total
@@ -284,6 +292,10 @@ def _reason(error: Exception, url: str) -> str:
     if isinstance(error, requests.TooManyRedirects):
         raise ModelError(f"{shown(url)} leads in a circle.") from None
     if isinstance(error, ValueError):  # the kinds of requests for a wrong address
+        if host and (variable := _proxy_variable(url)):
+            raise UsageError(
+                f"{variable}: no address of an HTTP proxy, such as http://proxy.example:3128."
+            ) from None
         raise UsageError(f"--url {shown(url)}: no address of HTTP.") from None
     if isinstance(error, requests.exceptions.ProxyError):
         return "the proxy cannot be reached, or refuses"
@@ -292,6 +304,28 @@ def _reason(error: Exception, url: str) -> str:
     if isinstance(error, requests.exceptions.ChunkedEncodingError | urllib3.exceptions.HTTPError):
         return "the connection was cut"
     return f"{host} cannot be reached"
+
+
+def _check_certificates() -> None:
+    """Refuse a file of certificates that cannot be used, which requests tells without a name."""
+    for variable in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        if path := os.environ.get(variable):  # the first that is set is used
+            cafile, capath = (None, path) if Path(path).is_dir() else (path, None)
+            try:
+                ssl.create_default_context(cafile=cafile, capath=capath)
+            except OSError as error:
+                raise UsageError(
+                    f"{variable}: the certificate file {path} cannot be used ({error.strerror})."
+                ) from None
+            return
+
+
+def _proxy_variable(url: str) -> str:
+    """Name the variable that says which proxy an address is reached by, if one does."""
+    if should_bypass_proxies(url, None):
+        return ""
+    names = (f"{urlsplit(url).scheme}_proxy", "all_proxy")
+    return next((n for name in names for n in (name, name.upper()) if os.environ.get(n)), "")
 
 
 def _say(line: str) -> None:

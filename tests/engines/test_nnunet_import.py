@@ -235,10 +235,19 @@ def test_an_archive_of_two_models_is_refused(source, target, tmp_path):
     refused(archive, target, "2 nnU-Net v1 models")
 
 
-def test_a_file_that_is_no_archive_is_refused(tmp_path, target):
-    path = tmp_path / "x.tar.gz"
-    path.write_text("<html>not found</html>")
-    refused(path, target, "no tar archive")
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("x.tar.gz", b"<html>not found</html>", "a web page, no tar archive"),
+        ("x.tar.gz", b"text", r"no tar archive \([^:]*\)\.$"),
+        ("x.zip", b"PK\3\4", "a zip archive. Unpack it, and import the folder"),
+        ("model_final_checkpoint.model", b"PK\3\4", "Name the folder of the model"),
+    ],
+)
+def test_a_file_that_is_no_archive_is_refused(tmp_path, target, name, content, reason):
+    path = tmp_path / name
+    path.write_bytes(content)
+    refused(path, target, reason)
 
 
 def test_a_folder_that_cannot_be_written_is_told(source, tmp_path):

@@ -116,6 +116,8 @@ def waits(monkeypatch):
 @pytest.fixture
 def models(tmp_path, monkeypatch):
     """A folder for models; no proxy."""
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "https_proxy", "HTTPS_PROXY"):
+        monkeypatch.delenv(name, raising=False)
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
     folder = tmp_path / "models"
@@ -232,6 +234,13 @@ def test_of_a_server_that_gives_no_part_the_whole_is_taken_again(server, models,
     assert len(server.seen) == 2
 
 
+def test_a_date_tells_versions_apart_where_there_is_no_etag(server, models, archive):
+    server.headers = {"Last-Modified": "Sat, 01 Nov 2025 10:00:00 GMT"}
+    server.faults = [str(len(archive) // 2)]
+    assert fetch(server) == 0
+    assert re.fullmatch(r"bytes=[1-9]\d*-", server.ranges_asked()[1])
+
+
 def test_an_encoding_that_the_server_claims_changes_no_byte(server, models, archive):
     server.headers["Content-Encoding"] = "gzip"
     assert fetch(server) == 0
@@ -327,7 +336,8 @@ def test_the_digest_that_zenodo_sends_is_checked(server, models, archive, capsys
 def test_a_login_page_instead_of_the_file_is_no_model(server, models, capsys):
     server.content = b"<html>Please log in</html>"
     assert fetch(server) == 5
-    assert "no tar archive" in capsys.readouterr().err
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert f"{server.url}/{NAME} gave a web page, not the file" in message
     assert left(models) == []
 
 
@@ -338,6 +348,28 @@ def test_the_proxy_of_the_environment_is_used(server, models, monkeypatch):
     ((path, headers),) = server.seen
     assert path == f"http://weights.hospital.test/mirror/{NAME}"
     assert headers["Authorization"].startswith("Basic ")
+
+
+@pytest.mark.parametrize("proxy", ["::::nonsense", "http://", "socks5://127.0.0.1:1"])
+def test_a_proxy_that_is_no_address_is_named_by_its_variable(models, monkeypatch, proxy, capsys):
+    monkeypatch.setenv("https_proxy", proxy)
+    assert cli.main(["fetch", "mars-nnunet", "--accept-licence"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: https_proxy: no address of an HTTP proxy")
+
+
+@pytest.mark.parametrize("content", [None, "nonsense"])
+def test_a_certificate_file_that_cannot_be_used_is_named(
+    models, tmp_path, monkeypatch, content, capsys
+):
+    path = tmp_path / "own.pem"
+    if content:
+        path.write_text(content)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(path))
+    words = ["fetch", "mars-nnunet", "--accept-licence", "--url", "https://127.0.0.1:1/"]
+    assert cli.main(words) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: REQUESTS_CA_BUNDLE: the certificate file {path} cannot be used")
 
 
 def test_a_password_in_an_address_is_never_printed_or_kept(server, models, capsys):

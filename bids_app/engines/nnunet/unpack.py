@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from bids_app.errors import ModelError
+from bids_app.files import is_web_page
 
 if TYPE_CHECKING:
     import re
@@ -52,8 +53,20 @@ def unpack(archive: Path, folder: Path, wanted: re.Pattern[str]) -> None:
     except Exception as error:  # a damaged archive raises almost anything
         if isinstance(error, OSError) and error.errno is not None:
             raise
-        reason = str(error).partition("\n")[0]
-        raise ModelError(f"{archive.name}: damaged, or no tar archive ({reason}).") from error
+        raise ModelError(f"{archive.name}: {_what_is_wrong(archive, error)}") from error
+
+
+def _what_is_wrong(archive: Path, error: Exception) -> str:
+    """Say what a file is that cannot be read as a tar archive, as far as that can be told."""
+    if is_web_page(archive):
+        return "a web page, no tar archive. A login page, or the portal of a network?"
+    if archive.suffix in (".model", ".pth", ".pkl"):
+        return "one file of a model. Name the folder of the model, with plans and fold_*."
+    with archive.open("rb") as stream:
+        if stream.read(4) == b"PK\3\4":
+            return "a zip archive. Unpack it, and import the folder."
+    reason = str(error).partition("\n")[0].rstrip(":")
+    return f"damaged, or no tar archive ({reason})."
 
 
 def _checked(archive: Path, member: tarfile.TarInfo) -> PurePosixPath:
