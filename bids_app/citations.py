@@ -42,6 +42,23 @@ the group level did. In `CITATION.bib` are the same references for a reference m
 
 
 @dataclass(frozen=True)
+class Locator:
+    """The model whose first network located the brainstem for another one."""
+
+    label: str
+    name: str
+    version: str
+    licence: str
+    reference: str
+
+    @classmethod
+    def from_entry(cls, entry: Mapping[str, Any]) -> Locator | None:
+        """Read the entry of a sidecar; None where there is none."""
+        keys = ("Label", "Name", "Version", "License", "Citation")
+        return cls(*(str(entry.get(key, "")) for key in keys)) if entry else None
+
+
+@dataclass(frozen=True)
 class Used:
     """A model as it was used for a result, told by the sidecar of the label map.
 
@@ -59,6 +76,12 @@ class Used:
         Whether the intracranial volume was estimated.
     thresholds : dict of str to float
         Of flags, where they are not the app's.
+    networks : int
+        Of a model of nnU-Nets, where that is known, else 0.
+    mode : str
+        Version of nnU-Net whose arithmetic was used, as ``v1``, or empty.
+    locator : Locator or None
+        The model that located the brainstem for it.
     """
 
     label: str
@@ -71,6 +94,9 @@ class Used:
     software: Mapping[str, str]
     etiv: bool = False
     thresholds: Mapping[str, float] = field(default_factory=dict)
+    networks: int = 0
+    mode: str = ""
+    locator: Locator | None = None
 
     @classmethod
     def from_sidecar(cls, label: str, sidecar: Mapping[str, Any]) -> Used:
@@ -87,9 +113,13 @@ class Used:
         told = _mapping(sidecar.get("FlagThresholds"))
         thresholds = {k: float(v) for k, v in told.items() if isinstance(v, int | float)}
         software = dict(pairs)
+        networks = model.get("Networks")
         return cls(
-            label, engine, name, version, licence, reference, settings, software, etiv, thresholds
-        )
+            label, engine, name, version, licence, reference, settings, software, etiv, thresholds,
+            networks=networks if isinstance(networks, int) else 0,
+            mode=str(model.get("Mode", "")),
+            locator=Locator.from_entry(_mapping(sidecar.get("Locator"))),
+        )  # fmt: skip
 
 
 def merged(all_used: Iterable[Used]) -> list[Used]:
@@ -119,15 +149,23 @@ def boilerplate(used: Used) -> str:
         "Midbrain, pons and medulla oblongata were segmented on the T1-weighted images by the "
         f"brainstem BIDS App {app}{f' ({versions})' if versions else ''} with the model "
         f"{used.name} (version {used.version}, licence {used.licence}; {_short(used.reference)}): "
-        f"{_METHOD[used.engine]}."
+        f"{_method(used)}."
     ]
     folds = used.settings.get("Folds")
     if isinstance(folds, list) and folds:
-        sentences.append(f"Of its networks those of fold {', '.join(map(str, folds))} were used.")
+        all_networks = f"the model's {used.networks} networks" if used.networks else "its networks"
+        named = ", ".join(map(str, folds))
+        sentences.append(f"Of {all_networks} those of fold {named} were used.")
     if used.settings.get("Mirroring") is True and used.engine != "mdgru":
         sentences.append("Predictions on the image and on its mirror images were averaged.")
     if used.settings.get("Region") is True:
-        sentences.append("The network saw the part of the image around the brainstem alone.")
+        told = "The network saw the part of the image around the brainstem alone"
+        if located := used.locator:
+            told += (
+                f", which the first network of the model {located.name} (version "
+                f"{located.version}, licence {located.licence}; {_short(located.reference)}) found"
+            )
+        sentences.append(f"{told}.")
     sentences.append("The volume of a region is its number of voxels times the volume of a voxel.")
     if used.etiv:
         sentences.append(
@@ -149,7 +187,23 @@ def references(used: Used) -> list[str]:
     """Name what is to be cited, the model first."""
     engine = [_OF_ENGINE[used.engine]] if used.engine else []
     model = [used.reference] if used.reference else []
-    return [*model, *engine, f"BIDS: {_BIDS_TEXT}", f"BIDS Apps: {_BIDS_APPS_TEXT}"]
+    if used.locator:
+        model.append(used.locator.reference)
+        engine.append(_OF_ENGINE["cascade"])
+    everyones = [f"BIDS: {_BIDS_TEXT}", f"BIDS Apps: {_BIDS_APPS_TEXT}"]
+    return list(dict.fromkeys([*model, *engine, *everyones]))
+
+
+def _method(used: Used) -> str:
+    """Name the method, of nnU-Nets with their number and arithmetic where these are known."""
+    text = _METHOD[used.engine]
+    if used.engine != "nnunet":
+        return text
+    folds = used.settings.get("Folds")
+    number = len(folds) if isinstance(folds, list) else used.networks
+    if number > 1:
+        text = f"an ensemble of {number} nnU-Nets ({_NNUNET_TEXT})"
+    return f"{text}, run with the arithmetic of nnU-Net version 1" if used.mode == "v1" else text
 
 
 def write_citations(logs: Path, models: Iterable[Used]) -> None:
@@ -241,13 +295,14 @@ def _known(cited: Iterable[str]) -> Iterator[str]:
 
 
 def _entries(used: Used) -> Iterator[str]:
-    """Give entries for BibTeX: of all that `references` names by a known DOI, and of the model."""
+    """Give entries for BibTeX: of all that `references` names by a known DOI, and of models."""
     yield from _known(references(used))
-    own = re.search(r"https://doi\.org/(10\.\S+)$", used.reference)
-    if used.reference and (own is None or own[1] not in KNOWN):
-        note = re.sub(r"([&%$#_])", r"\\\1", re.sub(r"[{}\\~^]", "", used.reference))
-        doi = f",\n  doi = {{{own[1]}}}" if own else ""
-        yield f"@misc{{model_{used.label},\n  note = {{{note}}}{doi}\n}}"
+    for model in (used, used.locator):
+        own = re.search(r"https://doi\.org/(10\.\S+)$", model.reference) if model else None
+        if model and model.reference and (own is None or own[1] not in KNOWN):
+            note = re.sub(r"([&%$#_])", r"\\\1", re.sub(r"[{}\\~^]", "", model.reference))
+            doi = f",\n  doi = {{{own[1]}}}" if own else ""
+            yield f"@misc{{model_{model.label},\n  note = {{{note}}}{doi}\n}}"
 
 
 def _short(reference: str) -> str:

@@ -220,12 +220,14 @@ def source_uri(scan: Scan) -> str:
     return f"bids:raw:{scan.relative}"
 
 
-def model_entry(model: Model) -> dict[str, str]:
+def model_entry(model: Model) -> dict[str, Any]:
     """Describe a model as sidecars do."""
+    of_nnunet = {"Mode": model.mode, "Networks": len(model.folds)}
     return {
         "Name": model.name,
         "Version": model.version,
         "Engine": model.engine,
+        **(of_nnunet if model.engine == "nnunet" else {}),
         "SHA256": model.sha256,
         "License": model.licence,
         "Citation": model.reference,

@@ -15,6 +15,7 @@ from bids_app.columns import VOLUMES
 from bids_app.derivatives import NOT_AVAILABLE, dump_json, model_entry, number, source_uri, table
 from bids_app.files import remove, write_atomic
 from bids_app.images import label_image, nifti_bytes, probability_image
+from bids_app.models import store
 from bids_app.reports.figures import write_figures
 from bids_app.trust import judge
 
@@ -112,7 +113,7 @@ def write_image(
         "Description": "Midbrain, pons and medulla oblongata, segmented by a neural network",
         **_origin(scan),
         "Manual": False,
-        "Model": model_entry(context.model),
+        **models_told(context),
         "InputSHA256": volume.sha256,
         "Settings": context.settings,
         "Device": segmentation.device,
@@ -128,6 +129,15 @@ def write_image(
     }
     write_atomic(outputs.sidecar, dump_json(sidecar))
     return Record(found.measures, found.flags, volume.warnings, seconds)
+
+
+def models_told(context: Context) -> dict[str, Any]:
+    """Describe the model as sidecars do, and with ``--region`` the one that locates, too."""
+    told: dict[str, Any] = {"Model": model_entry(context.model)}
+    if context.settings.get("Region"):
+        locator = store.find(store.DEFAULT)
+        told["Locator"] = {**model_entry(locator), "Label": locator.label}
+    return told
 
 
 @cache

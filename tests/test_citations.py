@@ -15,9 +15,11 @@ from bids_app.citations import (
 )
 from bids_app.derivatives import model_entry
 from bids_app.models import store
+from bids_app.record import Context, models_told
 
 NNUNET, MDGRU = "10.1038/s41592-020-01008-z", "10.1007/978-3-319-46976-8_15"
 MDGRU_CODE = "10.1007/978-3-319-75238-9_3"
+NNUNET_TEXT = f"Isensee et al. 2021, https://doi.org/{NNUNET}"
 MARS = "10.1002/hbm.70141"
 
 
@@ -97,9 +99,48 @@ def test_settings_that_change_a_result_are_told():
     model = {"Name": "mine", "Engine": "nnunet", "Citation": "Me, 2026"}
     settings = {"Folds": ["0", "3"], "Mirroring": False, "Region": True}
     text = boilerplate(Used.from_sidecar("mine", {"Model": model, "Settings": settings}))
-    assert "fold 0, 3" in text
+    assert "Of its networks those of fold 0, 3 were used" in text
     assert "mirror" not in text
-    assert "around the brainstem alone" in text
+    assert "around the brainstem alone." in text
+
+
+@pytest.mark.parametrize("name", ["mars-nnunet", "mars-mdgru"])
+def test_the_model_that_located_the_brainstem_is_named_and_cited(name, tmp_path):
+    model = replace(
+        store.find("open"), name=name, label="x", engine=store.registry()[name]["engine"]
+    )
+    told = {
+        region: models_told(Context(model, {"Region": region}, False)) for region in (True, False)
+    }
+    assert "Locator" not in told[False]
+    locator = store.find("open")
+    settings = {"Settings": {"Region": True}}
+    write_citations(tmp_path, [Used.from_sidecar("x", told[True] | settings)])
+    page, bib = ((tmp_path / f"CITATION.{ending}").read_text() for ending in ("md", "bib"))
+    assert (
+        f"around the brainstem alone, which the first network of the model open (version "
+        f"{locator.version}, licence CC-BY-4.0; The brainstem BIDS App developers, 2026) found."
+    ) in page
+    assert page.count(f"- {locator.reference}\n") == 1
+    assert page.count(f"- nnU-Net: {NNUNET_TEXT}") == 1
+    assert "@misc{model_open1" in bib
+    assert NNUNET in bib
+
+
+def test_the_number_of_networks_and_the_arithmetic_of_version_1_are_told():
+    def text(settings, **model):
+        entry = {"Name": "mine", "Engine": "nnunet", "Citation": "Me, 2026"} | model
+        return boilerplate(Used.from_sidecar("mine", {"Model": entry, "Settings": settings}))
+
+    assert "2026): an nnU-Net (Isensee" in text({"Folds": "all"})
+    one = text({"Folds": "all"}, Networks=1, Mode="v2")
+    assert "2026): an nnU-Net (Isensee" in one
+    assert "arithmetic" not in one
+    two = text({"Folds": "all"}, Networks=2, Mode="v1")
+    assert f"an ensemble of 2 nnU-Nets ({NNUNET_TEXT}), run with the arithmetic of nnU-Net " in two
+    some = text({"Folds": ["0", "3"]}, Networks=5)
+    assert "an ensemble of 2 nnU-Nets (" in some
+    assert "Of the model's 5 networks those of fold 0, 3 were used." in some
 
 
 def test_the_intracranial_volume_is_told_only_where_it_was_estimated():
