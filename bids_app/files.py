@@ -13,6 +13,7 @@ import fcntl
 import os
 import re
 import secrets
+import shutil
 import socket
 from contextlib import contextmanager
 from functools import cache
@@ -103,7 +104,7 @@ def remove(paths: Iterable[Path]) -> None:
 
 
 def clean(folders: Iterable[Path]) -> None:
-    """Remove temporary files and locks whose owners are gone.
+    """Remove temporary files and folders, and locks, whose owners are gone.
 
     Parameters
     ----------
@@ -115,7 +116,10 @@ def clean(folders: Iterable[Path]) -> None:
             continue
         for path in folder.glob(".*.tmp"):
             if (owner := _TEMPORARY.match(path.name)) and _gone(owner["host"], int(owner["pid"])):
-                path.unlink(missing_ok=True)
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink(missing_ok=True)
         for path in folder.glob(".*.lock"):
             with lock(path):
                 pass  # taking and releasing a lock that nobody holds removes its file

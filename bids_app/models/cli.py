@@ -93,6 +93,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def _list(arguments: argparse.Namespace) -> int:
+    root = store.models_dir(arguments.models_dir)
     found = store.installed(arguments.models_dir)
     rows = [("name", "label", "version", "licence", "where")]
     names = defaultdict(list)  # by label
@@ -100,7 +101,7 @@ def _list(arguments: argparse.Namespace) -> int:
         try:
             model = store.read_manifest(folder)
         except ModelError as error:
-            rows.append((name, "-", "-", "-", f"damaged: {error}"))
+            rows.append((name, "-", "-", "-", f"not usable: {error}"))
             continue
         rows.append((name, f"seg-{model.label}", model.version, model.licence, str(folder)))
         names[model.label.lower()].append(name)
@@ -112,6 +113,8 @@ def _list(arguments: argparse.Namespace) -> int:
     for row in rows:
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
         print("  ".join([*cells, row[4]]))
+    if root is not None and not root.exists():
+        print(f"warning: There is no folder {root}.", file=sys.stderr)
     for label, sharing in names.items():
         if line := store.shared_label(label, sharing):
             print(f"warning: {line}", file=sys.stderr)
@@ -119,23 +122,25 @@ def _list(arguments: argparse.Namespace) -> int:
 
 
 def _verify(arguments: argparse.Namespace) -> int:
+    root = store.models_dir(arguments.models_dir)
+    if not arguments.names and root is not None and not root.exists():
+        raise ModelError(f"There is no folder {root}.")
     names = arguments.names or sorted(store.installed(arguments.models_dir))
-    damaged = []
+    code = 0
     for name in names:
         try:
             model = store.find(name, arguments.models_dir)
             store.verify(model)
         except ModelError as error:
-            damaged.append(str(error))
             print(f"{name}: not usable")
+            print(f"error: {error}", file=sys.stderr)
+            code = error.exit_code
         else:
             matching = (
                 "1 file matches" if len(model.files) == 1 else f"{len(model.files)} files match"
             )
             print(f"{name}: {matching}, SHA-256 {model.sha256}")
-    if damaged:
-        raise ModelError(" ".join(damaged))
-    return 0
+    return code
 
 
 def _fetch(arguments: argparse.Namespace) -> int:
@@ -146,8 +151,9 @@ def _fetch(arguments: argparse.Namespace) -> int:
     print(_accept(arguments.model, entry, accepted=arguments.accept_licence))
     from bids_app.models.fetch import fetch_model  # brings pooch and requests
 
+    before = _inode(arguments.model, arguments.models_dir)
     model = fetch_model(arguments.model, arguments.models_dir, arguments.url)
-    _report(model, entry)
+    _report(model, entry, before)
     return 0
 
 
@@ -162,11 +168,20 @@ def _import(arguments: argparse.Namespace) -> int:
     if entry is not None:
         terms = _accept(published, entry, accepted=arguments.accept_licence)
         credits_ = install.Credits(entry["licence"], entry["citation"], entry["doi"])
+    before = _inode(name, arguments.models_dir)
     model = install.import_model(arguments.path, name, arguments.models_dir, credits_, published)
     if terms:
         print(terms)
-    _report(model, entry)
+    _report(model, entry, before)
     return 0
+
+
+def _inode(name: str, directory: Path | None) -> int | None:
+    """Tell which folder stands in the place of a model, if one does."""
+    try:
+        return install.target_folder(name, directory).stat().st_ino
+    except OSError:
+        return None
 
 
 def _accept(name: str, entry: Mapping[str, Any], *, accepted: bool) -> str:
@@ -179,8 +194,9 @@ def _accept(name: str, entry: Mapping[str, Any], *, accepted: bool) -> str:
     return f"{licence}\nCite: {entry['citation']} https://doi.org/{entry['doi']}"
 
 
-def _report(model: Model, entry: Mapping[str, Any] | None) -> None:
-    print(f"{model.name} (seg-{model.label}, licence {model.licence}) is in {model.folder}")
+def _report(model: Model, entry: Mapping[str, Any] | None, before: int | None) -> None:
+    where = "was already" if model.folder.stat().st_ino == before else "is"
+    print(f"{model.name} (seg-{model.label}, licence {model.licence}) {where} in {model.folder}")
     for file in model.sources:
         print(f"made from {file.path}, {file.bytes:,} bytes, SHA-256 {file.sha256}")
     if model.engine == "mdgru" and not any(

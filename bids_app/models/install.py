@@ -14,6 +14,7 @@ from bids_app.models.place import put_in_place
 from bids_app.models.store import (
     IMPORTED,
     MANIFEST,
+    NAME,
     NOT_STATED,
     PACKAGED,
     Model,
@@ -133,7 +134,7 @@ def target_folder(name: str, directory: Path | None) -> Path:
     root = models_dir(directory)
     if root is None:
         raise UsageError("Name a folder for models with --models-dir or BRAINSTEM_MODELS_DIR.")
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
+    if not NAME.fullmatch(name):
         raise UsageError(f"--name {name}: use letters, digits, '-', '_' and '.' only.")
     if (PACKAGED / name / MANIFEST).exists():
         raise UsageError(f"--name {name} is the packaged model's. Choose another --name.")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bids_app.errors import ModelError, OutputError, reason
-from bids_app.files import owned_name
+from bids_app.files import clean, owned_name
 from bids_app.models.store import (
     MANIFEST,
     NOT_STATED,
@@ -56,6 +56,7 @@ def put_in_place(target: Path, make: Callable[[Path], Model]) -> Model:
     """
     made = target.with_name(owned_name(target.name))
     try:
+        clean([target.parent])  # what imports left that were killed
         occupant(target)
         model = make(made)
         (made / MANIFEST).write_text(manifest_text(model), encoding="utf-8")

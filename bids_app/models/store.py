@@ -39,6 +39,7 @@ import json
 import os
 import re
 import shlex
+import stat
 import tomllib
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -56,6 +57,7 @@ PACKAGED = Path(__file__).parent
 REGISTRY = PACKAGED / "registry.toml"
 MANIFEST = "model.toml"
 DEFAULT = "open"
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")  # of a model that is installed
 ENGINES = ("cascade", "nnunet", "mdgru")
 AVERAGING = ("softmax", "logits")
 MODES = ("v1", "v2")
@@ -194,16 +196,40 @@ def registry() -> dict[str, dict[str, Any]]:
 
 
 def installed(directory: Path | None = None) -> dict[str, Path]:
-    """Folders with a manifest, by name: the packaged ones, then those of `directory`."""
-    found: dict[str, Path] = {}
-    for root in (PACKAGED, models_dir(directory)):
-        if root is not None and root.is_dir():
-            found |= {
-                p.parent.name: p.parent
-                for p in sorted(root.glob(f"*/{MANIFEST}"))
-                if not p.parent.name.startswith(".")
-            }
-    return found
+    """Folders with a manifest, by name: the packaged ones, then those of `directory`.
+
+    A folder that may not be looked into is among them, so that reading its manifest tells.
+
+    Raises
+    ------
+    ModelError
+        The folder of models may not be looked into.
+    """
+    found = {path.name: path for path in PACKAGED.iterdir() if (path / MANIFEST).is_file()}
+    root = models_dir(directory)
+    try:
+        folders = sorted(root.iterdir()) if root is not None else []
+    except (FileNotFoundError, NotADirectoryError):
+        folders = []
+    except OSError as error:
+        raise ModelError(f"{root}: cannot be read ({_why(error, root)}).") from None
+    return found | {p.name: p for p in folders if p.name[0] != "." and _has_manifest(p)}
+
+
+def _has_manifest(folder: Path) -> bool:
+    try:
+        return stat.S_ISREG((folder / MANIFEST).stat().st_mode)
+    except PermissionError:
+        return NAME.fullmatch(folder.name) is not None  # which lost+found is not
+    except OSError:
+        return False
+
+
+def _why(error: Exception, path: Path | None) -> str:
+    """Tell why something cannot be read, and whom to ask where that is a matter of permissions."""
+    if isinstance(error, PermissionError):
+        return f"permission denied; ask its owner for `chmod -R a+rX {shlex.quote(str(path))}`"
+    return reason(error)
 
 
 def find(name: str, directory: Path | None = None) -> Model:
@@ -221,13 +247,18 @@ def find(name: str, directory: Path | None = None) -> Model:
     ModelError
         Unknown, not installed, its manifest cannot be read, or another one has its label.
     """
-    folders = installed(directory)
+    try:
+        folders = installed(directory)
+    except ModelError:
+        if name != DEFAULT:  # which needs no folder of models
+            raise
+        folders = {DEFAULT: PACKAGED / DEFAULT}
     if name in folders:
         model = read_manifest(folders[name])
         if line := shared_label(model.label, (name, *sharing(name, model.label, folders))):
             raise ModelError(line)
         return model
-    if (Path(name) / MANIFEST).is_file():
+    if _has_manifest(Path(name)):
         return read_manifest(Path(name))
     if Path(name).is_dir():
         raise ModelError(
@@ -249,9 +280,10 @@ def find(name: str, directory: Path | None = None) -> Model:
             f"with `brainstem-models fetch {name} {options}`, or from files with "
             f"`brainstem-models import {name} PATH {options}`."
         )
-    known = ", ".join(sorted({*folders, *registry()}))
+    more = ", ".join(sorted({*registry()} - {*folders}))
     raise ModelError(
-        f"No model is called {name}. Known: {known}; or give a model's folder.{looked}"
+        f"No model is called {name}. Installed: {', '.join(sorted(folders))}; published, not "
+        f"installed: {more or 'none'}; or give a model's folder.{looked}"
     )
 
 
@@ -306,7 +338,7 @@ def read_manifest(folder: Path) -> Model:
     except FileNotFoundError:
         raise ModelError(f"{folder}: no {MANIFEST} in this folder.") from None
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ModelError(f"{path}: cannot be read ({reason(error)}).") from None
+        raise ModelError(f"{path}: cannot be read ({_why(error, folder)}).") from None
     except KeyError as error:
         raise ModelError(f"{path}: not a valid manifest (it lacks {error.args[0]}).") from None
     except (TypeError, ValueError, AttributeError) as error:
@@ -319,7 +351,7 @@ def verify(model: Model) -> None:
     Raises
     ------
     ModelError
-        A file is missing, has another size or digest, or is not listed (text in Markdown is).
+        A file is missing, has another size or digest, or is not listed; see `unlisted`.
     """
     for said in damage(model).values():
         raise ModelError(f"{said} Install the model again under the same name.")
@@ -346,7 +378,11 @@ def damage(model: Model) -> dict[str, str]:
 
 
 def unlisted(model: Model) -> list[str]:
-    """Say which files of a model folder its manifest does not list."""
+    """Say which files of a model folder its manifest does not list.
+
+    Hidden files, those that file managers leave and text in Markdown may be there: no engine
+    reads them.
+    """
     listed = {file.path for file in model.files} | {MANIFEST}
     return [
         f"Model {model.name}: {relative} is not listed in {MANIFEST}. Remove the file."
@@ -354,6 +390,9 @@ def unlisted(model: Model) -> list[str]:
         if (relative := path.relative_to(model.folder).as_posix()) not in listed
         and path.is_file()
         and path.suffix != ".md"
+        and not relative.startswith(".")
+        and "/." not in relative
+        and path.name.lower() not in ("thumbs.db", "desktop.ini")
     ]
 
 

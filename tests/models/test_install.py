@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from make_fixture_model import write_random_model
 from make_mdgru_model import SMALL, random_weights, with_slots, write_checkpoint
 from make_v1_model import write_v1_model
 
+from bids_app import files
 from bids_app.errors import ModelError, UsageError
 from bids_app.models import cli, install, store
 
@@ -128,8 +131,46 @@ def test_a_damaged_manifest_does_not_hide_the_other_models(trained, tmp_path, ca
     (tmp_path / "damaged" / store.MANIFEST).write_text("[")
     assert cli.main(["list", "--models-dir", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
-    assert "damaged:" in printed
+    assert "not usable:" in printed
     assert "seg-mine" in printed
+
+
+def test_each_model_that_is_not_usable_has_a_line(trained, tmp_path, capsys):
+    models = ("--models-dir", str(tmp_path))
+    for name in ("one", "two"):
+        (install.import_model(trained, name, tmp_path).folder / "plans.json").write_text("{}")
+    assert cli.main(["verify", *models]) == 5
+    one, two = capsys.readouterr().err.splitlines()
+    assert one.startswith("error: Model one: plans.json is not the file")
+    assert two.startswith("error: Model two: plans.json is not the file")
+    assert cli.main(["verify", "--models-dir", str(tmp_path / "nowhere")]) == 5
+    assert f"There is no folder {tmp_path / 'nowhere'}" in capsys.readouterr().err
+
+
+def test_a_second_import_says_that_the_model_was_there(trained, tmp_path, capsys):
+    words = ["import", "mine", str(trained), "--models-dir", str(tmp_path)]
+    assert cli.main(words) == cli.main(words) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.endswith(f") is in {tmp_path / 'mine'}")
+    assert second.endswith(f") was already in {tmp_path / 'mine'}")
+
+
+def test_the_name_of_the_packaged_model_is_taken(trained, tmp_path, import_, capsys):
+    for words in (("open", trained), ("open", trained, "--name", "x")):
+        assert import_(*words) == 2
+        assert "open is the name of the model in the package" in capsys.readouterr().err
+
+
+def test_what_a_killed_import_left_goes_with_the_next_one(trained, tmp_path):
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    mine = files.owned_name("mine")
+    left = tmp_path / mine.replace(f"_{os.getpid()}_", f"_{dead.pid}_")
+    others = tmp_path / f".mine.otherhost_{dead.pid}_01234567.tmp"
+    for folder in (left, others):
+        (folder / "fold_0").mkdir(parents=True)
+    install.import_model(trained, "mine", tmp_path)
+    assert {p.name for p in tmp_path.iterdir()} == {"mine", others.name}
 
 
 def test_a_version_1_model_is_imported_with_the_published_licence_once_it_is_accepted(
@@ -239,7 +280,7 @@ def test_a_later_import_states_the_licence_and_leaves_the_users_settings(
     before = store.find("mine", tmp_path / "models")
     assert before.licence == "not stated"
     assert import_("mars-mdgru", checkpoint, "--name", "mine") == 0
-    assert "licence CC-BY-NC-ND-4.0) is in" in capsys.readouterr().out
+    assert "licence CC-BY-NC-ND-4.0) was already in" in capsys.readouterr().out
     after = store.find("mine", tmp_path / "models")
     assert (after.licence, after.doi) == ("CC-BY-NC-ND-4.0", "10.1002/hbm.70141")
     assert after.sha256 == before.sha256

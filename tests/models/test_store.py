@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -70,6 +73,42 @@ def test_a_file_that_is_not_listed_is_refused_and_a_text_is_not(model):
         store.verify(model)
 
 
+def test_hidden_files_and_those_of_file_managers_are_passed_over(model):
+    for name in (".DS_Store", "._plans.json", "Thumbs.db", "fold_0/desktop.ini", ".git/config"):
+        (model.folder / name).parent.mkdir(exist_ok=True)
+        (model.folder / name).touch()
+    store.verify(model)
+
+
+def test_a_folder_that_may_not_be_looked_into_is_named(model, monkeypatch):
+    real = Path.stat
+
+    def refuse(path, **how):
+        if model.folder in path.parents:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return real(path, **how)
+
+    root = model.folder.parent
+    told = r"mine.model\.toml: cannot be read \(permission denied; ask its owner for `chmod"
+    with monkeypatch.context() as patched:  # as of another user, which root cannot be
+        patched.setattr(Path, "stat", refuse)
+        patched.setattr(Path, "read_text", lambda path, **_: refuse(path))
+        for name in ("mine", str(model.folder)):
+            with pytest.raises(ModelError, match=told):
+                store.find(name, root)
+    monkeypatch.setattr(store, "models_dir", lambda _: Closed(root))
+    with pytest.raises(ModelError, match=f"{root}: cannot be read .permission denied"):
+        store.find("mine", root)
+    assert store.find("open", root).name == "open"
+
+
+class Closed(type(Path())):
+    """A folder of another user."""
+
+    def iterdir(self):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self))
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
@@ -128,7 +167,7 @@ def test_a_forgotten_or_wrong_folder_of_models_is_told(tmp_path, monkeypatch):
 
 
 def test_an_unknown_model_names_the_known_ones(tmp_path):
-    with pytest.raises(ModelError, match="mars-nnunet, open"):
+    with pytest.raises(ModelError, match=r"Installed: open; .*not installed: .*mars-nnunet;"):
         store.find("nothing")
     with pytest.raises(ModelError, match="brainstem-models import"):
         store.find(str(tmp_path))
