@@ -162,9 +162,13 @@ def _run(settings: Settings, model: Model, background: ThreadPoolExecutor) -> in
             "SoftwareVersions": software_versions(settings.device),
             "FlagThresholds": context.thresholds,
         }
-        write_citations(settings.output_dir / "logs", [Used.from_sidecar(model.label, told)])
-        if segmenters:
-            Pipeline(settings, context, failures, outcome, stop, remarks).run(todo, segmenters)
+        try:
+            if segmenters:
+                Pipeline(settings, context, failures, outcome, stop, remarks).run(todo, segmenters)
+        finally:
+            if outcome.done or outcome.complete:  # else nothing was segmented
+                used = Used.from_sidecar(model.label, told)
+                write_citations(settings.output_dir / "logs", [used])
         _write_reports(settings, outcome, {scan.participant for scan, _ in failures.reasons})
         _summarise(settings, model, outcome, failures, stop)
         if stop.signal:

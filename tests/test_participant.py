@@ -98,11 +98,14 @@ def test_devices_share_the_images_and_change_nothing(run, bids, tmp_path, monkey
     assert len(failures.read_text().splitlines()) == 2
 
 
-def test_output_that_cannot_be_written_ends_the_work_of_all_devices(run, monkeypatch, capsys):
+def test_output_that_cannot_be_written_ends_the_work_of_all_devices(
+    run, monkeypatch, capsys, tmp_path
+):
     load_on_two_devices(monkeypatch)
     monkeypatch.setattr(pipeline, "write_image", refuse)
     assert run() == OutputError.exit_code
     assert "error: no space left" in capsys.readouterr().err
+    assert not list(tmp_path.rglob("CITATION.*")), "nothing was segmented"
 
 
 def load_on_two_devices(monkeypatch):
