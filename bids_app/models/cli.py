@@ -123,9 +123,9 @@ def _list(arguments: argparse.Namespace) -> int:
 
 def _verify(arguments: argparse.Namespace) -> int:
     root = store.models_dir(arguments.models_dir)
+    names = arguments.names or sorted(store.installed(arguments.models_dir))
     if not arguments.names and root is not None and not root.exists():
         raise ModelError(f"There is no folder {root}.")
-    names = arguments.names or sorted(store.installed(arguments.models_dir))
     code = 0
     for name in names:
         try:

@@ -92,7 +92,11 @@ def import_model(
     """
     target = target_folder(name, directory)
     published = published or (name if name in registry() else "")
-    if not (source.exists() or source.with_name(f"{source.name}.index").is_file()):
+    try:
+        there = source.exists() or source.with_name(f"{source.name}.index").is_file()
+    except OSError as error:
+        raise ModelError(f"{source}: cannot be read ({reason(error)}).") from None
+    if not there:
         beside = sorted(source.parent.glob("*.index"))
         hint = f"Is it {beside[0]}?" if beside else "Name a model's folder or archive."
         raise ModelError(f"{source}: no such file or folder. {hint}")
