@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 NOTHING_SHARE, CUT_OFF_SHARE = 0.1, 0.12  # of the locator's patches
 FRAMED_SHARE = 0.5  # of the locator's drawn images
-RESIZED_SHARE, LESION_SHARE = 0.9, 0.15  # of the segmenter's
+# Of the segmenter's: with a region resized, then another one too; with lesions.
+RESIZED_SHARE, TWICE_SHARE, LESION_SHARE = 0.9, 0.4, 0.15
 
 
 def draw_box(size: int, rng: np.random.Generator, look: Look) -> list[slice]:
@@ -212,7 +213,8 @@ def draw_patch(
     }
     grid = sampling_grid(look, arrays["labels"].shape[0], rng, device)
     if rng is not None and look.name == "segmenter" and rng.random() < RESIZED_SHARE:
-        grid = resize_region(grid, arrays["labels"], rng)
+        for _ in range(1 + (rng.random() < TWICE_SHARE)):
+            grid = resize_region(grid, arrays["labels"], rng)
     target = sample(arrays["labels"], grid, "nearest").long()
     brain = sample(arrays["brain"], grid, "nearest") if "brain" in arrays else None
     draws = rng if rng is not None else np.random.default_rng(0)

@@ -1,6 +1,6 @@
 """Fill what is not known of heads with what a first network says there.
 
-The labels of heads leave out the outer border and what registrations disagree on (docs/labels.md),
+The labels of heads leave out what registrations disagree on (docs/labels.md), also between regions,
 and tell nothing of the inside of the skull, so nothing tells a network to follow those borders when
 a region is resized or the head is turned. A network that has learned the borders from the maps
 labels them on the heads as they are; deformed and turned with the tissue, these labels then teach
@@ -10,11 +10,13 @@ that the answer must move with it.
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from scipy import ndimage
 from torch.nn import functional
 
 from bids_app.training.augment import draw_patch
@@ -22,6 +24,8 @@ from bids_app.training.cases import IGNORE, Case, load_cases, read_split, save_c
 from bids_app.training.networks import LOOKS, build_network
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import nn
 
     from bids_app.training.networks import Look
@@ -50,20 +54,33 @@ def answer(case: Case, network: nn.Module, look: Look) -> torch.Tensor:
     return mean
 
 
-def complete_borders(case: Case, network: nn.Module, look: Look) -> Case:
-    """Fill the voxels that are set aside in a head's near look with the segmenter's answer.
+def complete_regions(case: Case, network: nn.Module, look: Look, *, outer: bool = False) -> Case:
+    """Fill what is set aside between regions in a head's near look with the segmenter's answer.
+
+    Parameters
+    ----------
+    case : Case
+    network : torch.nn.Module
+        As for `answer`.
+    look : Look
+        The network's.
+    outer : bool
+        Fill the outer border, too, which is left free else.
 
     Returns
     -------
     Case
-        No voxel of the middle patch is `IGNORE`; all others are as they were.
+        No voxel of the middle patch is `IGNORE` that lies, with all its neighbours, in what the
+        segmenter holds for brainstem or cord, or with `outer` none at all; all others are as they
+        were.
     """
     labels = case.arrays["near/labels"]
     start = (labels.shape[0] - look.size) // 2
     window = (slice(start, start + look.size),) * 3
     classes = answer(case, network, look).argmax(0).numpy().astype(np.uint8)
+    told = outer | ndimage.binary_erosion(classes > 0, np.ones((3, 3, 3), bool))
     filled = labels.copy()
-    filled[window] = np.where(labels[window] == IGNORE, classes, labels[window])
+    filled[window] = np.where((labels[window] == IGNORE) & told, classes, labels[window])
     return Case(case.name, case.real, {**case.arrays, "near/labels": filled})
 
 
@@ -82,7 +99,10 @@ def complete_skull(case: Case, network: nn.Module, look: Look) -> Case:
     return Case(case.name, case.real, {**case.arrays, "far/brain": brain})
 
 
-COMPLETE = {"segmenter": complete_borders, "locator": complete_skull}
+COMPLETE: dict[str, Callable[..., Case]] = {
+    "segmenter": complete_regions,
+    "locator": complete_skull,
+}
 
 
 def main() -> None:
@@ -92,8 +112,13 @@ def main() -> None:
     parser.add_argument("file", type=Path, help="the prepared file")
     parser.add_argument("weights", type=Path, help="checkpoint_final.pth of the network")
     parser.add_argument("new", type=Path, help="the file to write (.npz)")
+    parser.add_argument(
+        "--outer", action="store_true", help="of a segmenter: fill the outer border, too"
+    )
     arguments = parser.parse_args()
     look, complete = LOOKS[arguments.network], COMPLETE[arguments.network]
+    if arguments.outer:
+        complete = partial(complete_regions, outer=True)
     network = build_network(look)
     network.load_state_dict(torch.load(arguments.weights, weights_only=True)["network_weights"])
     network.eval()

@@ -72,7 +72,7 @@ def plans_of(look: Look) -> dict[str, Any]:
     }
 
 
-def export_network(look: Look, runs: Sequence[Path], folder: Path) -> None:
+def export_network(look: Look, runs: Sequence[Path], folder: Path, *, mean: bool = False) -> None:
     """Write one nnU-Net v2 model folder from the averaged weights of runs, stored as float16.
 
     Parameters
@@ -83,12 +83,16 @@ def export_network(look: Look, runs: Sequence[Path], folder: Path) -> None:
         Folders of the runs, with ``checkpoint.pth``; each becomes a fold.
     folder : Path
         Where ``plans.json``, ``dataset.json`` and ``fold_*/checkpoint_final.pth`` go.
+    mean : bool
+        Make one network of the mean weights of the runs instead (Wortsman et al. 2022,
+        https://proceedings.mlr.press/v162/wortsman22a.html); they must have started from one.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    checkpoints = [_checkpoint(run) for run in runs]
-    features = {_features(checkpoint["network_weights"]) for checkpoint in checkpoints}
+    averages = [_average(run) for run in runs]
+    features = {_features(weights) for weights in averages}
     if len(features) > 1:
-        raise ValueError(f"networks of different channels make no ensemble: {sorted(features)}")
+        raise ValueError(f"networks of different channels do not go together: {sorted(features)}")
+    checkpoints = [_checkpoint(weights) for weights in ([_mean(averages)] if mean else averages)]
     look = replace(look, features=features.pop())
     dataset = {
         "channel_names": {"0": "T1w"},
@@ -109,13 +113,30 @@ def _features(weights: dict[str, torch.Tensor]) -> tuple[int, ...]:
     return tuple(len(weights[name]) for name in itertools.takewhile(weights.__contains__, names))
 
 
-def _checkpoint(run: Path) -> dict[str, Any]:
-    """Make nnU-Net's checkpoint of a run's."""
+def _average(run: Path) -> dict[str, torch.Tensor]:
+    """Read the weights of a run, averaged over its last steps."""
     state = torch.load(run / "checkpoint.pth", map_location="cpu", weights_only=True)
+    average: dict[str, torch.Tensor] = state["average"]
+    return average
+
+
+def _mean(averages: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """Give the mean of several networks' weights; tensors that are shared stay so."""
+    means: dict[int, torch.Tensor] = {}
+    return {
+        name: means.setdefault(
+            tensor.data_ptr(), torch.stack([weights[name].double() for weights in averages]).mean(0)
+        )
+        for name, tensor in averages[0].items()
+    }
+
+
+def _checkpoint(average: dict[str, torch.Tensor]) -> dict[str, Any]:
+    """Make nnU-Net's checkpoint of a network's weights."""
     # The decoder holds the encoder once more under another name: the same tensors stay shared.
     halves: dict[int, torch.Tensor] = {}
     weights = {}
-    for name, tensor in state["average"].items():
+    for name, tensor in average.items():
         weights[name] = halves.setdefault(tensor.data_ptr(), tensor.half())
     return {
         "network_weights": weights,
@@ -150,9 +171,12 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="the model folder to write")
     for name in LOOKS:
         parser.add_argument(f"--{name}", type=Path, required=True, nargs="+", help="its runs")
+    parser.add_argument(
+        "--mean", action="store_true", help="one network of several runs' mean weights, no ensemble"
+    )
     arguments = parser.parse_args()
     for name, look in LOOKS.items():
-        export_network(look, getattr(arguments, name), arguments.folder / name)
+        export_network(look, getattr(arguments, name), arguments.folder / name, mean=arguments.mean)
     write_manifest(arguments.folder)
 
 

@@ -36,6 +36,9 @@ class Look:
         Voxel size of the patch in mm.
     jitter : float
         Largest distance along an axis, in mm, from the middle of the look to that of the patch.
+    bend : float
+        Largest standard deviation of the knots of an elastic deformation, as a part of their
+        distance.
     depth_cut : float
         Largest part of an axis that is cut off at one side when the field of view is narrowed.
     classes : tuple of str
@@ -52,6 +55,7 @@ class Look:
     size: int
     spacing: float
     jitter: float
+    bend: float
     depth_cut: float
     classes: tuple[str, ...]
     stem: tuple[int, ...]
@@ -66,6 +70,7 @@ LOOKS = {
         size=64,
         spacing=4.0,
         jitter=24.0,
+        bend=0.08,
         depth_cut=0.55,
         classes=("background", "brainstem", "intracranial"),
         stem=(1,),
@@ -78,6 +83,7 @@ LOOKS = {
         size=96,
         spacing=1.0,
         jitter=8.0,
+        bend=0.2,
         depth_cut=0.3,
         classes=("background", *REGIONS, "cord"),
         stem=(1, 2, 3),

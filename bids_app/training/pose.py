@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from bids_app.training.networks import Look
 
 
+ONE_AXIS_SHARE = 0.6  # of the resized regions
+AXES = (0.25, 0.25, 0.5)  # how often along x, y and z then
+
+
 def draw_pose(rng: np.random.Generator, largest_turn: float = 25.0) -> NDArray[np.float64]:
     """Draw a rotation (up to `largest_turn` degrees about any axis), scaling, shear and flip.
 
@@ -73,7 +77,7 @@ def sampling_grid(
     grid = functional.affine_grid(matrix, shape, align_corners=True)
     if rng is not None and rng.random() < 0.7:
         knots = int(rng.integers(4, 9))
-        reach = rng.uniform(0, 0.08) * half_patch * 2 / knots
+        reach = rng.uniform(0, look.bend) * half_patch * 2 / knots
         bend = torch.randn(1, 3, knots, knots, knots, device=device) * float(reach / half_source)
         bend = functional.interpolate(bend, shape[2:], mode="trilinear", align_corners=True)
         grid = grid + bend.permute(0, 2, 3, 4, 1)
@@ -85,10 +89,11 @@ def resize_region(
 ) -> torch.Tensor:
     """Shrink a region of the brainstem, or all of it, by up to 45 % of its volume, or let it grow.
 
-    All of the region is drawn towards its centre in proportion to the distance from it, along each
-    axis by a share of its own; around it this fades smoothly, over 2 cm down to the least that
-    folds nothing, so that what is next to it gives way. The network must follow the borders: it can
-    expect no usual size, and nothing of what lies beyond a border.
+    All of the region is drawn towards its centre in proportion to the distance from it, along one
+    axis alone or along each by a share of its own; around it this fades smoothly, over 2 cm down to
+    the least that folds nothing, so that what is next to it gives way. The network must follow the
+    borders: it can expect no usual size, nothing of what lies beyond a border, and not that a
+    region which is thinner is also shorter.
 
     Parameters
     ----------
@@ -106,7 +111,9 @@ def resize_region(
         return grid
     size = labels.shape[0]
     left = 1 - rng.uniform(-0.3, 0.45)
-    stretch = np.clip(left ** -rng.dirichlet([3, 3, 3]) - 1, -0.35, 0.35)
+    alone = rng.random() < ONE_AXIS_SHARE
+    shares = np.eye(3)[rng.choice(3, p=AXES)] if alone else rng.dirichlet([3, 3, 3])
+    stretch = np.clip(left**-shares - 1, -0.35, 0.35)
     centre = torch.tensor(inside.mean(0) * 2 / (size - 1) - 1, dtype=torch.float32)
     weight = torch.from_numpy(mask).to(grid.device)[None, None].float()
     weight = functional.avg_pool3d(weight, 2)

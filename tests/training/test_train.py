@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from bids_app.models.store import read_manifest, verify
-from bids_app.training.cases import IGNORE, NOT_STEM, Case
-from bids_app.training.complete import complete_borders, complete_skull
+from bids_app.training.cases import IGNORE, MIDBRAIN, NOT_STEM, PONS, Case
+from bids_app.training.complete import complete_regions, complete_skull
 from bids_app.training.export import export_network, write_manifest
 from bids_app.training.loss import loss_of
 from bids_app.training.networks import LOOKS, build_network
@@ -72,6 +72,19 @@ def test_what_is_set_aside_has_no_part_in_the_loss():
     before = loss_of(logits, target, SEGMENTER)
     logits[:, :, :4] = torch.randn(1, 5, 4, 8, 8) * 10
     torch.testing.assert_close(loss_of(logits, target, SEGMENTER), before)
+
+
+def test_a_border_between_regions_that_is_surely_wrong_pulls_hard():
+    target = torch.zeros(1, 32, 32, 32, dtype=torch.long)
+    target[:, 8:16, 12:20, 12:20], target[:, 16:24, 12:20, 12:20] = PONS, MIDBRAIN
+    moved = target.clone()
+    moved[:, 16, 12:20, 12:20] = PONS
+    logits = logits_for(moved, 5).requires_grad_()
+    (pull,) = torch.autograd.grad(loss_of(logits, target, SEGMENTER), logits)
+    wrong = pull[0, PONS, 16, 12:20, 12:20]
+    # A mean over the brainstem's 1,024 voxels, to which the sum of the Dice adds nothing here.
+    torch.testing.assert_close(wrong, torch.full_like(wrong, 1 / 1024), rtol=0.1, atol=0)
+    assert pull[0, :, 0, 0, 0].abs().max() < 1e-5
 
 
 def test_a_locator_may_call_the_unknown_background_or_inside_but_not_brainstem():
@@ -183,6 +196,18 @@ def test_several_runs_become_folds(run, tmp_path):
     assert [path.name for path in sorted(tmp_path.glob("fold_*"))] == ["fold_0", "fold_1"]
 
 
+def test_several_runs_become_one_network_of_their_mean(run, cases, tmp_path):
+    train(SMALL, cases, tmp_path / "other", plan(1), CPU)
+    runs = [run, tmp_path / "other"]
+    export_network(SMALL, runs, tmp_path / "model", mean=True)
+    (path,) = (tmp_path / "model").glob("fold_*/checkpoint_final.pth")
+    found = torch.load(path, weights_only=True)["network_weights"]
+    a, b = (torch.load(r / "checkpoint.pth", weights_only=True)["average"] for r in runs)
+    assert found.keys() == a.keys()
+    for name, weights in found.items():
+        torch.testing.assert_close(weights, ((a[name] + b[name]) / 2).half())
+
+
 def test_an_exported_model_is_small_and_its_files_match_the_manifest(run, tmp_path):
     for name in LOOKS:
         export_network(SMALL, [run], tmp_path / name)
@@ -199,21 +224,28 @@ def test_an_exported_model_is_small_and_its_files_match_the_manifest(run, tmp_pa
     assert json.loads((tmp_path / "segmenter" / "dataset.json").read_text())["labels"]["cord"] == 4
 
 
-def test_what_is_set_aside_on_a_head_is_filled_and_nothing_else_is_changed(cases):
-    network = build_network(SMALL).eval()
-    labels = cases["ds011_sub-01"].arrays["near/labels"].copy()
-    labels[8:12, 15:25, 15:25] = IGNORE
-    labels[0, 0, 0] = IGNORE  # out of the patch's sight
+class UpperHalfIsPons(torch.nn.Module):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        found = torch.zeros(images.shape[0], *images.shape[2:], dtype=torch.long)
+        found[:, found.shape[1] // 2 :] = PONS
+        return logits_for(found, 5)
+
+
+def test_what_is_set_aside_between_regions_is_filled_and_nothing_else_is_changed(cases):
+    labels = np.full((40, 40, 40), IGNORE, np.uint8)
+    labels[25, 20, 20] = MIDBRAIN
     given = Case("ds011_sub-01", True, {**cases["ds011_sub-01"].arrays, "near/labels": labels})
 
-    filled = complete_borders(given, network, SMALL).arrays["near/labels"]
+    filled = complete_regions(given, UpperHalfIsPons(), SMALL).arrays["near/labels"]
 
-    assert filled[0, 0, 0] == IGNORE
-    assert (filled == IGNORE).sum() == 1
-    assert (filled == labels)[labels != IGNORE].all()
-    assert set(np.unique(filled[8:12, 15:25, 15:25])) <= set(range(5))
-    again = complete_borders(given, network, SMALL).arrays["near/labels"]
-    assert (again == filled).all()
+    expected = labels.copy()
+    # The patch is 8 to 31 along each axis, of which a voxel at every border stays free.
+    expected[21:31, 9:31, 9:31] = PONS
+    expected[25, 20, 20] = MIDBRAIN
+    assert (filled == expected).all()
+    filled = complete_regions(given, UpperHalfIsPons(), SMALL, outer=True).arrays["near/labels"]
+    assert (filled == IGNORE).sum() == 40**3 - 24**3
+    assert (filled == 0).sum() == 24**3 // 2
 
 
 def test_the_inside_of_the_skull_is_added_to_a_head(cases):
