@@ -50,6 +50,20 @@ def owned_name(name: str) -> str:
     return f".{name}.{_host()}_{os.getpid()}_{run_token()}.tmp"
 
 
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary place for a file, which takes the place of `path` at the end of the block.
+
+    Where the block fails, `path` stays as it was and nothing is left beside it.
+    """
+    temporary = path.with_name(owned_name(path.name))
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def write_atomic(path: Path, data: bytes) -> None:
     """Write a file so that it is there whole or not at all, also after a power cut.
 
@@ -65,17 +79,12 @@ def write_atomic(path: Path, data: bytes) -> None:
     OutputError
         It cannot be written.
     """
-    temporary = path.with_name(owned_name(path.name))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with temporary.open("wb") as stream:
-                stream.write(data)
-                stream.flush()
-                os.fsync(stream.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with replacing(path) as temporary, temporary.open("wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
         _sync_folder(path.parent)
     except OSError as error:
         raise OutputError(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bids_app.errors import ModelError, OutputError, reason
-from bids_app.files import clean, owned_name
+from bids_app.files import clean, owned_name, replacing
 from bids_app.models.store import (
     MANIFEST,
     NOT_STATED,
@@ -136,10 +136,6 @@ def complete(there: Model, new: Model) -> Model:
     if set(there.sources) < set(new.sources):
         known = replace(known, sources=new.sources)
     if known != there:
-        manifest = there.folder / owned_name(MANIFEST)
-        try:
+        with replacing(there.folder / MANIFEST) as manifest:
             manifest.write_text(manifest_text(known), encoding="utf-8")
-            manifest.replace(there.folder / MANIFEST)
-        finally:
-            manifest.unlink(missing_ok=True)
     return known
