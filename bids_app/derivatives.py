@@ -171,7 +171,7 @@ def report_name(participant: str) -> str:
 
 
 def other_settings(
-    outputs: Outputs, input_sha256: str, model: Model, settings: dict[str, Any], *,
+    outputs: Outputs, input_sha256: str, models: dict[str, Any], settings: dict[str, Any], *,
     probabilities: bool,
 ) -> dict[str, tuple[Any, Any]] | None:  # fmt: skip
     """Tell by which settings an image's results that are there differ from those wanted.
@@ -182,8 +182,8 @@ def other_settings(
         Where the results are to stand.
     input_sha256 : str
         Digest of the source image's bytes.
-    model : Model
-        The model that would be used.
+    models : dict of str to dict
+        Those that would be used, by their names in the sidecar.
     settings : dict
         Those settings that change the result, as in the sidecar.
     probabilities : bool
@@ -193,17 +193,22 @@ def other_settings(
     -------
     dict of str to tuple, or None
         Setting there and setting wanted, by name: without an entry, the image is complete. None
-        where there are no complete results of this input and model.
+        where there are no complete results of this input and these models.
     """
     if not all(path.is_file() for path in outputs.expected(probabilities=False)):
         return None
     sidecar = read_json(outputs.sidecar)
-    there, of_model = (
-        value if isinstance(value, dict) else {}
-        for value in (sidecar.get("Settings"), sidecar.get("Model"))
-    )
-    if sidecar.get("InputSHA256") != input_sha256 or of_model.get("SHA256") != model.sha256:
+    told = {name: part for name, part in sidecar.items() if isinstance(part, dict)}
+    digests = {name: told[name].get("SHA256") for name in models if name in told}
+    wanted = {name: model["SHA256"] for name, model in models.items()}
+    # Where no locator is told, it is a setting that differs: the results are not of a region
+    if (
+        sidecar.get("InputSHA256") != input_sha256
+        or wanted | digests != wanted
+        or "Model" not in digests
+    ):
         return None
+    there = told.get("Settings", {})
     names = dict.fromkeys([*settings, *there])
     differing = {
         name: (there.get(name), settings.get(name))

@@ -21,7 +21,7 @@ from bids_app.interrupt import stoppable
 from bids_app.models import store
 from bids_app.pipeline import Outcome, Pipeline, Task, differing
 from bids_app.quality import read_thresholds
-from bids_app.record import Context, models_told, software_versions
+from bids_app.record import Context, software_versions
 from bids_app.reports.around import read_around
 from bids_app.reports.figures import mend_figures
 from bids_app.reports.participant import write_report
@@ -157,7 +157,7 @@ def _run(settings: Settings, model: Model, background: ThreadPoolExecutor) -> in
         # From here on the folder is this dataset's; a run that ends before leaves it free.
         write_dataset_files(settings.output_dir, settings.bids_dir, model)
         told = {
-            **models_told(context),
+            **context.models,
             "Settings": context.settings,
             "SoftwareVersions": software_versions(settings.device),
             "FlagThresholds": context.thresholds,

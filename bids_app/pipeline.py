@@ -97,7 +97,7 @@ def differing(task: Task, context: Context) -> dict[str, tuple[Any, Any]] | None
     return other_settings(
         task.outputs,
         digest,
-        context.model,
+        context.models,
         context.settings,
         probabilities=context.probabilities,
     )

@@ -6,7 +6,7 @@ import math
 import platform
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +51,15 @@ class Context:
     settings: dict[str, Any]
     probabilities: bool
     thresholds: dict[str, float] = field(default_factory=dict)
+
+    @cached_property
+    def models(self) -> dict[str, Any]:
+        """The model as sidecars describe it, and with ``--region`` the one that locates, too."""
+        told: dict[str, Any] = {"Model": model_entry(self.model)}
+        if self.settings.get("Region"):
+            locator = store.find(store.DEFAULT)
+            told["Locator"] = {**model_entry(locator), "Label": locator.label}
+        return told
 
 
 @dataclass(frozen=True)
@@ -113,7 +122,7 @@ def write_image(
         "Description": "Midbrain, pons and medulla oblongata, segmented by a neural network",
         **_origin(scan),
         "Manual": False,
-        **models_told(context),
+        **context.models,
         "InputSHA256": volume.sha256,
         "Settings": context.settings,
         "Device": segmentation.device,
@@ -129,15 +138,6 @@ def write_image(
     }
     write_atomic(outputs.sidecar, dump_json(sidecar))
     return Record(found.measures, found.flags, volume.warnings, seconds)
-
-
-def models_told(context: Context) -> dict[str, Any]:
-    """Describe the model as sidecars do, and with ``--region`` the one that locates, too."""
-    told: dict[str, Any] = {"Model": model_entry(context.model)}
-    if context.settings.get("Region"):
-        locator = store.find(store.DEFAULT)
-        told["Locator"] = {**model_entry(locator), "Label": locator.label}
-    return told
 
 
 @cache

@@ -15,7 +15,7 @@ from bids_app.citations import (
 )
 from bids_app.derivatives import model_entry
 from bids_app.models import store
-from bids_app.record import Context, models_told
+from bids_app.record import Context
 
 NNUNET, MDGRU = "10.1038/s41592-020-01008-z", "10.1007/978-3-319-46976-8_15"
 MDGRU_CODE = "10.1007/978-3-319-75238-9_3"
@@ -109,9 +109,7 @@ def test_the_model_that_located_the_brainstem_is_named_and_cited(name, tmp_path)
     model = replace(
         store.find("open"), name=name, label="x", engine=store.registry()[name]["engine"]
     )
-    told = {
-        region: models_told(Context(model, {"Region": region}, False)) for region in (True, False)
-    }
+    told = {region: Context(model, {"Region": region}, False).models for region in (True, False)}
     assert "Locator" not in told[False]
     locator = store.find("open")
     settings = {"Settings": {"Region": True}}

@@ -247,6 +247,21 @@ def test_other_settings_or_weights_do_all_images_again(run, model, tmp_path):
     assert times(tmp_path / "out") == second
 
 
+def test_another_locator_does_images_of_a_region_again(run, tmp_path, capsys):
+    run("--participant-label", "01")
+    run("--region", "--participant-label", "01")
+    assert "are replaced: Region: false -> true" in capsys.readouterr().out
+    first = times(tmp_path / "out")
+    run("--region", "--participant-label", "01")
+    assert times(tmp_path / "out") == first
+    (path,) = tmp_path.glob("out/sub-01/anat/*_dseg.json")
+    content = json.loads(path.read_text())
+    content["Locator"]["SHA256"] = "0" * 64
+    path.write_text(json.dumps(content))
+    run("--region", "--participant-label", "01")
+    assert times(tmp_path / "out") != first
+
+
 def test_results_that_other_settings_will_replace_are_warned_of(run, tmp_path, capsys):
     run("--participant-label", "01")
     run("--participant-label", "02", "--session-label", "1", "--no-tta")
