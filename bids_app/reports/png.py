@@ -22,6 +22,7 @@ MOST_COLOURS = 8
 OPACITIES = 4
 _UNDERLAY = 8  # greys below a mixture that is not opaque
 _MIXTURES = (OPACITIES - 1) * _UNDERLAY + 1
+_COMPRESSION_LEVEL = 4  # 6 takes five times as long for 5 % fewer bytes
 
 
 def encode(greys: Bytes, tints: Bytes, colours: Sequence[str]) -> bytes:
@@ -77,7 +78,7 @@ def _png(indices: Bytes, palette: Bytes) -> bytes:
     chunks = (
         (b"IHDR", struct.pack(">IIBBBBB", columns, rows, 8, 3, 0, 0, 0)),
         (b"PLTE", palette.tobytes()),
-        (b"IDAT", zlib.compress(np.hstack((filter_up, filtered)).tobytes(), 6)),
+        (b"IDAT", zlib.compress(np.hstack((filter_up, filtered)).tobytes(), _COMPRESSION_LEVEL)),
         (b"IEND", b""),
     )
     return b"\x89PNG\r\n\x1a\n" + b"".join(
