@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from bids_app import __version__
 from bids_app.bibliography import KNOWN
+from bids_app.columns import PARTS
 from bids_app.files import write_if_changed
 from bids_app.group_methods import RESIDUAL_METHOD, thresholds_told
+from bids_app.models.store import in_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -80,6 +82,8 @@ class Used:
         Of a model of nnU-Nets, where that is known, else 0.
     mode : str
         Version of nnU-Net whose arithmetic was used, as ``v1``, or empty.
+    regions : tuple of str
+        Names of the model's labels.
     locator : Locator or None
         The model that located the brainstem for it.
     """
@@ -96,6 +100,7 @@ class Used:
     thresholds: Mapping[str, float] = field(default_factory=dict)
     networks: int = 0
     mode: str = ""
+    regions: tuple[str, ...] = PARTS
     locator: Locator | None = None
 
     @classmethod
@@ -118,6 +123,7 @@ class Used:
             label, engine, name, version, licence, reference, settings, software, etiv, thresholds,
             networks=networks if isinstance(networks, int) else 0,
             mode=str(model.get("Mode", "")),
+            regions=tuple(map(str, model.get("Regions", PARTS))),
             locator=Locator.from_entry(_mapping(sidecar.get("Locator"))),
         )  # fmt: skip
 
@@ -145,8 +151,10 @@ def boilerplate(used: Used) -> str:
     """
     app = used.software.get("bids_app", __version__)
     versions = ", ".join(f"{p} {used.software[p]}" for p in _SHOWN_VERSIONS if p in used.software)
+    regions = in_words(used.regions)
+    verb = "were" if len(used.regions) > 1 else "was"
     sentences = [
-        "Midbrain, pons and medulla oblongata were segmented on the T1-weighted images by the "
+        f"{regions[:1].upper()}{regions[1:]} {verb} segmented on the T1-weighted images by the "
         f"brainstem BIDS App {app}{f' ({versions})' if versions else ''} with the model "
         f"{used.name} (version {used.version}, licence {used.licence}; {_short(used.reference)}): "
         f"{_method(used)}."

@@ -25,10 +25,10 @@ from bids_app.derivatives import (
     table,
 )
 from bids_app.files import remove, write_atomic
-from bids_app.measures import WHOLE_NAME
+from bids_app.models.store import of_brainstem, region
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -145,7 +145,10 @@ def _compare(first: Result, second: Result) -> Iterator[list[str]]:
     for name in regions[0]:
         if name in regions[1]:
             rows = regions[0][name], regions[1][name]
-            masks = [_mask(map_, row) for map_, row in zip(maps, rows, strict=True)]
+            masks = [
+                _mask(map_, row, of_model)
+                for map_, row, of_model in zip(maps, rows, regions, strict=True)
+            ]
             volumes = [float(row["volume_mm3"]) for row in rows]
             difference, mean = volumes[0] - volumes[1], sum(volumes) / 2
             yield [
@@ -158,11 +161,13 @@ def _compare(first: Result, second: Result) -> Iterator[list[str]]:
             ]
 
 
-def _mask(labels: NDArray[Any], row: dict[str, str]) -> NDArray[np.bool_]:
-    mask: NDArray[np.bool_] = (
-        labels > 0 if row["name"] == WHOLE_NAME else labels == int(row["index"])
-    )
-    return mask
+def _mask(
+    labels: NDArray[Any], row: dict[str, str], rows: Mapping[str, dict[str, str]]
+) -> NDArray[np.bool_]:
+    """Give the voxels of the region that a row, of all rows by name, is of."""
+    wanted = [row] if row["index"] != NOT_AVAILABLE else rows.values()
+    regions = [region(int(r["index"]), r["name"]) for r in wanted if r["index"] != NOT_AVAILABLE]
+    return np.isin(labels, [part.index for part in of_brainstem(regions)])
 
 
 def _dice(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float | None:

@@ -233,6 +233,7 @@ def model_entry(model: Model) -> dict[str, Any]:
         "Version": model.version,
         "Engine": model.engine,
         **(of_nnunet if model.engine == "nnunet" else {}),
+        "Regions": [region.name for region in model.regions],
         "SHA256": model.sha256,
         "License": model.licence,
         "Citation": model.reference,

@@ -16,8 +16,7 @@ import numpy as np
 
 from bids_app.derivatives import FREESURFER_FOLDER, read_results
 from bids_app.files import write_atomic
-from bids_app.measures import WHOLE_NAME
-from bids_app.models.store import region
+from bids_app.models.store import WHOLE_NAME, region
 from bids_app.nifti import nifti_bytes
 
 if TYPE_CHECKING:

@@ -13,6 +13,8 @@ import numpy as np
 from nibabel.affines import apply_affine
 from scipy import ndimage
 
+from bids_app.models.store import WHOLE_NAME
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -21,17 +23,17 @@ if TYPE_CHECKING:
     from bids_app.models.store import Region
 
 Box = tuple[slice, ...]
-WHOLE_NAME, WHOLE_ABBREVIATION = "brainstem", "BS"
+WHOLE_ABBREVIATION = "BS"
 
 
 @dataclass(frozen=True)
 class RegionMeasure:
-    """Measures of one region, or of all regions together.
+    """Measures of one region, or of the whole brainstem.
 
     Attributes
     ----------
     index : int or None
-        Value in the label map; None for the union of all regions.
+        Value in the label map; None for the whole brainstem.
     name, abbreviation : str
         As written to tables.
     voxels : int
@@ -64,10 +66,11 @@ def measure_regions(
     affine: NDArray[np.float64],
     regions: Sequence[Region],
     *,
+    whole: Sequence[Region] | None = None,
     probabilities: NDArray[np.float32] | None = None,
     connectivity: int = 1,
 ) -> tuple[RegionMeasure, ...]:
-    """Measure each region of a label map, then their union.
+    """Measure each region of a label map, then the union of those that make a whole.
 
     Parameters
     ----------
@@ -77,6 +80,8 @@ def measure_regions(
         Voxel indices of `labels` to RAS+ millimetres.
     regions : sequence of Region
         What to measure, K regions.
+    whole : sequence of Region, optional
+        Those of them that make the union; all by default.
     probabilities : ndarray of float32, shape (K, x, y, z), optional
         Probability maps of the regions in their order, on the voxels of `labels` or on the box
         of them outside which they are 0.
@@ -88,16 +93,17 @@ def measure_regions(
     tuple of RegionMeasure
         K rows in the order of `regions`, then the union.
     """
+    parts = regions if whole is None else whole
     soft_voxels: list[float | None] = [None] * (len(regions) + 1)
     if probabilities is not None:
         sums = [float(map_.sum(dtype=np.float64)) for map_ in probabilities]
-        soft_voxels = [*sums, sum(sums)]
+        soft_voxels = [*sums, sum(s for s, r in zip(sums, regions, strict=True) if r in parts)]
     labels, affine_of_box, _ = crop(labels, affine, regions)
     masks = [labels == region.index for region in regions]
-    whole = np.logical_or.reduce(masks)
+    union = np.isin(labels, [region.index for region in parts])
     return tuple(
         _measure(region, mask, soft, affine_of_box, connectivity)
-        for region, mask, soft in zip([*regions, None], [*masks, whole], soft_voxels, strict=True)
+        for region, mask, soft in zip([*regions, None], [*masks, union], soft_voxels, strict=True)
     )
 
 

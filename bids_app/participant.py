@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from bids_app import __version__
 from bids_app.citations import Used, write_citations
+from bids_app.columns import REGIONS
 from bids_app.comparison import write_comparisons
 from bids_app.dataset import check_owner, claim, write_dataset_files
 from bids_app.derivatives import Outputs, read_results, report_name
@@ -182,6 +183,16 @@ def _announce(settings: Settings, model: Model) -> None:
     LOG.info("Licence of the model: %s", model.licence)
     if line := store.without_effect(model, vars(settings)):
         LOG.warning("%s", line)
+    if others := [region.name for region in model.regions if region.name not in REGIONS]:
+        LOG.warning(
+            "the group table has no columns for %s of the model %s; *_volumes.tsv of each image "
+            "tells of them. %s",
+            ", ".join(others),
+            model.name,
+            "All of its regions together count as the brainstem"
+            if len(store.of_brainstem(model.regions)) == len(model.regions)
+            else "They do not count in the brainstem",
+        )
 
 
 def _tasks(settings: Settings, model: Model) -> list[Task]:

@@ -11,8 +11,11 @@ import operator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from bids_app.columns import PARTS
 from bids_app.errors import UsageError
+from bids_app.models.store import of_brainstem, region
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -235,13 +238,15 @@ def flags(
         Keys of `FLAGS`, in its order.
     """
     *regions, whole = measures
+    parts = of_brainstem([region(m.index, m.name) for m in regions if m.index is not None])
+    values = [part.index for part in parts]
     faces = (segmentation.labels.take(end, axis) for axis in range(3) for end in (0, -1))
     facts = set()
     if whole.voxels == 0:
         facts.add("no_brainstem")
-    elif any(region.voxels == 0 for region in regions):
+    elif any(measure.voxels == 0 for measure in regions):
         facts.add("region_missing")
-    if segmentation.out_of_view or any(face.any() for face in faces):
+    if segmentation.out_of_view or any(np.isin(face, values).any() for face in faces):
         facts.add("out_of_view")
     if segmentation.confidence is not None and segmentation.intracranial_mm3 is None:
         facts.add("no_etiv")

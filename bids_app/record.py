@@ -119,7 +119,7 @@ def write_image(
     write_atomic(outputs.volumes_sidecar, dump_json(VOLUMES))
     write_figures(outputs, volume, segmentation.labels, context.model.regions)
     sidecar = {
-        "Description": "Midbrain, pons and medulla oblongata, segmented by a neural network",
+        "Description": f"{_regions(context.model)}, segmented by a neural network",
         **_origin(scan),
         "Manual": False,
         **context.models,
@@ -163,6 +163,11 @@ def _write_probabilities(
         "Model": model_entry(context.model),
     }
     write_atomic(outputs.probseg_sidecar, dump_json(sidecar))
+
+
+def _regions(model: Model) -> str:
+    text = store.in_words([region.name for region in model.regions])
+    return text[:1].upper() + text[1:]
 
 
 def _origin(scan: Scan) -> dict[str, Any]:

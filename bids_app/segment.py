@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from bids_app.engines.nnunet.cascade import CascadeOutput
     from bids_app.engines.nnunet.inference import Inferred, Runtime
     from bids_app.images import Volume
-    from bids_app.models.store import Model
+    from bids_app.models.store import Model, Region
 
 LOG = logging.getLogger(__name__)
 Box = tuple[slice, slice, slice]
@@ -69,7 +69,7 @@ class Segmentation:
         mirroring.
     spread : tuple of float, or None
         Standard deviation over mean of the volume, over all single passes (one a network and
-        mirroring), a region and then of all together; None of a single pass.
+        mirroring), a region and then of the whole brainstem; None of a single pass.
     """
 
     labels: NDArray[np.uint8]
@@ -248,6 +248,7 @@ def choose_device(name: str) -> torch.device:
 class _CascadeSegmenter:
     def __init__(self, model: Model, choice: Choice, device: torch.device) -> None:
         self.device = _told(choice, device)
+        self._regions = model.regions
         self._values = [region.index for region in model.regions]
         self._cascade = Cascade(
             model.folder,
@@ -269,13 +270,14 @@ class _CascadeSegmenter:
             intracranial_mm3=output.intracranial_mm3,
             confidence=output.confidence,
             out_of_view=output.touches_border,
-            **_of_passes(output, self._values),
+            **_of_passes(output, self._regions),
         )
 
 
 class _NnUNetSegmenter:
     def __init__(self, model: Model, choice: Choice, device: torch.device) -> None:
         self.device = _told(choice, device)
+        self._regions = model.regions
         self._values = [region.index for region in model.regions]
         self._network = NnUNet(
             model.folder,
@@ -305,7 +307,7 @@ class _NnUNetSegmenter:
         return replace(
             segmentation,
             labels=labels.transpose(2, 1, 0),
-            **_of_passes(inferred, self._values),
+            **_of_passes(inferred, self._regions),
         )
 
 
@@ -394,12 +396,17 @@ def _engine_order(volume: Volume) -> tuple[NDArray[np.float32], tuple[float, flo
     return volume.data.transpose(2, 1, 0), (z, y, x)
 
 
-def _of_passes(told: CascadeOutput | Inferred, values: Sequence[int]) -> dict[str, Any]:
-    """Give what single passes tell, of the labels of these values, as entries of a segmentation."""
+def _of_passes(told: CascadeOutput | Inferred, regions: Sequence[Region]) -> dict[str, Any]:
+    """Give what single passes tell of regions, as entries of a segmentation."""
+    values = [region.index for region in regions]
+    parts = [region.index - 1 for region in store.of_brainstem(regions)]
+    whole = told.sizes[:, parts].sum(axis=1)
     return {
         "agreement": _of_values(told.agreement, values),
         "mirror_dice": _of_values(told.mirror_dice, values),
-        "spread": relative_spread(told.sizes[:, [value - 1 for value in values]]),
+        "spread": relative_spread(
+            np.column_stack([told.sizes[:, [value - 1 for value in values]], whole])
+        ),
     }
 
 

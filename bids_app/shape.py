@@ -93,8 +93,13 @@ class Shape:
     borders: tuple[Border, Border]
 
 
-def measure_shape(labels: Labels, affine: Floats, regions: Sequence[Region]) -> Shape:
-    """Measure the shape of each region of a label map and of their union.
+def measure_shape(
+    labels: Labels,
+    affine: Floats,
+    regions: Sequence[Region],
+    whole: Sequence[Region] | None = None,
+) -> Shape:
+    """Measure the shape of each region of a label map, then of those that make a whole together.
 
     Parameters
     ----------
@@ -104,15 +109,18 @@ def measure_shape(labels: Labels, affine: Floats, regions: Sequence[Region]) -> 
         Voxel indices of `labels` to RAS+ millimetres.
     regions : sequence of Region
         Those named midbrain, pons and medulla have diameters and borders.
+    whole : sequence of Region, optional
+        Those of them that make the union; all by default.
     """
     labels, affine, _ = crop(labels, affine, regions)
     values = [region.index for region in regions]
     masks = {region.name: labels == region.index for region in regions}
-    whole = np.logical_or.reduce(list(masks.values()))
-    nothing = np.zeros_like(whole)
+    parts = [region.name for region in (regions if whole is None else whole)]
+    union = np.logical_or.reduce([masks[name] for name in parts])
+    nothing = np.zeros_like(union)
     midbrain, pons, medulla = (masks.get(name, nothing) for name in (MIDBRAIN, PONS, MEDULLA))
     upper, lower = border(midbrain, pons, affine), border(pons, medulla, affine)
-    plane = fit_midplane(whole, affine)
+    plane = fit_midplane(union, affine)
     areas: dict[str, float] = {}
     diameters: dict[str, float] = {}
     fixed = None
@@ -142,8 +150,8 @@ def measure_shape(labels: Labels, affine: Floats, regions: Sequence[Region]) -> 
         for name, mask in masks.items()
     ]
     of_whole = RegionShape(
-        surface_mm2=surface_area(whole, affine) if whole.any() else None,
-        midsagittal_mm2=sum(areas.values()) if plane is not None else None,
+        surface_mm2=surface_area(union, affine) if union.any() else None,
+        midsagittal_mm2=sum(areas[name] for name in parts) if plane is not None else None,
     )
     return Shape((*measured, of_whole), plane, (upper, lower))
 

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bids_app.contrast import REACH_MM, measure_contrast
-from bids_app.measures import WHOLE_NAME, crop, measure_regions
+from bids_app.measures import crop, measure_regions
 from bids_app.midplane import symmetry
+from bids_app.models.store import WHOLE_NAME, of_brainstem
 from bids_app.quality import flags, steadiness
 from bids_app.shape import MEDULLA, MIDBRAIN, PONS, measure_shape
 
@@ -67,10 +68,11 @@ def judge(
     thresholds : mapping of str to float, optional
         Those of flags that are not the default.
     """
+    labels, whole = segmentation.labels, of_brainstem(regions)
     measures = measure_regions(
-        segmentation.labels, volume.affine, regions, probabilities=segmentation.probabilities
+        labels, volume.affine, regions, whole=whole, probabilities=segmentation.probabilities
     )
-    shape = measure_shape(segmentation.labels, volume.affine, regions)
+    shape = measure_shape(labels, volume.affine, regions, whole)
     quality = measure_quality(volume, segmentation, regions, measures, shape)
     return Findings(measures, shape, quality, flags(segmentation, measures, quality, thresholds))
 
@@ -111,7 +113,11 @@ def measure_quality(
     found |= _named(names, "agreement", segmentation.agreement)
     found |= _named(names, "mirror_dice", segmentation.mirror_dice)
     found |= _named([*names, WHOLE_NAME], "soft_dice", _soft_dice(segmentation, regions))
-    found |= {f"{m.name}_largest_share": m.largest_share for m in measures if m.voxels}
+    # Other labels than the brainstem's may well be of two pieces, or lie to one side.
+    parts = of_brainstem(regions)
+    judged = [*(part.name for part in parts), WHOLE_NAME]
+    shares = {m.name: m.largest_share for m in measures if m.voxels}
+    found |= {f"{name}_largest_share": shares.get(name) for name in judged}
     centres = {m.name: m.centroid for m in measures}
     for pair, border in zip(((MIDBRAIN, PONS), (PONS, MEDULLA)), shape.borders, strict=True):
         upper, lower = (centres.get(name) for name in pair)
@@ -120,11 +126,12 @@ def measure_quality(
             found["_".join((*pair, "contact_mm2"))] = border.area_mm2
     margin = [int(np.ceil(REACH_MM / edge)) for edge in volume.voxel_size]
     labels, affine, box = crop(segmentation.labels, volume.affine, regions, margin)
+    whole = np.isin(labels, [part.index for part in parts])
     if shape.plane is not None:
-        masks = [*(labels == region.index for region in regions), labels > 0]
-        for name, mask in zip([*names, WHOLE_NAME], masks, strict=True):
+        masks = [*(labels == part.index for part in parts), whole]
+        for name, mask in zip(judged, masks, strict=True):
             found[f"{name}_symmetry"] = symmetry(mask, affine, shape.plane)
-    contrast = measure_contrast(volume.data[box], labels > 0, volume.voxel_size)
+    contrast = measure_contrast(volume.data[box], whole, volume.voxel_size)
     found |= contrast._asdict()
     found["longest_edge_mm"] = max(volume.voxel_size)
     quality = {
@@ -145,7 +152,7 @@ def _named(
 
 
 def _soft_dice(segmentation: Segmentation, regions: Sequence[Region]) -> list[float]:
-    """Dice between each region's probabilities and its own label, then of all regions together.
+    """Dice between each region's probabilities and its own label, then of the whole brainstem.
 
     The soft Dice confidence of Borges et al. (2024, arXiv 2402.10665); nan for an absent region.
     """
@@ -158,10 +165,11 @@ def _soft_dice(segmentation: Segmentation, regions: Sequence[Region]) -> list[fl
         if size := np.count_nonzero(mask):
             both[k] = probability[mask].sum(dtype=np.float64)
             total[k] = probability.sum(dtype=np.float64) + size
-    whole = labels > 0
+    parts = of_brainstem(regions)
+    whole = np.isin(labels, [region.index for region in parts])
     if not whole.any():
         return [float("nan")] * (len(regions) + 1)
     shares = np.where(total > 0, 2 * both / np.maximum(total, 1e-9), np.nan).tolist()
-    sum_ = segmentation.probabilities.sum(axis=0)
+    sum_ = segmentation.probabilities[[regions.index(part) for part in parts]].sum(axis=0)
     of_whole = 2 * sum_[whole].sum(dtype=np.float64) / (sum_.sum(dtype=np.float64) + whole.sum())
     return [*shares, float(of_whole)]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from dataclasses import replace
 from datetime import datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -164,7 +165,7 @@ def _regions(labels: list[int] | None, names: list[str] | None) -> list[Region]:
         raise UsageError(f"-n: {len(labels)} labels need as many different names.")
     if len(names) > 1 and "brainstem" in names:
         raise UsageError("-n: the name brainstem stands for all regions together.")
-    return [region(label, name) for label, name in zip(labels, names, strict=True)]
+    return [replace(region(i, name), name=name) for i, name in zip(labels, names, strict=True)]
 
 
 def _output(path: Path | None, append_time: str | None, *, overwrite: bool) -> Path | None:

@@ -141,6 +141,15 @@ def test_the_number_of_networks_and_the_arithmetic_of_version_1_are_told():
     assert "Of the model's 5 networks those of fold 0, 3 were used." in some
 
 
+def test_the_models_own_regions_are_told():
+    def text(**model):
+        return boilerplate(Used.from_sidecar("mine", {"Model": {"Engine": "nnunet"} | model}))
+
+    assert text().startswith("Midbrain, pons and medulla oblongata were segmented on")
+    assert text(Regions=["pons", "spinal_cord"]).startswith("Pons and spinal cord were segmented")
+    assert text(Regions=["brainstem"]).startswith("Brainstem was segmented on")
+
+
 def test_the_intracranial_volume_is_told_only_where_it_was_estimated():
     model = {"Name": "open", "Engine": "cascade", "Citation": "We, 2026"}
 

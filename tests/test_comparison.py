@@ -58,6 +58,18 @@ def test_two_models_of_an_image_are_compared_region_by_region(two, tmp_path):
     assert list(json.loads(two.comparison_sidecar.read_text())) == list(COLUMNS)
 
 
+def test_what_is_no_part_of_the_brainstem_is_not_compared_as_one(two, tmp_path):
+    cord = blocks()
+    cord[7] = 4
+    place = add_result(tmp_path, "three", cord)
+    with place.volumes.open("a") as stream:
+        stream.write("4\tcord\t72.000\n")
+    add_result(tmp_path, "one", blocks())
+    write_comparisons(tmp_path, "sub-01")
+    rows = {(r["other_model"], r["name"]): r["dice"] for r in read_table(place.comparison)}
+    assert rows["my-three", "brainstem"] == "1.0000"
+
+
 def test_a_difference_of_volume_is_in_mm3_and_percent_of_the_mean(tmp_path):
     smaller = blocks()
     smaller[4, :3, :3] = 0

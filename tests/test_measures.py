@@ -51,6 +51,16 @@ def test_volume_is_voxels_times_the_determinant(grid: str) -> None:
         assert measure.volume_mm3 == pytest.approx(measure.voxels * voxel_mm3, rel=1e-12)
 
 
+def test_what_is_no_part_of_the_whole_does_not_count_in_it() -> None:
+    labels = three_boxes()
+    regions = (*REGIONS, region(9, "cord"))
+    probabilities = np.stack([labels == part.index for part in regions]).astype(np.float32)
+    *_, cord, whole = measure_regions(
+        labels, AFFINES["plain"], regions, whole=REGIONS, probabilities=probabilities
+    )
+    assert (cord.voxels, whole.voxels, whole.soft_volume_mm3) == (1, 736, 736)
+
+
 def test_the_edges_of_a_sheared_voxel_would_overstate_its_volume() -> None:
     affine = affine_of(np.array([[2.0, 1, 0], [0, 2, 0], [0, 0, 2]]))
     *_, whole = measure_regions(three_boxes(), affine, REGIONS)

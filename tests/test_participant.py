@@ -60,6 +60,30 @@ def sidecar(path):
     return json.loads(path.with_name(path.name.replace(".nii.gz", ".json")).read_text())
 
 
+def test_a_model_with_other_names_has_its_known_regions_in_all_tables(
+    bids, model, tmp_path, capsys
+):
+    own = Path(shutil.copytree(model, tmp_path / "own"))
+    manifest = (own / store.MANIFEST).read_text()
+    for name, other in (("midbrain", "Mesencephalon"), ("pons", "PONS"), ("medulla", "cord")):
+        manifest = manifest.replace(f'= "{name}"', f'= "{other}"')
+    (own / store.MANIFEST).write_text(manifest)
+    out = tmp_path / "out"
+    words = [str(bids), str(out), "participant", "--model", str(own), "--participant-label", "01"]
+    assert cli.main([*words, "--skip-bids-validation", "--no-tta", "--folds", "0"]) == 0
+    assert (
+        "the group table has no columns for cord of the model quick; *_volumes.tsv of each image "
+        "tells of them. They do not count in the brainstem\n"
+    ) in capsys.readouterr().out
+    [path] = out.glob("sub-01/anat/*_volumes.tsv")
+    rows = {line.split("\t")[1]: line.split("\t") for line in path.read_text().splitlines()[1:]}
+    assert list(rows) == ["midbrain", "pons", "cord", "brainstem"]
+    assert int(rows["brainstem"][3]) == int(rows["midbrain"][3]) + int(rows["pons"][3])
+    assert "Midbrain, pons and cord were segmented" in (out / "logs/CITATION.md").read_text()
+    told = json.loads(path.with_name(path.name.replace("volumes.tsv", "dseg.json")).read_text())
+    assert told["Model"]["Regions"] == ["midbrain", "pons", "cord"]
+
+
 def test_every_image_has_its_files_under_its_own_name(run, tmp_path):
     assert run() == 0
     stems = [

@@ -12,9 +12,10 @@ from scipy import ndimage
 
 from bids_app.columns import QUALITY
 from bids_app.measures import measure_regions
+from bids_app.models.store import region
 from bids_app.segment import Segmentation
 from bids_app.shape import measure_shape
-from bids_app.trust import measure_quality
+from bids_app.trust import judge, measure_quality
 
 TISSUE, CSF, NOISE = 100.0, 20.0, 4.0
 
@@ -49,6 +50,27 @@ def test_of_an_empty_map_steadiness_is_0_and_the_skull_is_not_told():
     found = take(np.zeros_like(labels), affine, image(labels), intracranial_mm3=1.5e6)
     assert found["steadiness"] == 0
     assert "etiv_mm3" not in found
+
+
+def test_a_label_that_is_no_part_of_the_brainstem_changes_nothing_of_it():
+    labels, affine = made(next(iter(GRIDS)))
+    with_cord = labels.copy()
+    with_cord[-3:, -3:, -3:] = 9
+    regions = (*REGIONS, region(9, "cord"))
+    data = image(labels)
+    found = []
+    for map_, known in ((labels, REGIONS), (with_cord, regions)):
+        masks = np.stack([map_ == part.index for part in known]).astype(np.float32)
+        box = tuple(slice(0, n) for n in labels.shape)
+        volume = SimpleNamespace(data=data, affine=affine, voxel_size=tuple(voxel_sizes(affine)))
+        found.append(judge(volume, Segmentation(map_, masks, box, "cpu"), known))
+    alone, together = found
+    assert together.measures[-1] == alone.measures[-1]
+    areas = [found.shape.regions[-1].midsagittal_mm2 for found in (together, alone)]
+    assert areas[0] == pytest.approx(areas[1], rel=1e-3)  # sampled at other places
+    assert together.flags == alone.flags
+    shared = {key: together.quality[key] for key in alone.quality}
+    assert shared == pytest.approx(alone.quality, rel=0.02)
 
 
 def test_every_measure_has_its_column(found):

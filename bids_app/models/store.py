@@ -102,6 +102,13 @@ _KNOWN = {
     "pons": ("PO", "#56B4E9", 174),
     "medulla": ("MO", "#009E73", 175),
 }
+WHOLE_NAME = "brainstem"
+_SYNONYMS = {  # in small letters, words apart
+    "mesencephalon": "midbrain",
+    "medulla oblongata": "medulla",
+    "myelencephalon": "medulla",
+    "brain stem": WHOLE_NAME,
+}
 _OTHER_COLORS = ("#CC79A7", "#D55E00", "#F0E442", "#0072B2", "#999999")
 
 
@@ -114,12 +121,28 @@ def region(index: int, name: str) -> Region:
         Value in the label map, 1 to 255.
     name : str
         ``midbrain``, ``pons`` and ``medulla`` have settled abbreviations, colours and FreeSurfer
-        codes; any other name gets an abbreviation and a colour of its own.
+        codes, and are known by other names too, such as ``Medulla_oblongata``; any other name
+        stays as it is and gets an abbreviation and a colour of its own.
     """
+    plain = " ".join(re.split(r"[\s_-]+", name.strip().lower()))
+    known = _SYNONYMS.get(plain, plain)
+    name = known if known in (*_KNOWN, WHOLE_NAME) else name
     if name in _KNOWN:
         return Region(index, name, *_KNOWN[name])
     abbreviation = "".join(c for c in name.upper() if c.isalnum())[:4] or f"L{index}"
     return Region(index, name, abbreviation, _OTHER_COLORS[index % len(_OTHER_COLORS)])
+
+
+def of_brainstem(regions: Sequence[Region]) -> Sequence[Region]:
+    """Choose the regions that the whole brainstem is made of: all, where it knows none of them."""
+    known = [region for region in regions if region.name in (*_KNOWN, WHOLE_NAME)]
+    return known or regions
+
+
+def in_words(names: Sequence[str]) -> str:
+    """Name regions in a sentence."""
+    words = [("medulla oblongata" if n == "medulla" else n).replace("_", " ") for n in names]
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 @dataclass(frozen=True)
@@ -149,6 +172,11 @@ class Model:
     files: tuple[ModelFile, ...]
     sources: tuple[ModelFile, ...] = ()  # what was published, of a model made from it
     inference: Mapping[str, Any] = field(default_factory=dict, hash=False)  # for the engine
+
+    def __post_init__(self) -> None:
+        names = [region.name for region in self.regions]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ModelError(f"{self.folder}: several labels are named {', '.join(twice)}.")
 
     @cached_property
     def sha256(self) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 
 from bids_app.columns import REGIONS
 from bids_app.derivatives import NOT_AVAILABLE, read_results
-from bids_app.measures import WHOLE_NAME
+from bids_app.models.store import WHOLE_NAME
 from bids_app.outliers import robust_z
 from bids_app.reports.markup import element
 from bids_app.reports.plots import LEAST_FOR_BOX, OUTLYING

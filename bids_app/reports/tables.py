@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from bids_app.columns import QUALITY, REGIONS, VOLUMES
 from bids_app.derivatives import NOT_AVAILABLE
-from bids_app.models.store import region
+from bids_app.models.store import of_brainstem, region
 from bids_app.quality import CHECKS
 from bids_app.reports.markup import element, foreign, join
 from bids_app.reports.page import badges, heads, measure_name, millilitres, swatch, table
@@ -54,13 +54,15 @@ def volumes_table(rows: Sequence[Row], rank: Callable[[str, float], str | None])
     whole = next((r["volume_mm3"] for r in rows if r["index"] == NOT_AVAILABLE), NOT_AVAILABLE)
     ranks = [rank(row["name"], float(row["volume_mm3"])) for row in rows]
     names = ["Volume (ml)", "± SD (ml)", "Share (%)", *(["In the dataset"] if any(ranks) else [])]
+    regions = [region(int(r["index"]), r["name"]) for r in rows if r["index"] != NOT_AVAILABLE]
+    parts = {part.name for part in of_brainstem(regions)}
     lines = []
     for row, place in zip(rows, ranks, strict=True):
         is_whole = row["index"] == NOT_AVAILABLE
         numbers = [
             millilitres(row["volume_mm3"]),
             millilitres(row.get("volume_sd_mm3", NOT_AVAILABLE)),
-            _share(row["volume_mm3"], whole),
+            _share(row["volume_mm3"], whole) if is_whole or row["name"] in parts else NOT_AVAILABLE,
             *([place or NOT_AVAILABLE] if any(ranks) else []),
         ]
         color = None if is_whole else swatch(region(int(row["index"]), row["name"]).color)

@@ -234,11 +234,10 @@ def test_votes_count_what_passes_share():
     np.testing.assert_allclose(votes.mirror_dice(), [[2 * 32 / 128, 0, np.nan]])
 
 
-def test_the_spread_of_sizes_is_relative_and_ends_with_the_whole():
+def test_the_spread_of_sizes_is_relative():
     spread = relative_spread(np.array([[90.0, 10, 0], [110, 30, 0]]))
     assert spread[:2] == pytest.approx((np.sqrt(200) / 100, np.sqrt(200) / 20))
     assert np.isnan(spread[2])
-    assert spread[3] == pytest.approx(np.sqrt(800) / 120)
     assert relative_spread(np.array([[90.0, 10]])) is None
 
 

@@ -51,6 +51,35 @@ def test_regions_have_the_settled_names_and_codes(model):
     assert (other.index, other.abbreviation, other.freesurfer) == (7, "REDN", None)
 
 
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [
+        ("Mesencephalon", "midbrain"),
+        ("PONS", "pons"),
+        ("Medulla_oblongata", "medulla"),
+        ("medulla-Oblongata", "medulla"),
+        (" myelencephalon", "medulla"),
+        ("Brain stem", "brainstem"),
+        ("Spinal_Cord", "Spinal_Cord"),
+    ],
+)
+def test_regions_are_known_by_their_other_names(name, known):
+    assert store.region(2, name).name == known
+
+
+def test_the_brainstem_is_made_of_its_parts_or_of_all_where_none_is_known():
+    regions = [store.region(i, name) for i, name in enumerate(("cord", "Pons", "medulla"), 1)]
+    assert store.of_brainstem(regions) == regions[1:]
+    assert store.of_brainstem(regions[:1]) == regions[:1]
+
+
+def test_labels_with_names_of_one_region_are_refused(model):
+    manifest = model.folder / store.MANIFEST
+    manifest.write_text(manifest.read_text().replace("red nucleus", "Mesencephalon"))
+    with pytest.raises(ModelError, match=r"several labels are named midbrain\."):
+        store.read_manifest(model.folder)
+
+
 @pytest.mark.parametrize("content", [b"weightX", b"weight", b"weights and more"])
 def test_changed_weights_are_refused(model, content):
     (model.folder / "fold_0" / "weights.pth").write_bytes(content)

@@ -76,7 +76,7 @@ def winners(classes: Tensor) -> Tensor:
 
 
 def relative_spread(sizes: NDArray[np.float64]) -> tuple[float, ...] | None:
-    """Give the standard deviation over the mean of each region's size, then of their sum.
+    """Give the standard deviation over the mean of each region's size.
 
     Parameters
     ----------
@@ -85,12 +85,11 @@ def relative_spread(sizes: NDArray[np.float64]) -> tuple[float, ...] | None:
 
     Returns
     -------
-    tuple of K + 1 float, or None
+    tuple of K float, or None
         nan where no pass has the region; None with fewer than two passes.
     """
     if len(sizes) < 2:
         return None
-    sizes = np.column_stack([sizes, sizes.sum(axis=1)])
     mean = sizes.mean(axis=0)
     spread = np.where(mean > 0, sizes.std(axis=0, ddof=1) / np.maximum(mean, 1e-9), np.nan)
     return tuple(spread.tolist())
