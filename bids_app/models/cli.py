@@ -95,24 +95,25 @@ def make_parser() -> argparse.ArgumentParser:
 def _list(arguments: argparse.Namespace) -> int:
     root = store.models_dir(arguments.models_dir)
     found = store.installed(arguments.models_dir)
-    rows = [("name", "label", "version", "licence", "where")]
+    rows = [("name", "label", "version", "licence", "folds", "where")]
     names = defaultdict(list)  # by label
     for name, folder in sorted(found.items()):
         try:
             model = store.read_manifest(folder)
         except ModelError as error:
-            rows.append((name, "-", "-", "-", f"not usable: {error}"))
+            rows.append((name, "-", "-", "-", "-", f"not usable: {error}"))
             continue
-        rows.append((name, f"seg-{model.label}", model.version, model.licence, str(folder)))
+        label, folds = f"seg-{model.label}", " ".join(model.folds) or "-"
+        rows.append((name, label, model.version, model.licence, folds, str(folder)))
         names[model.label.lower()].append(name)
     for name, entry in store.registry().items():
         if name not in found:
             source = f"not installed; {entry['source']}"
-            rows.append((name, f"seg-{entry['label']}", "-", entry["licence"], source))
-    widths = [max(len(row[i]) for row in rows) for i in range(4)]
+            rows.append((name, f"seg-{entry['label']}", "-", entry["licence"], "-", source))
+    widths = [max(len(row[i]) for row in rows) for i in range(5)]
     for row in rows:
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
-        print("  ".join([*cells, row[4]]))
+        print("  ".join([*cells, row[5]]))
     if root is not None and not root.exists():
         print(f"warning: There is no folder {root}.", file=sys.stderr)
     for label, sharing in names.items():
@@ -196,9 +197,25 @@ def _accept(name: str, entry: Mapping[str, Any], *, accepted: bool) -> str:
 
 def _report(model: Model, entry: Mapping[str, Any] | None, before: int | None) -> None:
     where = "was already" if model.folder.stat().st_ino == before else "is"
-    print(f"{model.name} (seg-{model.label}, licence {model.licence}) {where} in {model.folder}")
+    folds = f", {len(model.folds)} fold{'s' * (len(model.folds) > 1)}: {' '.join(model.folds)}"
+    print(
+        f"{model.name} (seg-{model.label}, licence {model.licence}{folds if model.folds else ''}) "
+        f"{where} in {model.folder}"
+    )
     for file in model.sources:
         print(f"made from {file.path}, {file.bytes:,} bytes, SHA-256 {file.sha256}")
+    if entry is None and model.mode == "v1":
+        taken = ", ".join(f"{region.index} {region.name}" for region in model.regions)
+        print(
+            f"nnU-Net v1 stores no names of labels: they are taken to be {taken}. If they are "
+            f"others, change [labels] in {model.folder / store.MANIFEST} before the first run."
+        )
+    if entry is not None and len(model.folds) < entry.get("folds", 0):
+        print(
+            f"warning: the published model has {entry['folds']} folds, these files hold fewer: "
+            "results will not be its. Is a part of them missing?",
+            file=sys.stderr,
+        )
     if model.engine == "mdgru" and not any(
         file.path.endswith((".meta", ".meta.gz")) for file in model.sources
     ):

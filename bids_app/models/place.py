@@ -22,7 +22,7 @@ from bids_app.models.store import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from bids_app.errors import BrainstemError
 
@@ -77,6 +77,33 @@ def put_in_place(target: Path, make: Callable[[Path], Model]) -> Model:
         raise _told(error, target.parent) from error
     finally:
         shutil.rmtree(made, ignore_errors=True)
+
+
+def check_fold(fold: Path, needed: Sequence[str], unfinished: str) -> None:
+    """Refuse a fold that lacks a file, so that no model becomes a smaller one unnoticed.
+
+    Parameters
+    ----------
+    fold : Path
+        Folder of one fold, as training leaves it.
+    needed : sequence of str
+        Files of a trained fold.
+    unfinished : str
+        A file that is there while the fold is being trained.
+
+    Raises
+    ------
+    ModelError
+        A file is missing.
+    """
+    if not (lacking := [name for name in needed if not (fold / name).is_file()]):
+        return
+    training = f" Its training was not finished: there is {unfinished}."
+    raise ModelError(
+        f"{fold.name} lacks {' and '.join(lacking)}."
+        f"{training if (fold / unfinished).is_file() and len(lacking) == len(needed) else ''} "
+        "Get the files again, or import the model without this fold."
+    )
 
 
 def occupant(target: Path) -> Model | None:

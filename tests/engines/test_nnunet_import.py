@@ -1,7 +1,10 @@
 """Models of nnU-Net v1 come in whole and safely, or not at all."""
 
+import bz2
+import gzip
 import io
 import json
+import lzma
 import pickle
 import random
 import shutil
@@ -130,7 +133,10 @@ def test_how_probabilities_are_resampled_is_taken_over(tmp_path, target):
         ({"settings": {"current_spacing": [1, 1, float("nan")]}}, "damaged"),
         ({"settings": {"pool_op_kernel_sizes": [[1, 2, 2]]}}, "not those of the network"),
         ({"plans": {"base_num_features": 3}}, "not those of the network"),
-        ({"plans": {"num_classes": 2, "all_classes": [1, 2]}}, "2 classes, not 3"),
+        (
+            {"plans": {"num_classes": 2, "all_classes": [1, 2]}},
+            "has 2 classes; of v1, models of the 3",
+        ),
     ],
 )
 def test_what_cannot_be_reproduced_is_refused(tmp_path, target, options, reason):
@@ -239,7 +245,7 @@ def test_an_archive_of_two_models_is_refused(source, target, tmp_path):
     ("name", "content", "reason"),
     [
         ("x.tar.gz", b"<html>not found</html>", "a web page, no tar archive"),
-        ("x.tar.gz", b"text", r"no tar archive \([^:]*\)\.$"),
+        ("x.tar.gz", b"text", r"no tar archive \([^:]*\)\. Get it again\.$"),
         ("x.zip", b"PK\3\4", "a zip archive. Unpack it, and import the folder"),
         ("model_final_checkpoint.model", b"PK\3\4", "Name the folder of the model"),
     ],
@@ -248,6 +254,54 @@ def test_a_file_that_is_no_archive_is_refused(tmp_path, target, name, content, r
     path = tmp_path / name
     path.write_bytes(content)
     refused(path, target, reason)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize(
+    ("lost", "reason"),
+    [
+        ([WEIGHTS], rf"^fold_0 lacks {WEIGHTS}\. Get"),
+        ([f"{WEIGHTS}.pkl"], rf"^fold_0 lacks {WEIGHTS}\.pkl\. Get"),
+        ([WEIGHTS, f"{WEIGHTS}.pkl"], rf"^fold_0 lacks {WEIGHTS} and {WEIGHTS}\.pkl\. Get"),
+    ],
+)
+def test_a_fold_without_weights_is_named(source, target, tmp_path, packed, lost, reason):
+    for name in lost:
+        (source / "fold_0" / name).unlink()
+    refused(pack(source, tmp_path / "x.tar.gz") if packed else source, target, reason)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_fold_whose_training_was_not_finished_is_named(source, target, tmp_path, packed):
+    for path in source.glob("fold_*/*"):
+        path.rename(path.with_name(path.name.replace("final_checkpoint", "best")))
+    reason = "^fold_0 lacks .* training was not finished: there is model_best.model"
+    refused(pack(source, tmp_path / "x.tar.gz") if packed else source, target, reason)
+
+
+@pytest.mark.parametrize("compress", [bytes, gzip.compress, lzma.compress, bz2.compress])
+def test_an_archive_whose_later_members_cannot_be_read_is_damaged(
+    source, target, tmp_path, compress
+):
+    whole = io.BytesIO()
+    with tarfile.open(fileobj=whole, mode="w") as tar:
+        for path in sorted(source.rglob("*")):
+            tar.add(path, path.relative_to(source), recursive=False)
+    for end in ("bad header", "none"):
+        data = bytearray(whole.getvalue())
+        start = data.index(b"fold_1")
+        data = data[:start] if end == "none" else data[:start] + b"F" + data[start + 1 :]
+        archive = tmp_path / "x.tar"
+        archive.write_bytes(compress(bytes(data)))
+        refused(archive, target, r"^x\.tar: damaged\. Get it again")
+
+
+def test_an_archive_with_a_wrong_checksum_is_damaged(source, target, tmp_path):
+    archive = pack(source, tmp_path / "x.tar.gz")
+    data = bytearray(archive.read_bytes())
+    data[-8] ^= 1
+    archive.write_bytes(data)
+    refused(archive, target, r"^x\.tar\.gz: damaged\. Get it again")
 
 
 def test_a_folder_that_cannot_be_written_is_told(source, tmp_path):
@@ -365,6 +419,7 @@ def test_damage_is_told_and_leaves_nothing(original, tmp_path, damage):
             assert list(target.parent.iterdir()) == [target]
             verify(read_manifest(target))
             NnUNet(target, device=torch.device("cpu"), averaging="softmax", mode="v1")
+            assert read_manifest(target).folds == ("0", "1")
         assert {p.name for p in place.iterdir()} == {"source", "x.tar.gz", "models"}
         shutil.rmtree(place)
     assert told > 20

@@ -36,6 +36,30 @@ def test_a_trained_folder_becomes_a_model_of_its_needed_files(trained, tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["my-model"]
 
 
+def test_a_fold_without_weights_is_named(trained, tmp_path):
+    source = Path(shutil.copytree(trained, tmp_path / "source"))
+    (source / "fold_8").mkdir()
+    with pytest.raises(ModelError, match=r"^fold_8 lacks checkpoint_final\.pth\. Get"):
+        install.import_model(source, "mine", tmp_path / "models")
+    (source / "fold_8" / "checkpoint_best.pth").touch()
+    with pytest.raises(ModelError, match="not finished: there is checkpoint_best"):
+        install.import_model(source, "mine", tmp_path / "models")
+
+
+def test_what_v1_files_do_not_say_is_said(tmp_path, capsys):
+    source = write_v1_model(tmp_path / "v1", folds=2)
+    words = [str(source), "--accept-licence", "--models-dir", str(tmp_path / "models")]
+    assert cli.main(["import", "mine", *words]) == 0
+    printed = capsys.readouterr()
+    assert "2 folds: 0 1) is in" in printed.out
+    assert "taken to be 1 midbrain, 2 pons, 3 medulla. If" in printed.out
+    assert not printed.err
+    assert cli.main(["import", "mars-nnunet", *words]) == 0
+    printed = capsys.readouterr()
+    assert "taken to be" not in printed.out
+    assert "warning: the published model has 5 folds, these files hold fewer" in printed.err
+
+
 def test_installing_again_changes_nothing_and_another_model_is_refused(trained, tmp_path):
     first = install.import_model(trained, "mine", tmp_path)
     assert install.import_model(trained, "mine", tmp_path) == first

@@ -22,7 +22,7 @@ from bids_app.engines.nnunet.unpickle_v1 import read_pickle
 from bids_app.engines.nnunet.weights import CHECKPOINT, fill, load, save
 from bids_app.errors import ModelError
 from bids_app.files import owned_name
-from bids_app.models.place import put_in_place
+from bids_app.models.place import check_fold, put_in_place
 from bids_app.models.store import Model, describe_file, list_files, region
 
 if TYPE_CHECKING:
@@ -31,9 +31,11 @@ if TYPE_CHECKING:
 
 PLANS = "plans.pkl"
 WEIGHTS = "model_final_checkpoint.model"
+UNFINISHED = "model_best.model.pkl"  # all that there is while a fold is being trained
 # Files of a model, wherever its folder lies; whatever else an archive holds stays there.
 WANTED = re.compile(
-    rf"(?:.*/)?(?:plans\.pkl|postprocessing\.json|fold_\d+/{re.escape(WEIGHTS)}(?:\.pkl)?)"
+    r"(?:.*/)?(?:plans\.pkl|postprocessing\.json|"
+    rf"fold_\d+/(?:{re.escape(WEIGHTS)}(?:\.pkl)?|{re.escape(UNFINISHED)})?)"
 )
 LABELS = ("midbrain", "pons", "medulla")
 MIRROR_AXES = (0, 1, 2)  # nnUNetTrainerV2 mirrors along all three
@@ -124,13 +126,13 @@ def convert(source: Path, folder: Path, labels: Sequence[str] = LABELS) -> None:
         raise
     except Exception as error:  # whole pickles of wrong content raise almost anything
         raise ModelError(
-            f"{source.name}: damaged, or no nnU-Net v1 model ({error!r}). Get the files again."
+            f"The model is damaged, or no nnU-Net v1 model ({error!r}). Get the files again."
         ) from error
 
 
 def _convert(source: Path, folder: Path, labels: Sequence[str]) -> None:
     v1 = read_pickle(source / PLANS)
-    folds = sorted(source.glob(f"fold_*/{WEIGHTS}"))
+    folds = _folds(source)
     facts = [read_pickle(path.with_name(f"{WEIGHTS}.pkl")) for path in folds]
     trainers = {fact["name"] for fact in facts}
     convert_v1.refuse_unless(trainers == {convert_v1.TRAINER}, f"its trainer is {min(trainers)}")
@@ -141,8 +143,11 @@ def _convert(source: Path, folder: Path, labels: Sequence[str]) -> None:
     convert_v1.refuse_unless(
         all(other == plans[0] for other in plans), "its folds were trained with different plans"
     )
-    if len(labels) != int(v1["num_classes"]):
-        raise ValueError(f"{v1['num_classes']} classes, not {len(labels)}")
+    if (classes := int(v1["num_classes"])) != len(labels):
+        raise ModelError(
+            f"This nnU-Net v1 model has {classes} classes; of v1, models of the {len(labels)} "
+            f"classes {', '.join(labels)} can be used."
+        )
 
     folder.mkdir(parents=True)
     dataset = {
@@ -162,13 +167,29 @@ def _convert(source: Path, folder: Path, labels: Sequence[str]) -> None:
         _convert_fold(path, folder, configuration)
 
 
+def _folds(source: Path) -> list[Path]:
+    """Find the weights of all folds, or name a fold without."""
+    found = []
+    for fold in sorted(path for path in source.glob("fold_*") if path.is_dir()):
+        check_fold(fold, (WEIGHTS, f"{WEIGHTS}.pkl"), UNFINISHED)
+        found.append(fold / WEIGHTS)
+    return found
+
+
 def _convert_fold(path: Path, folder: Path, configuration: str) -> None:
     _check_sums(path)
     network = read_plans(folder, configuration).network()
     plans = json.loads((folder / "plans.json").read_text(encoding="utf-8"))
     arguments = plans["configurations"][configuration]["architecture"]["arch_kwargs"]
+    try:
+        content = load(path)
+    except ModelError as error:  # which speaks of an installed model, in a place that will go
+        raise ModelError(
+            f"{path.parent.name}/{path.name}: damaged, or it holds more than weights, which is "
+            "never loaded. Get the files again."
+        ) from error
     weights = convert_v1.convert_weights(
-        load(path)["state_dict"], network.state_dict(), arguments["n_conv_per_stage"][0]
+        content["state_dict"], network.state_dict(), arguments["n_conv_per_stage"][0]
     )
     fill(network, weights)
     if not all(parameter.isfinite().all() for parameter in network.parameters()):
@@ -189,11 +210,12 @@ def _check_sums(path: Path) -> None:
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
-                damaged = archive.testzip()
-            if damaged is not None:
-                raise zipfile.BadZipFile(f"wrong checksum of {damaged}")  # noqa: TRY301
+                if archive.testzip() is not None:
+                    raise zipfile.BadZipFile  # noqa: TRY301
     except Exception as error:  # a damaged archive raises almost anything
-        raise ModelError(f"{path.parent.name}/{path.name}: damaged ({error}).") from error
+        raise ModelError(
+            f"{path.parent.name}/{path.name}: damaged. Get the files again."
+        ) from error
 
 
 @contextmanager
@@ -211,9 +233,9 @@ def _folder(source: Path, target: Path) -> Iterator[Path]:
 
 
 def _only_model(root: Path, name: str) -> Path:
-    found = sorted(
-        path.parent for path in root.rglob(PLANS) if any(path.parent.glob(f"fold_*/{WEIGHTS}"))
-    )
+    folders = sorted(path.parent for path in root.rglob(PLANS))
+    found = [folder for folder in folders if any(folder.glob(f"fold_*/{WEIGHTS}"))]
+    found = found or [folder for folder in folders if any(folder.glob("fold_*"))]
     if len(found) != 1:
         raise ModelError(
             f"{name}: {len(found) or 'no'} nnU-Net v1 models in it; one is needed, "
