@@ -42,6 +42,7 @@ def normalise(rows: Sequence[Row]) -> list[str]:
     """
     reasons = []
     models: dict[tuple[str, str], list[Row]] = {}  # rows with an eTIV
+    estimating = set()  # models that tell an eTIV, which is where they locate the brainstem
     for row in rows:
         etiv = _number(row["etiv_mm3"])
         for region in REGIONS:
@@ -53,7 +54,16 @@ def normalise(rows: Sequence[Row]) -> list[str]:
             of_model = models.setdefault((row["model"], row["model_version"]), [])
             if np.isfinite(etiv):
                 of_model.append(row)
+            if np.isfinite(etiv) or row["locator_confidence"] != NOT_AVAILABLE:
+                estimating.add((row["model"], row["model_version"]))
     for model, of_model in models.items():
+        if model not in estimating:
+            reasons.append(
+                f"Model {' '.join(model)} estimates no eTIV: etiv_mm3, *_etiv_fraction and "
+                "*_adjusted_mm3 are n/a. The etiv_mm3 of the model open on the same images may be "
+                "taken"
+            )
+            continue
         trusted = [row for row in of_model if row["flags"] == NOT_AVAILABLE]
         if (people := len({row["participant_id"] for row in trusted})) < LEAST_PARTICIPANTS:
             reasons.append(

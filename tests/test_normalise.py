@@ -72,6 +72,16 @@ def test_it_is_told_why_no_volume_is_adjusted():
     assert normalise(people(20)) == []
 
 
+def test_that_a_model_estimates_no_etiv_is_told():
+    rows = [row(f"sub-{k:02}", "n/a", 7500, model="mine") for k in range(12)]
+    [reason] = normalise(rows)
+    assert reason.startswith("Model mine n/a estimates no eTIV: etiv_mm3, ")
+    for known in rows:
+        known["locator_confidence"] = "0.97"
+    [reason] = normalise(rows)
+    assert reason.endswith("there are 0")
+
+
 def test_a_participant_with_many_images_counts_once():
     rows = people(20)
     again = [*people(20), *[dict(rows[19]) for _ in range(30)]]
