@@ -24,7 +24,7 @@ from bids_app.derivatives import (
     read_table,
     table,
 )
-from bids_app.errors import NoScanError, listing
+from bids_app.errors import NoScanError, few, listing
 from bids_app.files import write_atomic
 from bids_app.gather import read_rows, shows_brainstem
 from bids_app.group_methods import group_sentences
@@ -33,7 +33,7 @@ from bids_app.normalise import normalise
 from bids_app.norms import add_norm_scores, describe, read_norms
 from bids_app.outliers import add_outliers
 from bids_app.quality import CHECKS, read_thresholds
-from bids_app.reports.group import MOST_FAILED, write_group_report
+from bids_app.reports.group import write_group_report
 from bids_app.runlog import start_log, stop_log
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 MOST_TOLD = 100  # rows of the overview on the screen
+MOST_NAMED = 5  # images there that failed
 
 
 def run(settings: Settings) -> int:
@@ -102,8 +103,8 @@ def _run(settings: Settings) -> int:
         write_citations(output_dir / "logs", used)
         write_group_citations(output_dir / "logs", sentences)
     LOG.info("%s", _overview(rows))
-    for participant in _without_result(settings, rows):
-        LOG.warning("%s has no result", participant)
+    if lacking := _without_result(settings, rows):
+        LOG.warning("no result of %s", few(lacking))
     failed = [row for row in rows if row["flags"] == "failed"]
     _tell_failed(failed)
     counts = f"{len(rows) - len(failed)}" + (f", failed: {len(failed)}" if failed else "")
@@ -208,22 +209,28 @@ def _used(output_dir: Path, rows: Sequence[Row]) -> list[Used]:
 
 
 def _without_result(settings: Settings, rows: Iterable[Row]) -> list[str]:
-    """Participants of the input dataset, among those asked for, that have no complete image."""
-    done = {row["participant_id"] for row in rows if row["flags"] != "failed"}
+    """Participants of the input dataset, among those asked for, that have no row."""
+    done = {row["participant_id"] for row in rows}
     there = {path.name for path in settings.bids_dir.glob("sub-*") if path.is_dir()}
     return [name for name in settings.asked_for(there) if name not in done]
 
 
 def _tell_failed(rows: Sequence[Row]) -> None:
-    """Name the first images that could not be processed, and why."""
-    for row in rows[:MOST_FAILED]:
-        LOG.warning("failed: %s, model %s: %s", row["source"], row["model"], row["failure"])
-    if (more := len(rows) - MOST_FAILED) > 0:
-        LOG.warning("failed: %d more, with the reason in the column failure of the table", more)
+    """Name the first images that could not be processed, each once, and why."""
+    images: dict[str, list[Row]] = {}
+    for row in rows:
+        images.setdefault(row["source"], []).append(row)
+    for source, of_image in list(images.items())[:MOST_NAMED]:
+        models = ", ".join(row["model"] for row in of_image)
+        reasons = "; ".join(dict.fromkeys(row["failure"] for row in of_image))
+        LOG.warning("failed: %s, model %s: %s", source, models, reasons)
+    if (more := len(images) - MOST_NAMED) > 0:
+        LOG.warning("failed: and %d more images; the table's column failure tells why", more)
 
 
 def _overview(rows: Sequence[Row]) -> str:
-    """Write the volumes of the first rows as a table in ml."""
+    """Write the volumes of the first rows as a table in ml; what failed has none."""
+    rows = [row for row in rows if row["flags"] != "failed"]
     shown = rows[:MOST_TOLD]
     names = [
         " ".join(row[key] for key in ("participant_id", "session_id", "run") if row[key] != "n/a")

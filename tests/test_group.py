@@ -14,6 +14,7 @@ from make_fixture_model import write_random_model
 
 from bids_app import cli
 from bids_app.columns import GROUP
+from bids_app.group import MOST_NAMED
 from bids_app.models import install
 
 
@@ -263,7 +264,7 @@ def test_an_image_without_brainstem_counts_in_nothing(coarse_dataset, output, tm
 def test_participants_without_result_are_named(coarse_dataset, output, capsys):
     shutil.rmtree(output / "sub-01")
     assert group(coarse_dataset, output) == 0
-    assert "sub-01 has no result" in capsys.readouterr().out
+    assert "no result of sub-01\n" in capsys.readouterr().out
 
 
 def test_the_latest_reason_of_a_failure_is_told(coarse_dataset, output, capsys):
@@ -284,6 +285,22 @@ def test_the_latest_reason_of_a_failure_is_told(coarse_dataset, output, capsys):
     assert "it has 4 dimensions" in page
     assert "6 results, 6 flagged, 1 failed." in page
     assert "no room" not in page
+
+
+def test_an_image_that_failed_is_named_once_and_many_are_counted(coarse_dataset, output, capsys):
+    lines = ["participant_id\tsession_id\tsource\tmodel\tmodel_version\tlabel\treason"]
+    for number in range(MOST_NAMED + 2):
+        for model in ("first", "second"):
+            source = f"sub-1{number}/anat/sub-1{number}_T1w.nii.gz"
+            lines.append(f"sub-1{number}\tn/a\t{source}\t{model}\t1\t{model}\tit is constant")
+    (output / "logs" / "1").mkdir()
+    (output / "logs" / "1" / "failures.tsv").write_text("\n".join(lines) + "\n")
+    assert group(coarse_dataset, output) == 0
+    told = capsys.readouterr().out
+    assert told.count("sub-10") == 2  # in the path of its image
+    assert "sub-10_T1w.nii.gz, model first, second: it is constant" in told
+    assert told.count("WARNING: failed: ") == MOST_NAMED + 1
+    assert "failed: and 2 more images; " in told
 
 
 def test_an_image_without_sidecar_does_not_count(coarse_dataset, output):
