@@ -104,6 +104,8 @@ def settle(typed: dict[str, Any], *, cpus: int | None = None) -> Settings:
         raise UsageError(
             f"--omp-nthreads {values['omp_nthreads']} is more than --nprocs {values['nprocs']}."
         )
+    if "folds" in values:  # a set: 1 0 0 is 0 1
+        values["folds"] = sorted(set(values["folds"]))
     for key, value in values.items():
         values[key] = tuple(value) if isinstance(value, list) else value
     return Settings(**values)

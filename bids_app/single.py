@@ -190,7 +190,7 @@ def _run(arguments: argparse.Namespace) -> int:
         raise ImageError(f"{image}: {error}") from None
     choice = Choice(
         device=arguments.device,
-        folds=tuple(arguments.folds),
+        folds=tuple(sorted(set(arguments.folds))),
         mirror=not arguments.no_tta,
         half=not arguments.float32,
         region=arguments.region,

@@ -129,6 +129,10 @@ def test_the_settings_of_a_run_can_be_given_again(tmp_path):
     assert cli.parse([*BASE, "--config-file", str(file)]) == first
 
 
+def test_folds_are_a_set_in_order():
+    assert cli.parse([*BASE, "--folds", "1", "0", "--folds", "0"]).folds == ("0", "1")
+
+
 @pytest.mark.parametrize(
     "arguments", [[], ["bids", "out", "session"], [*BASE, "--nprocs", "0"], [*BASE, "--nope"]]
 )
