@@ -84,6 +84,8 @@ class Used:
         Version of nnU-Net whose arithmetic was used, as ``v1``, or empty.
     regions : tuple of str
         Names of the model's labels.
+    largest : tuple of tuple of str
+        Those that were looked at as one, to keep their largest component, step by step.
     locator : Locator or None
         The model that located the brainstem for it.
     """
@@ -101,6 +103,7 @@ class Used:
     networks: int = 0
     mode: str = ""
     regions: tuple[str, ...] = PARTS
+    largest: tuple[tuple[str, ...], ...] = ()
     locator: Locator | None = None
 
     @classmethod
@@ -124,6 +127,7 @@ class Used:
             networks=networks if isinstance(networks, int) else 0,
             mode=str(model.get("Mode", "")),
             regions=tuple(map(str, model.get("Regions", PARTS))),
+            largest=tuple(tuple(map(str, names)) for names in model.get("LargestComponent", ())),
             locator=Locator.from_entry(_mapping(sidecar.get("Locator"))),
         )  # fmt: skip
 
@@ -164,8 +168,11 @@ def boilerplate(used: Used) -> str:
         all_networks = f"the model's {used.networks} networks" if used.networks else "its networks"
         named = ", ".join(map(str, folds))
         sentences.append(f"Of {all_networks} those of fold {named} were used.")
-    if used.settings.get("Mirroring") is True and used.engine != "mdgru":
+    mirroring = used.settings.get("Mirroring") if used.engine != "mdgru" else None
+    if mirroring is True:
         sentences.append("Predictions on the image and on its mirror images were averaged.")
+    elif mirroring is False:
+        sentences.append("Predictions on mirror images (test-time augmentation) were left out.")
     if used.settings.get("Region") is True:
         told = "The network saw the part of the image around the brainstem alone"
         if located := used.locator:
@@ -174,6 +181,11 @@ def boilerplate(used: Used) -> str:
                 f"{located.version}, licence {located.licence}; {_short(located.reference)}) found"
             )
         sentences.append(f"{told}.")
+    if used.largest:
+        kept = "; ".join(
+            in_words(names) + (" together" if len(names) > 1 else "") for names in used.largest
+        )
+        sentences.append(f"Small components beside the largest one were removed, of {kept}.")
     sentences.append("The volume of a region is its number of voxels times the volume of a voxel.")
     if used.etiv:
         sentences.append(

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from bids_app.engines.nnunet.postprocessing import read_steps
 from bids_app.scans import ENTITIES as SCAN_ENTITIES
 
 if TYPE_CHECKING:
@@ -227,12 +228,19 @@ def source_uri(scan: Scan) -> str:
 
 def model_entry(model: Model) -> dict[str, Any]:
     """Describe a model as sidecars do."""
-    of_nnunet = {"Mode": model.mode, "Networks": len(model.folds)}
+    of_nnunet: dict[str, Any] = {}
+    if model.engine == "nnunet":
+        of_nnunet = {"Mode": model.mode, "Networks": len(model.folds)}
+        if steps := read_steps(model.folder):
+            names = {region.index: region.name for region in model.regions}
+            of_nnunet["LargestComponent"] = [
+                [names.get(value, f"label {value}") for value in step.classes] for step in steps
+            ]
     return {
         "Name": model.name,
         "Version": model.version,
         "Engine": model.engine,
-        **(of_nnunet if model.engine == "nnunet" else {}),
+        **of_nnunet,
         "Regions": [region.name for region in model.regions],
         "SHA256": model.sha256,
         "License": model.licence,

@@ -14,6 +14,7 @@ from bids_app.citations import (
     write_group_citations,
 )
 from bids_app.derivatives import model_entry
+from bids_app.engines.nnunet.postprocessing import POSTPROCESSING, LargestComponent, steps_text
 from bids_app.models import store
 from bids_app.record import Context
 
@@ -100,7 +101,7 @@ def test_settings_that_change_a_result_are_told():
     settings = {"Folds": ["0", "3"], "Mirroring": False, "Region": True}
     text = boilerplate(Used.from_sidecar("mine", {"Model": model, "Settings": settings}))
     assert "Of its networks those of fold 0, 3 were used" in text
-    assert "mirror" not in text
+    assert "mirror images were averaged" not in text
     assert "around the brainstem alone." in text
 
 
@@ -148,6 +149,30 @@ def test_the_models_own_regions_are_told():
     assert text().startswith("Midbrain, pons and medulla oblongata were segmented on")
     assert text(Regions=["pons", "spinal_cord"]).startswith("Pons and spinal cord were segmented")
     assert text(Regions=["brainstem"]).startswith("Brainstem was segmented on")
+
+
+def test_postprocessing_and_the_lack_of_mirroring_are_told():
+    def text(mirroring, **model):
+        entry = {"Model": {"Engine": "nnunet"} | model, "Settings": {"Mirroring": mirroring}}
+        return boilerplate(Used.from_sidecar("mine", entry))
+
+    assert "on mirror images (test-time augmentation) were left out." in text(mirroring=False)
+    assert "left out" not in text(mirroring=True)
+    assert "left out" not in text(Engine="mdgru", mirroring=False)
+    assert "components" not in text(mirroring=True)
+    steps = [["midbrain", "pons", "medulla"], ["pons"]]
+    assert (
+        "Small components beside the largest one were removed, of midbrain, pons and medulla "
+        "oblongata together; pons."
+    ) in text(LargestComponent=steps, mirroring=True)
+
+
+def test_the_entry_of_a_model_has_its_postprocessing(tmp_path):
+    steps = [LargestComponent((1, 2, 3)), LargestComponent((2,), spare_mm3=20)]
+    (tmp_path / POSTPROCESSING).write_text(steps_text(steps))
+    model = replace(store.find("open"), engine="nnunet", folder=tmp_path)
+    assert model_entry(model)["LargestComponent"] == [["midbrain", "pons", "medulla"], ["pons"]]
+    assert "LargestComponent" not in model_entry(replace(model, folder=tmp_path / "none"))
 
 
 def test_the_intracranial_volume_is_told_only_where_it_was_estimated():
