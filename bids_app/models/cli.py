@@ -42,7 +42,8 @@ def make_parser() -> argparse.ArgumentParser:
         description="Lists, checks, downloads and installs models. The model open is in the "
         "package and needs none of this.",
         epilog="exit codes: 0 done; 2 wrong command line, or the licence was not accepted; 5 a "
-        "model is missing, damaged or cannot be had; 6 the folder of models cannot be written",
+        "model is missing, damaged or cannot be had; 6 the folder of models cannot be written; "
+        "130 stopped with Ctrl-C",
     )
     commands = parser.add_subparsers(required=True, metavar="{list,verify,fetch,import}")
     list_ = commands.add_parser("list", help="list all models, installed or not")
@@ -57,7 +58,7 @@ def make_parser() -> argparse.ArgumentParser:
     check.set_defaults(work=_verify)
     get = commands.add_parser("fetch", help="download a published model and install it")
     get.add_argument("model", metavar="NAME", help="mars-nnunet or mars-mdgru")
-    get.add_argument("--url", help="address of the published files on a mirror")
+    get.add_argument("--url", help="folder of the published files on a mirror, http(s)://...")
     get.set_defaults(work=_fetch)
     add = commands.add_parser("import", help="install a model from files, without a network")
     add.add_argument(
@@ -94,7 +95,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 def _list(arguments: argparse.Namespace) -> int:
     root = store.models_dir(arguments.models_dir)
-    found = store.installed(arguments.models_dir)
+    found = store.installed(arguments.models_dir) | store.without_manifest(arguments.models_dir)
     rows = [("name", "label", "version", "licence", "folds", "where")]
     names = defaultdict(list)  # by label
     for name, folder in sorted(found.items()):
@@ -124,13 +125,14 @@ def _list(arguments: argparse.Namespace) -> int:
 
 def _verify(arguments: argparse.Namespace) -> int:
     root = store.models_dir(arguments.models_dir)
-    names = arguments.names or sorted(store.installed(arguments.models_dir))
+    others = store.without_manifest(arguments.models_dir)
+    names = arguments.names or sorted(store.installed(arguments.models_dir) | others)
     if not arguments.names and root is not None and not root.exists():
         raise ModelError(f"There is no folder {root}.")
     code = 0
     for name in names:
         try:
-            model = store.find(name, arguments.models_dir)
+            model = store.find(str(others.get(name, name)), arguments.models_dir)
             store.verify(model)
         except ModelError as error:
             print(f"{name}: not usable")
@@ -149,27 +151,30 @@ def _fetch(arguments: argparse.Namespace) -> int:
     if entry is None or "files" not in entry:
         known = [name for name, entry in store.registry().items() if "files" in entry]
         raise UsageError(f"{arguments.model}: cannot be fetched. Known: {', '.join(known)}.")
-    print(_accept(arguments.model, entry, accepted=arguments.accept_licence))
-    from bids_app.models.fetch import fetch_model  # brings pooch and requests
+    terms = _accept(arguments.model, entry, accepted=arguments.accept_licence)
+    from bids_app.models.fetch import check_address, fetch_model  # brings pooch and requests
 
-    before = _inode(arguments.model, arguments.models_dir)
+    if arguments.url is not None:
+        check_address(arguments.url)
+    print(terms)
+    before = _files(install.target_folder(arguments.model, arguments.models_dir))
     model = fetch_model(arguments.model, arguments.models_dir, arguments.url)
     _report(model, entry, before)
     return 0
 
 
 def _import(arguments: argparse.Namespace) -> int:
-    name = arguments.name or arguments.model
+    name = arguments.model if arguments.name is None else arguments.name
     known = store.registry()
     published = arguments.model if arguments.model in known else name if name in known else ""
     if name in known and name != published:
-        raise UsageError(f"--name {name} is the name of a published model. Choose another --name.")
+        raise UsageError(f"{name} is the name of a published model. Choose another --name.")
     entry = known.get(published)
     credits_, terms = install.Credits(), ""
     if entry is not None:
         terms = _accept(published, entry, accepted=arguments.accept_licence)
         credits_ = install.Credits(entry["licence"], entry["citation"], entry["doi"])
-    before = _inode(name, arguments.models_dir)
+    before = _files(install.target_folder(name, arguments.models_dir))
     model = install.import_model(arguments.path, name, arguments.models_dir, credits_, published)
     if terms:
         print(terms)
@@ -177,12 +182,10 @@ def _import(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _inode(name: str, directory: Path | None) -> int | None:
-    """Tell which folder stands in the place of a model, if one does."""
-    try:
-        return install.target_folder(name, directory).stat().st_ino
-    except OSError:
-        return None
+def _files(folder: Path) -> dict[Path, int]:
+    """Tell which files stand in the place of a model, by their inodes: new ones have others."""
+    paths = (path for path in folder.rglob("*") if path.is_file() and path.name != store.MANIFEST)
+    return {path: path.stat().st_ino for path in paths}
 
 
 def _accept(name: str, entry: Mapping[str, Any], *, accepted: bool) -> str:
@@ -195,8 +198,9 @@ def _accept(name: str, entry: Mapping[str, Any], *, accepted: bool) -> str:
     return f"{licence}\nCite: {entry['citation']} https://doi.org/{entry['doi']}"
 
 
-def _report(model: Model, entry: Mapping[str, Any] | None, before: int | None) -> None:
-    where = "was already" if model.folder.stat().st_ino == before else "is"
+def _report(model: Model, entry: Mapping[str, Any] | None, before: Mapping[Path, int]) -> None:
+    changed = _files(model.folder) != before
+    where = ("is repaired" if before else "is") if changed else "was already"
     folds = f", {len(model.folds)} fold{'s' * (len(model.folds) > 1)}: {' '.join(model.folds)}"
     print(
         f"{model.name} (seg-{model.label}, licence {model.licence}{folds if model.folds else ''}) "

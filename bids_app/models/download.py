@@ -94,6 +94,12 @@ class Downloader:
             self._download(url)
             self._part.replace(output_file)
             self._note.unlink(missing_ok=True)
+        except KeyboardInterrupt:
+            _say(
+                f"{self._name}: stopped, {self._there():,} bytes are there. Run the same command "
+                "again to go on."
+            )
+            raise
         except OSError as error:
             raise OutputError(
                 f"{self._part.parent}: cannot be written ({error.strerror}). What came of "
@@ -112,9 +118,16 @@ class Downloader:
                 reason = _reason(error, url)
                 failures = 1 if self._there() > before else failures + 1
                 if failures == ATTEMPTS:
-                    raise ModelError(f"{self._name}: {reason}; {ATTEMPTS} attempts failed.") from (
-                        None
+                    origin = self._origin(url)
+                    came = (
+                        f" Of the {origin.total:,} bytes that the server states {self._there():,} "
+                        "came."
+                        if origin and origin.total
+                        else ""
                     )
+                    raise ModelError(
+                        f"{self._name}: {reason}; {ATTEMPTS} attempts failed.{came}"
+                    ) from None
                 wait = max(2.0 ** (failures - 1), error.wait if isinstance(error, _CutError) else 0)
                 there = f"{self._there():,} bytes are there"
                 _say(f"{self._name}: {reason}; again in {wait:.0f} s, {there}")
@@ -296,7 +309,7 @@ def _reason(error: Exception, url: str) -> str:
             raise UsageError(
                 f"{variable}: no address of an HTTP proxy, such as http://proxy.example:3128."
             ) from None
-        raise UsageError(f"--url {shown(url)}: no address of HTTP.") from None
+        raise UsageError(f"--url {shown(url)}: no address that can be used.") from None
     if isinstance(error, requests.exceptions.ProxyError):
         return "the proxy cannot be reached, or refuses"
     if isinstance(error, (requests.Timeout, urllib3.exceptions.TimeoutError)):

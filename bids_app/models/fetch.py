@@ -7,11 +7,11 @@ import sys
 import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urljoin
+from urllib.parse import urljoin, urlsplit
 
 import pooch
 
-from bids_app.errors import ModelError, OutputError
+from bids_app.errors import ModelError, OutputError, UsageError
 from bids_app.files import lock
 from bids_app.models import store
 from bids_app.models.download import Downloader, shown
@@ -41,7 +41,7 @@ def fetch_model(name: str, directory: Path | None, url: str | None = None) -> Mo
     directory : Path or None
         Folder of models; see `store.models_dir`.
     url : str, optional
-        Folder of the files elsewhere, such as a mirror.
+        Folder of the files elsewhere, such as a mirror; or the address of one of them there.
 
     Returns
     -------
@@ -65,9 +65,12 @@ def fetch_model(name: str, directory: Path | None, url: str | None = None) -> Mo
     with _alone(target.with_name(f".{name}.fetch.lock")):
         if (there := _installed(target)) is not None:
             return there
+        base = (url or entry["url"]).rstrip("/")
+        for file in entry["files"]:
+            base = base.removesuffix(f"/{file['name']}")
         try:
             for file in entry["files"]:
-                _download(file, folder, url or entry["url"])
+                _download(file, folder, base)
         except ModelError as error:
             raise ModelError(
                 f"{error} Or get {_listed(entry)} in another way, and install it with "
@@ -90,6 +93,23 @@ def fetch_model(name: str, directory: Path | None, url: str | None = None) -> Mo
             raise
         shutil.rmtree(folder, ignore_errors=True)
         return model
+
+
+def check_address(url: str) -> None:
+    """Refuse an address that nothing can be downloaded from.
+
+    Raises
+    ------
+    UsageError
+        It is none of HTTP.
+    """
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname)
+    except ValueError:
+        usable = False
+    if not usable:  # not printed, as it may hold a password
+        raise UsageError("--url: the address must begin with http:// or https://, and name a host.")
 
 
 def _installed(target: Path) -> Model | None:
@@ -118,7 +138,7 @@ def _alone(path: Path) -> Iterator[None]:
 
 def _download(file: dict[str, Any], folder: Path, base: str) -> None:
     """Download one file, unless an earlier fetch left it there whole."""
-    url = urljoin(base.rstrip("/") + "/", file["name"])
+    url = urljoin(f"{base}/", file["name"])
     known = file.get("digest")
     pooch.get_logger().setLevel("WARNING")  # it advises programmers
     downloader = Downloader(folder / f"{file['name']}.part", file.get("bytes"))

@@ -139,9 +139,12 @@ def target_folder(name: str, directory: Path | None) -> Path:
     if root is None:
         raise UsageError("Name a folder for models with --models-dir or BRAINSTEM_MODELS_DIR.")
     if not NAME.fullmatch(name):
-        raise UsageError(f"--name {name}: use letters, digits, '-', '_' and '.' only.")
+        raise UsageError(
+            f"The name {name!r} cannot be used: a name has letters, digits, '-', '_' and '.' only, "
+            "and begins with a letter or a digit."
+        )
     if (PACKAGED / name / MANIFEST).exists():
-        raise UsageError(f"--name {name} is the packaged model's. Choose another --name.")
+        raise UsageError(f"The name {name} is the packaged model's. Choose another name.")
     return root / name
 
 
@@ -208,8 +211,8 @@ def _check_label(name: str, label: str, directory: Path | None) -> str:
     for other in (*published, *sharing(name, label, installed(directory))):
         if other != name:
             raise UsageError(
-                f"--name {name} would be taken for {other}: both are seg-{label} in file names. "
-                "Choose another --name."
+                f"The name {name} would be taken for {other}: both are seg-{label} in file names. "
+                "Choose another name."
             )
     return label
 

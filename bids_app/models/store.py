@@ -244,6 +244,18 @@ def installed(directory: Path | None = None) -> dict[str, Path]:
     return found | {p.name: p for p in folders if p.name[0] != "." and _has_manifest(p)}
 
 
+def without_manifest(directory: Path | None = None) -> dict[str, Path]:
+    """Folders in the folder of models that have no manifest, by name."""
+    root = models_dir(directory)
+    if root is None or not root.is_dir():
+        return {}
+    return {
+        path.name: path
+        for path in sorted(root.iterdir())
+        if path.is_dir() and NAME.fullmatch(path.name) and not _has_manifest(path)
+    }
+
+
 def _has_manifest(folder: Path) -> bool:
     try:
         return stat.S_ISREG((folder / MANIFEST).stat().st_mode)
@@ -288,12 +300,13 @@ def find(name: str, directory: Path | None = None) -> Model:
         return model
     if _has_manifest(Path(name)):
         return read_manifest(Path(name))
-    if Path(name).is_dir():
-        raise ModelError(
-            f"{name}: no {MANIFEST} in this folder. Make a model of it with "
-            f"`brainstem-models import NAME {name}`."
-        )
     where = models_dir(directory)
+    if Path(name).exists():
+        what = f"no {MANIFEST} in this folder" if Path(name).is_dir() else "a file"
+        raise ModelError(
+            f"{name}: {what}. Make a model of it with `brainstem-models import NAME "
+            f"{shlex.quote(name)} --models-dir {shlex.quote(str(where)) if where else 'FOLDER'}`."
+        )
     if where is None:
         looked = (
             " No folder of models was named: if it is in one, name that with --models-dir or "

@@ -212,6 +212,25 @@ def test_a_later_fetch_goes_on_where_an_earlier_one_gave_up(server, models, arch
     assert left(models) == ["mars-nnunet"]
 
 
+def test_a_server_that_states_too_much_is_told_with_both_sizes(server, models, archive, capsys):
+    server.faults = [str(1000)] * download.ATTEMPTS * 2
+    server.content, server.ranges = archive[:2000], False
+    assert fetch(server) == 5
+    assert "Of the 2,000 bytes that the server states 1,000 came" in capsys.readouterr().err
+
+
+def test_what_ctrl_c_leaves_is_told(server, models, archive, monkeypatch, capsys):
+    server.faults = [str(len(archive) // 2)]
+
+    def stop(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(download.time, "sleep", stop)
+    assert fetch(server) == 130
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert re.fullmatch(rf"{NAME}: stopped, [\d,]+ bytes are there\. Run the same command .*", said)
+
+
 def test_a_slow_line_may_be_cut_more_often_than_attempts_may_fail(server, models):
     server.faults = [str(download.CHUNK)] * 2 + [500] * 2 + [str(download.CHUNK)] + [500] * 3
     assert fetch(server) == 0
@@ -294,10 +313,20 @@ def test_a_circle_of_redirects_ends(server, models, capsys):
     assert "circle" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("url", ["ftp://127.0.0.1/", "nonsense", "http://"])
+@pytest.mark.parametrize("url", ["ftp://127.0.0.1/", "nonsense", "http://", "http://[", ""])
 def test_other_addresses_are_refused(models, url, capsys):
     assert cli.main(["fetch", "mars-nnunet", "--accept-licence", "--url", url]) == 2
-    assert left(models) in ([], [".mars-nnunet.download"])
+    printed = capsys.readouterr()
+    assert not printed.out
+    assert "must begin with http:// or https://" in printed.err
+    assert left(models) == []
+
+
+@pytest.mark.parametrize("ending", ["/", f"/{NAME}"])
+def test_the_address_of_the_file_or_its_folder_will_do(server, models, ending):
+    server.url += ending
+    assert fetch(server) == 0
+    assert server.seen[0][0] == f"/files/{NAME}"
 
 
 @pytest.mark.parametrize("change", [-1, 1])

@@ -149,6 +149,28 @@ def test_the_command_lists_imports_and_verifies(trained, tmp_path, capsys):
     assert "plans.json" in capsys.readouterr().err
 
 
+def test_a_folder_without_a_manifest_is_named_as_not_usable(trained, tmp_path, capsys):
+    models = ("--models-dir", str(tmp_path))
+    install.import_model(trained, "mine", tmp_path)
+    shutil.copytree(tmp_path / "mine", tmp_path / "bare")
+    (tmp_path / "bare" / store.MANIFEST).unlink()
+    assert cli.main(["list", *models]) == 0
+    assert f"not usable: {tmp_path / 'bare'}: no model.toml" in capsys.readouterr().out
+    for names in ((), ("bare",)):
+        assert cli.main(["verify", *names, *models]) == 5
+        printed = capsys.readouterr()
+        assert "bare: not usable" in printed.out
+        assert f"import NAME {tmp_path / 'bare'} --models-dir {tmp_path}`" in printed.err
+
+
+def test_of_a_file_given_as_a_model_the_import_is_told(tmp_path):
+    (tmp_path / "x.tar.gz").touch()
+    with pytest.raises(
+        ModelError, match=r"x\.tar\.gz: a file\. .* import NAME .*x\.tar\.gz --models"
+    ):
+        store.find(str(tmp_path / "x.tar.gz"), tmp_path)
+
+
 def test_a_damaged_manifest_does_not_hide_the_other_models(trained, tmp_path, capsys):
     install.import_model(trained, "mine", tmp_path)
     shutil.copytree(tmp_path / "mine", tmp_path / "damaged")
@@ -177,6 +199,15 @@ def test_a_second_import_says_that_the_model_was_there(trained, tmp_path, capsys
     first, second = capsys.readouterr().out.splitlines()
     assert first.endswith(f") is in {tmp_path / 'mine'}")
     assert second.endswith(f") was already in {tmp_path / 'mine'}")
+    (tmp_path / "mine" / "plans.json").write_text("{}")
+    assert cli.main(words) == 0
+    assert capsys.readouterr().out.endswith(f") is repaired in {tmp_path / 'mine'}\n")
+
+
+def test_an_empty_name_is_refused(trained, import_, capsys):
+    for words in (("", trained), ("mine", trained, "--name", "")):
+        assert import_(*words) == 2
+        assert capsys.readouterr().err.startswith("error: The name '' cannot be used: a name has")
 
 
 def test_the_name_of_the_packaged_model_is_taken(trained, tmp_path, import_, capsys):
@@ -253,7 +284,7 @@ def test_two_models_with_one_label_are_refused(trained, tmp_path, capsys):
     assert cli.main(["import", "tiny-v1", str(trained), *models]) == 0
     for name in ("tinyv1", "Tiny-v1"):
         assert cli.main(["import", name, str(trained), *models]) == 2
-        assert f"--name {name} would be taken for tiny-v1" in capsys.readouterr().err
+        assert f"The name {name} would be taken for tiny-v1" in capsys.readouterr().err
     made = install.import_model(trained, "tinyv1", tmp_path / "elsewhere").folder
     assert cli.main(["import", "tinyv1", str(made), *models]) == 2
     shutil.copytree(made, tmp_path / "tinyv1")  # as earlier versions let it come to be
