@@ -104,7 +104,8 @@ def _list(arguments: argparse.Namespace) -> int:
         except ModelError as error:
             rows.append((name, "-", "-", "-", "-", f"not usable: {error}"))
             continue
-        label, folds = f"seg-{model.label}", " ".join(model.folds) or "-"
+        label = f"seg-{model.label}"
+        folds = f"{len(model.folds)} ({' '.join(model.folds)})" if model.folds else "-"
         rows.append((name, label, model.version, model.licence, folds, str(folder)))
         names[model.label.lower()].append(name)
     for name, entry in store.registry().items():

@@ -54,6 +54,8 @@ def test_what_v1_files_do_not_say_is_said(tmp_path, capsys):
     assert "2 folds: 0 1) is in" in printed.out
     assert "taken to be 1 midbrain, 2 pons, 3 medulla. If" in printed.out
     assert not printed.err
+    assert cli.main(["list", *words[-2:]]) == 0
+    assert "  2 (0 1)  " in capsys.readouterr().out
     assert cli.main(["import", "mars-nnunet", *words]) == 0
     printed = capsys.readouterr()
     assert "taken to be" not in printed.out
