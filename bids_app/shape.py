@@ -33,6 +33,7 @@ _SMOOTH_MM = 3.0  # along the axis; a diameter is no single row of voxels
 _NEAR_MM = 1.5  # thickness of the slices that tell whether a map goes on
 _DIRECTIONS = np.array([d for d in itertools.product((-1, 0, 1), repeat=3) if d > (0, 0, 0)])
 _UP = np.array([0.0, 0.0, 1.0])
+_NO_LENGTH = 1e-6  # of a vector whose direction is rounding alone
 
 
 @dataclass(frozen=True)
@@ -137,9 +138,10 @@ def measure_shape(
                     diameters[region.name] = _front_to_back(cut == region.index)
     if plane is not None and lower.centre is not None:
         axis = _axis_of_medulla(medulla, affine, lower.centre)
-        cut = section(medulla, [1], affine, plane, plane.within(axis))
-        diameters[MEDULLA] = _front_to_back(cut == 1)
-        fixed = _volume_to(FIXED_LENGTH_MM, medulla, affine, lower.centre, axis)
+        if axis is not None:
+            cut = section(medulla, [1], affine, plane, plane.within(axis))
+            diameters[MEDULLA] = _front_to_back(cut == 1)
+            fixed = _volume_to(FIXED_LENGTH_MM, medulla, affine, lower.centre, axis)
     measured = [
         RegionShape(
             surface_mm2=surface_area(mask, affine) if mask.any() else None,
@@ -230,24 +232,26 @@ def _axis(upper: Border, lower: Border) -> Floats | None:
     return axis
 
 
-def _axis_of_medulla(medulla: NDArray[np.bool_], affine: Floats, start: Floats) -> Floats:
-    """Direction of the medulla upwards, along which its slices are centred.
+def _axis_of_medulla(medulla: NDArray[np.bool_], affine: Floats, start: Floats) -> Floats | None:
+    """Direction of the medulla upwards, along which its slices are centred; None where it has none.
 
     It rests on the first `FIXED_LENGTH_MM` below the pons alone, so that it does not hang on
-    where the map ends.
+    where the map ends. A remnant of the medulla that is one layer thin has no direction.
     """
     points = apply_affine(affine, np.argwhere(medulla)) - start
     axis = -points.mean(axis=0)
     for _ in range(8):
+        if np.linalg.norm(axis) < _NO_LENGTH:
+            return None
         axis /= np.linalg.norm(axis)
         depth = -points @ axis
         near = (depth > 0) & (depth < FIXED_LENGTH_MM)
         if np.count_nonzero(near) < 4:
             break
         offsets = points[near] - points[near].mean(axis=0)
-        axis = -(depth[near] - depth[near].mean()) @ offsets
-    unit: Floats = axis / np.linalg.norm(axis)
-    return unit
+        axis = -(depth[near] - depth[near].mean()) @ offsets / np.count_nonzero(near)
+    length = np.linalg.norm(axis)
+    return None if length < _NO_LENGTH else axis / length
 
 
 def _front_to_back(cut: NDArray[np.bool_]) -> float:

@@ -95,3 +95,13 @@ def test_specks_fail_at_nothing(voxels):
     shape = measure_shape(labels, np.eye(4), REGIONS)
     assert shape.plane is None
     assert shape.regions[0].surface_mm2 > 0
+
+
+@pytest.mark.parametrize("medulla", [np.s_[12:18, 12:18, 9:10], np.s_[12:18, 18, 18]])
+def test_a_remnant_of_the_medulla_fails_at_nothing(medulla):
+    labels = np.zeros((30, 30, 40), np.uint8)
+    labels[8:22, 8:22, 22:34], labels[8:22, 8:22, 10:22] = 1, 2
+    labels[medulla] = 3
+    shape = measure_shape(labels, np.eye(4), REGIONS)
+    assert shape.regions[2].surface_mm2 > 0
+    assert shape.regions[2].to_20mm_mm3 is None
