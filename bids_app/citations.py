@@ -12,7 +12,7 @@ from bids_app.bibliography import KNOWN
 from bids_app.columns import PARTS
 from bids_app.files import write_if_changed
 from bids_app.group_methods import RESIDUAL_METHOD, thresholds_told
-from bids_app.models.store import in_words
+from bids_app.models.store import first_words, in_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -155,10 +155,9 @@ def boilerplate(used: Used) -> str:
     """
     app = used.software.get("bids_app", __version__)
     versions = ", ".join(f"{p} {used.software[p]}" for p in _SHOWN_VERSIONS if p in used.software)
-    regions = in_words(used.regions)
     verb = "were" if len(used.regions) > 1 else "was"
     sentences = [
-        f"{regions[:1].upper()}{regions[1:]} {verb} segmented on the T1-weighted images by the "
+        f"{first_words(used.regions)} {verb} segmented on the T1-weighted images by the "
         f"brainstem BIDS App {app}{f' ({versions})' if versions else ''} with the model "
         f"{used.name} (version {used.version}, licence {used.licence}; {_short(used.reference)}): "
         f"{_method(used)}."

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from bids_app.engines.nnunet.postprocessing import read_steps
 from bids_app.scans import ENTITIES as SCAN_ENTITIES
 
 if TYPE_CHECKING:
@@ -230,6 +229,9 @@ def model_entry(model: Model) -> dict[str, Any]:
     """Describe a model as sidecars do."""
     of_nnunet: dict[str, Any] = {}
     if model.engine == "nnunet":
+        # Not at the top: it brings scipy, which most of what names files can do without.
+        from bids_app.engines.nnunet.postprocessing import read_steps
+
         of_nnunet = {"Mode": model.mode, "Networks": len(model.folds)}
         if steps := read_steps(model.folder):
             names = {region.index: region.name for region in model.regions}

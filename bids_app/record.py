@@ -118,8 +118,9 @@ def write_image(
     )
     write_atomic(outputs.volumes_sidecar, dump_json(VOLUMES))
     write_figures(outputs, volume, segmentation.labels, context.model.regions)
+    regions = [region.name for region in context.model.regions]
     sidecar = {
-        "Description": f"{_regions(context.model)}, segmented by a neural network",
+        "Description": f"{store.first_words(regions)}, segmented by a neural network",
         **_origin(scan),
         "Manual": False,
         **context.models,
@@ -163,11 +164,6 @@ def _write_probabilities(
         "Model": model_entry(context.model),
     }
     write_atomic(outputs.probseg_sidecar, dump_json(sidecar))
-
-
-def _regions(model: Model) -> str:
-    text = store.in_words([region.name for region in model.regions])
-    return text[:1].upper() + text[1:]
 
 
 def _origin(scan: Scan) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from bids_app.errors import ModelError, UsageError, reason
-from bids_app.models.place import check_fold, put_in_place
+from bids_app.models.place import put_in_place, trained_folds
 from bids_app.models.store import (
     IMPORTED,
     MANIFEST,
@@ -178,8 +178,7 @@ def _described(source: Path, name: str, credits_: Credits) -> Model:
             model = replace(model, **asdict(credits_))
         return model if name == model.name else replace(model, name=name, label=_label(name))
     if (source / _NETWORK_FILES[0]).is_file():
-        for fold in sorted(path for path in source.glob("fold_*") if path.is_dir()):
-            check_fold(fold, ("checkpoint_final.pth",), "checkpoint_best.pth")
+        trained_folds(source, ("checkpoint_final.pth",), "checkpoint_best.pth")
     if not all(list(source.glob(pattern)) for pattern in _NETWORK_FILES):
         raise ModelError(
             f"{source}: here is neither a {MANIFEST}, nor the files of an nnU-Net v2 model "

@@ -79,23 +79,35 @@ def put_in_place(target: Path, make: Callable[[Path], Model]) -> Model:
         shutil.rmtree(made, ignore_errors=True)
 
 
-def check_fold(fold: Path, needed: Sequence[str], unfinished: str) -> None:
-    """Refuse a fold that lacks a file, so that no model becomes a smaller one unnoticed.
+def trained_folds(folder: Path, needed: Sequence[str], unfinished: str) -> list[Path]:
+    """Find the folds of a model; refuse one that lacks a file, so that none is dropped unnoticed.
 
     Parameters
     ----------
-    fold : Path
-        Folder of one fold, as training leaves it.
+    folder : Path
+        With a folder ``fold_*`` a fold, as training leaves it.
     needed : sequence of str
         Files of a trained fold.
     unfinished : str
         A file that is there while the fold is being trained.
+
+    Returns
+    -------
+    list of Path
+        Folders of the folds, in order.
 
     Raises
     ------
     ModelError
         A file is missing.
     """
+    folds = sorted(path for path in folder.glob("fold_*") if path.is_dir())
+    for fold in folds:
+        _check_fold(fold, needed, unfinished)
+    return folds
+
+
+def _check_fold(fold: Path, needed: Sequence[str], unfinished: str) -> None:
     if not (lacking := [name for name in needed if not (fold / name).is_file()]):
         return
     training = f" Its training was not finished: there is {unfinished}."

@@ -145,6 +145,12 @@ def in_words(names: Sequence[str]) -> str:
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
+def first_words(names: Sequence[str]) -> str:
+    """Name regions at the start of a sentence."""
+    text = in_words(names)
+    return text[:1].upper() + text[1:]
+
+
 @dataclass(frozen=True)
 class ModelFile:
     """One file of a model folder: its place in the folder, size in bytes and SHA-256."""

@@ -22,7 +22,7 @@ from bids_app.engines.nnunet.unpickle_v1 import read_pickle
 from bids_app.engines.nnunet.weights import CHECKPOINT, fill, load, save
 from bids_app.errors import ModelError
 from bids_app.files import owned_name
-from bids_app.models.place import check_fold, put_in_place
+from bids_app.models.place import put_in_place, trained_folds
 from bids_app.models.store import Model, describe_file, list_files, region
 
 if TYPE_CHECKING:
@@ -132,7 +132,8 @@ def convert(source: Path, folder: Path, labels: Sequence[str] = LABELS) -> None:
 
 def _convert(source: Path, folder: Path, labels: Sequence[str]) -> None:
     v1 = read_pickle(source / PLANS)
-    folds = _folds(source)
+    trained = trained_folds(source, (WEIGHTS, f"{WEIGHTS}.pkl"), UNFINISHED)
+    folds = [fold / WEIGHTS for fold in trained]
     facts = [read_pickle(path.with_name(f"{WEIGHTS}.pkl")) for path in folds]
     trainers = {fact["name"] for fact in facts}
     convert_v1.refuse_unless(trainers == {convert_v1.TRAINER}, f"its trainer is {min(trainers)}")
@@ -165,15 +166,6 @@ def _convert(source: Path, folder: Path, labels: Sequence[str]) -> None:
     (configuration,) = plans[0]["configurations"]
     for path in folds:
         _convert_fold(path, folder, configuration)
-
-
-def _folds(source: Path) -> list[Path]:
-    """Find the weights of all folds, or name a fold without."""
-    found = []
-    for fold in sorted(path for path in source.glob("fold_*") if path.is_dir()):
-        check_fold(fold, (WEIGHTS, f"{WEIGHTS}.pkl"), UNFINISHED)
-        found.append(fold / WEIGHTS)
-    return found
 
 
 def _convert_fold(path: Path, folder: Path, configuration: str) -> None:
