@@ -188,7 +188,8 @@ def _source_digest(bids_dir: Path) -> str:
 
 _README = f"""# Brainstem regions
 
-Midbrain, pons and medulla oblongata on T1-weighted images, made by the {APP_NAME}.
+Midbrain, pons and medulla oblongata on T1-weighted images, made by the {APP_NAME}. A model may
+tell other regions, too: `seg-<model>_dseg.tsv` names those of each.
 
 - `sub-*/[ses-*/]anat/*_seg-<model>_dseg.nii.gz`: label map on the voxel grid of its source image;
   values and names are in `seg-<model>_dseg.tsv`. Its sidecar tells source, model, settings and
