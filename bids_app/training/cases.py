@@ -10,8 +10,11 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
 
 import numpy as np
+
+from bids_app.errors import UsageError, reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,18 +77,34 @@ def read_split(path: Path | None = None) -> dict[str, list[str]]:
 
 
 def load_cases(path: Path) -> dict[str, Case]:
-    """Read all cases of a prepared file."""
+    """Read all cases of a prepared file.
+
+    Raises
+    ------
+    UsageError
+        When there is no such file, or it is of another kind.
+    """
     arrays: dict[str, dict[str, NDArray[np.uint8]]] = {}
-    with np.load(path) as file:
-        for key in file.files:
-            name, array = key.split("/", 1)
-            arrays.setdefault(name, {})[array] = file[key]
+    try:
+        with np.load(path) as file:
+            for key in file.files:
+                name, array = key.split("/", 1)
+                arrays.setdefault(name, {})[array] = file[key]
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {reason(error)}.") from error
+    except (ValueError, AttributeError, BadZipFile) as error:
+        raise UsageError(
+            f"{path} is no prepared file. Make one: bids_app.training.data DATA LABELS FILE."
+        ) from error
     return {name: Case(name, "near/image" in found, found) for name, found in arrays.items()}
 
 
 def save_cases(path: Path, cases: Iterator[Case]) -> None:
-    """Write cases to one compressed file."""
+    """Write cases to one compressed file, which takes its name when it is whole."""
     flat: dict[str, Any] = {
         f"{case.name}/{key}": array for case in cases for key, array in case.arrays.items()
     }
-    np.savez_compressed(path, **flat)
+    beside = path.with_name(f"{path.name}.tmp")
+    with beside.open("wb") as file:
+        np.savez_compressed(file, **flat)
+    beside.replace(path)

@@ -19,9 +19,11 @@ import torch
 from scipy import ndimage
 from torch.nn import functional
 
+from bids_app.command import guarded
 from bids_app.training.augment import draw_patch
 from bids_app.training.cases import IGNORE, Case, load_cases, read_split, save_cases
 from bids_app.training.networks import LOOKS, build_network
+from bids_app.training.weights import look_of, read_exported
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -105,7 +107,7 @@ COMPLETE: dict[str, Callable[..., Case]] = {
 }
 
 
-def main() -> None:
+def main() -> int:
     """Write a completed file: ``... complete {segmenter,locator} FILE WEIGHTS NEW``."""
     parser = argparse.ArgumentParser(description="Fill what is not known of heads.")
     parser.add_argument("network", choices=sorted(LOOKS))
@@ -116,11 +118,13 @@ def main() -> None:
         "--outer", action="store_true", help="of a segmenter: fill the outer border, too"
     )
     arguments = parser.parse_args()
-    look, complete = LOOKS[arguments.network], COMPLETE[arguments.network]
+    complete = COMPLETE[arguments.network]
     if arguments.outer:
         complete = partial(complete_regions, outer=True)
+    weights = read_exported(arguments.weights)
+    look = look_of(LOOKS[arguments.network], weights, arguments.weights)
     network = build_network(look)
-    network.load_state_dict(torch.load(arguments.weights, weights_only=True)["network_weights"])
+    network.load_state_dict(weights)
     network.eval()
     learn = read_split()["train"]  # the others' own labels score what is learned
     cases = load_cases(arguments.file).values()
@@ -128,7 +132,8 @@ def main() -> None:
         arguments.new,
         (complete(c, network, look) if c.real and c.name in learn else c for c in cases),
     )
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(guarded(main))

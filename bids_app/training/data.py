@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from bids_app.command import guarded
+from bids_app.errors import UsageError
 from bids_app.training.cases import (
     CORD,
     IGNORE,
@@ -195,15 +197,22 @@ def prepare(data: Path, labels: Path) -> Iterator[Case]:
     """Yield a case for every head and map to train and validate on that has labels.
 
     The folders are those of `find_paths`. Test heads never enter the file.
+
+    Raises
+    ------
+    UsageError
+        When there are labels of none, or an image is missing.
     """
     parts = read_split()
-    for name in parts["train"] + parts["validation"]:
-        image, drawn = find_paths(name, data, labels)
-        if drawn.exists():
-            yield make_case(name, image, drawn)
+    found = {n: find_paths(n, data, labels) for n in parts["train"] + parts["validation"]}
+    if not any(found.values()):
+        raise UsageError(f"{labels} holds no labels to learn. Make them: bids_app.training.labels.")
+    for name, paths in found.items():
+        if paths:
+            yield make_case(name, *paths)
 
 
-def main() -> None:
+def main() -> int:
     """Write the prepared file: ``python -m bids_app.training.data DATA LABELS FILE``."""
     parser = argparse.ArgumentParser(description="Prepare one file of arrays to train on.")
     parser.add_argument("data", type=Path, help="folder with the public data")
@@ -211,7 +220,8 @@ def main() -> None:
     parser.add_argument("file", type=Path, help="the file to write (.npz)")
     arguments = parser.parse_args()
     save_cases(arguments.file, prepare(arguments.data, arguments.labels))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(guarded(main))

@@ -19,6 +19,8 @@ import numpy as np
 import torch
 from scipy.spatial import cKDTree
 
+from bids_app.command import guarded
+from bids_app.errors import UsageError
 from bids_app.images import read_volume
 from bids_app.models import store
 from bids_app.segment import Choice, load_segmenter
@@ -93,9 +95,10 @@ def read_held_out(name: str, data: Path, labels: Path) -> HeldOut | None:
     data, labels : Path
         As for `find_paths`.
     """
-    image_path, labels_path = find_paths(name, data, labels)
-    if not labels_path.exists():
+    paths = find_paths(name, data, labels)
+    if paths is None:
         return None
+    image_path, labels_path = paths
     if name.startswith("synthseg"):
         codes, affine = read_ras(image_path)
         truth, aside = read_brainstem(labels_path, codes.shape, affine)
@@ -222,6 +225,11 @@ def evaluate(folder: Path, data: Path, labels: Path, part: str) -> list[dict[str
         As for `find_paths`.
     part : str
         ``validation`` or ``test``.
+
+    Raises
+    ------
+    UsageError
+        When no head of the part has labels.
     """
     model = store.read_manifest(folder)
     store.verify(model)
@@ -233,10 +241,12 @@ def evaluate(folder: Path, data: Path, labels: Path, part: str) -> list[dict[str
             found = segment(head.volume).labels
             scores = score(found, head.truth, head.loose, head.volume.voxel_size)
             rows += [{"case": name, **row} for row in scores]
+    if not rows:
+        raise UsageError(f"{labels} holds labels of no head of the {part} part.")
     return rows
 
 
-def main() -> None:
+def main() -> int:
     """Read the command line and print the table."""
     parser = argparse.ArgumentParser(description="Score a model folder on held-out heads.")
     parser.add_argument("model", type=Path)
@@ -248,7 +258,8 @@ def main() -> None:
     writer = csv.DictWriter(sys.stdout, list(rows[0]), delimiter="\t", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(guarded(main))

@@ -8,16 +8,18 @@ Several runs of a network become the folds of an ensemble.
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
-from dataclasses import replace
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from bids_app.command import guarded
+from bids_app.errors import UsageError
 from bids_app.models.store import MANIFEST, Model, list_files, manifest_text, region
 from bids_app.training.networks import LOOKS, REGIONS, architecture
+from bids_app.training.weights import look_of, read_run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -86,14 +88,22 @@ def export_network(look: Look, runs: Sequence[Path], folder: Path, *, mean: bool
     mean : bool
         Make one network of the mean weights of the runs instead (Wortsman et al. 2022,
         https://proceedings.mlr.press/v162/wortsman22a.html); they must have started from one.
+
+    Raises
+    ------
+    ModelError
+        When a run has no checkpoint.
+    UsageError
+        When a run is of another network, or two have different channels.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    averages = [_average(run) for run in runs]
-    features = {_features(weights) for weights in averages}
-    if len(features) > 1:
-        raise ValueError(f"networks of different channels do not go together: {sorted(features)}")
+    averages = [read_run(run)["average"] for run in runs]
+    looks = {look_of(look, own, run) for own, run in zip(averages, runs, strict=True)}
+    if len(looks) > 1:
+        channels = " and ".join(sorted(",".join(map(str, each.features)) for each in looks))
+        raise UsageError(f"Runs of one {look.name} need the same channels; these have {channels}.")
+    (look,) = looks
     checkpoints = [_checkpoint(weights) for weights in ([_mean(averages)] if mean else averages)]
-    look = replace(look, features=features.pop())
+    folder.mkdir(parents=True, exist_ok=True)
     dataset = {
         "channel_names": {"0": "T1w"},
         "labels": {name: index for index, name in enumerate(look.classes)},
@@ -102,22 +112,11 @@ def export_network(look: Look, runs: Sequence[Path], folder: Path, *, mean: bool
     }
     (folder / "plans.json").write_text(json.dumps(plans_of(look), indent=1) + "\n")
     (folder / "dataset.json").write_text(json.dumps(dataset, indent=1) + "\n")
+    for earlier in folder.glob("fold_*"):
+        shutil.rmtree(earlier)  # else a fold of an earlier export would join the ensemble
     for fold, checkpoint in enumerate(checkpoints):
-        (folder / f"fold_{fold}").mkdir(exist_ok=True)
+        (folder / f"fold_{fold}").mkdir()
         torch.save(checkpoint, folder / f"fold_{fold}" / "checkpoint_final.pth")
-
-
-def _features(weights: dict[str, torch.Tensor]) -> tuple[int, ...]:
-    """Channels of each stage of a network, from its weights."""
-    names = (f"encoder.stages.{n}.0.convs.0.conv.weight" for n in itertools.count())
-    return tuple(len(weights[name]) for name in itertools.takewhile(weights.__contains__, names))
-
-
-def _average(run: Path) -> dict[str, torch.Tensor]:
-    """Read the weights of a run, averaged over its last steps."""
-    state = torch.load(run / "checkpoint.pth", map_location="cpu", weights_only=True)
-    average: dict[str, torch.Tensor] = state["average"]
-    return average
 
 
 def _mean(averages: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
@@ -165,7 +164,7 @@ def write_manifest(folder: Path) -> None:
     (folder / MANIFEST).write_text(manifest_text(model), encoding="utf-8")
 
 
-def main() -> None:
+def main() -> int:
     """Read the command line and export."""
     parser = argparse.ArgumentParser(description="Make a model folder from two runs.")
     parser.add_argument("folder", type=Path, help="the model folder to write")
@@ -178,7 +177,8 @@ def main() -> None:
     for name, look in LOOKS.items():
         export_network(look, getattr(arguments, name), arguments.folder / name, mean=arguments.mean)
     write_manifest(arguments.folder)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(guarded(main))

@@ -26,6 +26,8 @@ BOX_SHAPE = (65, 71, 97)
 BOX_AFFINE = np.array([[1, 0, 0, -32], [0, 1, 0, -66], [0, 0, 1, -84], [0, 0, 0, 1]], float)
 STRIPPED = {"ds002748"}
 TEMPLATE = "template/mni_icbm152_t1_tal_nlin_sym_09c"
+# SynthSeg's label codes, the class of each, and the mean of each class on T1.
+CLASS_FILES = ("generation_labels", "generation_classes_contrast_specific", "prior_means_t1")
 
 
 @dataclass(frozen=True)
@@ -171,7 +173,5 @@ def draw_in_box(
 @cache
 def _class_means(folder: Path) -> list[tuple[int, float]]:
     """SynthSeg's label codes with the T1 mean of each one's class."""
-    codes = np.load(folder / "generation_labels.npy")
-    classes = np.load(folder / "generation_classes_contrast_specific.npy")
-    means = np.load(folder / "prior_means_t1.npy")[0]
-    return [(int(code), float(means[int(k)])) for code, k in zip(codes, classes, strict=True)]
+    codes, classes, means = (np.load(folder / f"{name}.npy") for name in CLASS_FILES)
+    return [(int(code), float(means[0, int(k)])) for code, k in zip(codes, classes, strict=True)]

@@ -17,6 +17,7 @@ import csv
 import json
 import logging
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,8 @@ import numpy as np
 import torch
 from scipy import ndimage
 
+from bids_app.command import guarded
+from bids_app.errors import UsageError, few
 from bids_app.training.atlas import (
     NAMES,
     TEMPLATE_BOTTOM_Z,
@@ -36,7 +39,9 @@ from bids_app.training.atlas import (
 from bids_app.training.carry import carry_labels
 from bids_app.training.checks import check_labels
 from bids_app.training.heads import (
+    CLASS_FILES,
     STRIPPED,
+    TEMPLATE,
     Head,
     draw_in_box,
     find_heads,
@@ -62,6 +67,13 @@ log = logging.getLogger(__name__)
 
 # The maps that the outer border is averaged from; all are in the training part of the split.
 BORDER_MAPS = tuple(f"synthseg_{number:02d}" for number in range(2, 10))
+SOURCES = (
+    f"{TEMPLATE}.nii.gz",
+    f"{TEMPLATE}_mask.nii.gz",
+    "allen/AllenAtlas.nii.gz",
+    "allen/AllenAtlas.json",
+    *(f"synthseg_labels/{name}.npy" for name in CLASS_FILES),
+)
 SHARE_UNIT = 1 / 15  # shares are stored in fifteenths: fine enough, and small in gzip
 
 
@@ -97,7 +109,7 @@ class Registered:
     fields: list[NDArray[np.float32]]
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(description="Make the labels that the open model learns from.")
     parser.add_argument("--data", type=Path, required=True, help="folder of the source data")
@@ -107,6 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(1)
     make_labels(options.data, options.out, options.heads)
+    return 0
 
 
 def make_labels(data: Path, out: Path, names: Iterable[str] | None = None) -> None:
@@ -123,10 +136,16 @@ def make_labels(data: Path, out: Path, names: Iterable[str] | None = None) -> No
 
     Raises
     ------
-    KeyError
-        When there is no such head.
+    UsageError
+        When there is no such head, when sources are missing, or antspyx.
     """
     heads = {head.name: head for head in find_heads(data)}
+    if missing := [file for file in SOURCES if not (data / file).exists()]:
+        raise UsageError(f"{data} lacks {few(missing)}. docs/training.md tells what it must hold.")
+    if unknown := {*(names or heads), *BORDER_MAPS} - heads.keys():
+        raise UsageError(f"{data} holds no head or map {few(unknown)}.")
+    if find_spec("ants") is None:
+        raise UsageError("Registration needs antspyx: install the extra `train`.")
     source = Source(data, build_atlas(data, []))
     atlas = build_atlas(data, read_borders([heads[name] for name in BORDER_MAPS], source, out))
     for name in names or heads:
@@ -266,4 +285,4 @@ def _scaled(image: NDArray[np.float32], inside: NDArray[np.bool_]) -> NDArray[np
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(guarded(main))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bids_app.errors import UsageError
 from bids_app.training.cases import (
     BRAINSTEM_CODE,
     CODES,
@@ -147,8 +148,8 @@ def read_map(path: Path, labels: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], 
     return anatomy, brain_of(codes, labels), cord.astype(np.uint8)
 
 
-def find_paths(name: str, data: Path, labels: Path) -> tuple[Path, Path]:
-    """Return the paths of the image (or map) and of the labels of a case.
+def find_paths(name: str, data: Path, labels: Path) -> tuple[Path, Path] | None:
+    """Return the paths of the image (or map) and of the labels of a case; None without labels.
 
     Parameters
     ----------
@@ -158,9 +159,20 @@ def find_paths(name: str, data: Path, labels: Path) -> tuple[Path, Path]:
         Folder with ``ds011/``, ``ds002748/`` and ``synthseg_labels/``.
     labels : Path
         Folder that `bids_app.training.labels` filled.
+
+    Raises
+    ------
+    UsageError
+        When there are labels, but not what they were drawn on.
     """
     source, subject = name.split("_")
     drawn = labels / f"{name}_probseg.nii.gz"
+    if not drawn.exists():
+        return None
     if source == "synthseg":
-        return data / "synthseg_labels" / f"training_seg_{subject}.nii.gz", drawn
-    return data / source / subject / "anat" / f"{subject}_T1w.nii.gz", drawn
+        image = data / "synthseg_labels" / f"training_seg_{subject}.nii.gz"
+    else:
+        image = data / source / subject / "anat" / f"{subject}_T1w.nii.gz"
+    if not image.exists():
+        raise UsageError(f"{image} is missing, of which {labels} has labels.")
+    return image, drawn

@@ -19,10 +19,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from bids_app.command import guarded
+from bids_app.errors import UsageError, listing
 from bids_app.training.augment import draw_patch
 from bids_app.training.cases import IGNORE, NOT_STEM, load_cases, read_split
 from bids_app.training.loss import loss_of
 from bids_app.training.networks import LOOKS, build_network
+from bids_app.training.weights import RUN_FILE, look_of, read_exported, read_run
 
 if TYPE_CHECKING:
     from bids_app.training.cases import Case
@@ -179,40 +182,54 @@ def train(
         Where; in mixed precision where `computes_in_bfloat16`.
     start : Path, optional
         ``checkpoint_final.pth`` of an exported network whose weights a new run starts from.
+
+    Raises
+    ------
+    UsageError
+        When no case is of the training part, or `start` or the run in `out` is of another network.
     """
-    out.mkdir(parents=True, exist_ok=True)
     split = read_split()
     learn = [cases[name] for name in split["train"] if name in cases]
     check = [cases[name] for name in split["validation"] if name in cases]
     if not learn:
-        raise ValueError("the prepared file holds no case of the training part of the split")
+        raise UsageError("No head or map of the training part of the split is left to train on.")
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / RUN_FILE
+    state = read_run(out, device) if path.exists() else None
+    if state is not None and look_of(look, state["network"], path) != look:
+        raise UsageError(
+            f"{out} holds a run of other channels: repeat its --features, or name another --out."
+        )
     torch.manual_seed(plan.seed)
     mixed = computes_in_bfloat16(device)
     # On a CPU, convolutions are a third faster with the channels last.
     network = build_network(look).to(device)
-    if start is not None:
-        given = torch.load(start, map_location=device, weights_only=True)
-        network.load_state_dict(given["network_weights"])
+    if start is not None and state is None:
+        given = read_exported(start, device)
+        if look_of(look, given, start) != look:
+            raise UsageError(f"{start} has other channels: leave --features out.")
+        network.load_state_dict(given)
     network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     average = build_network(look).to(device).requires_grad_(requires_grad=False)
     average.load_state_dict(network.state_dict())
     optimiser = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=1e-2)
     step, spent = 0, 0.0
-    path = out / "checkpoint.pth"
-    if path.exists():
-        state = torch.load(path, map_location=device, weights_only=True)
+    if state is not None:
         network.load_state_dict(state["network"])
         average.load_state_dict(state["average"])
         optimiser.load_state_dict(state["optimiser"])
         step, spent = state["step"], state["seconds"]
+    began = time.monotonic() - spent
+    done = plan.progress(step, spent)
+    if done >= 1:
+        print(f"{out} has been trained to its end: {step} steps, {spent / 60:.0f} minutes.")
+        return
     log = (out / "log.csv").open("a", newline="")
     writer = csv.writer(log)
     if not step:
         writer.writerow(["step", "seconds", "loss", "dice", "cases"])
-    began = time.monotonic() - spent
     saved = checked = time.monotonic()
     losses: list[float] = []
-    done = plan.progress(step, spent)
     while done < 1:
         rng = np.random.default_rng([plan.seed, step])
         torch.manual_seed(int(rng.integers(2**31)))
@@ -270,16 +287,16 @@ def train(
     draw_curves(out)
 
 
-def main() -> None:
+def main() -> int:
     """Read the command line and train."""
     parser = argparse.ArgumentParser(description="Train one network of the open model.")
     parser.add_argument("network", choices=sorted(LOOKS))
     parser.add_argument("--data", type=Path, required=True, help="the prepared file")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")
     length = parser.add_mutually_exclusive_group(required=True)
-    length.add_argument("--steps", type=int, help="length of the run in steps")
-    length.add_argument("--minutes", type=float, help="length of the run in minutes")
-    parser.add_argument("--batch", type=int, default=1, help="patches a step")
+    length.add_argument("--steps", type=_count, help="length of the run in steps")
+    length.add_argument("--minutes", type=_minutes, help="length of the run in minutes")
+    parser.add_argument("--batch", type=_count, default=1, help="patches a step")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--start", type=Path, help="weights to start from: a checkpoint_final.pth")
     parser.add_argument(
@@ -293,24 +310,45 @@ def main() -> None:
     )
     parser.add_argument(
         "--features",
-        type=lambda text: tuple(map(int, text.split(","))),
-        help="channels of each stage, e.g. 24,48,96,160,192 (default: those of the open model)",
+        type=_channels,
+        help="channels of each stage, e.g. 24,48,96,160,192 (default: those of --start, or of the "
+        "open model)",
     )
     arguments = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     plan = Plan(
         arguments.steps, arguments.minutes, arguments.batch, arguments.seed, arguments.small
     )
-    cases = {
-        name: case
-        for name, case in load_cases(arguments.data).items()
-        if name.split("_")[0] not in arguments.without
-    }
+    cases = load_cases(arguments.data)
+    datasets = {name: name.split("_")[0] for name in cases}
+    if unknown := set(arguments.without) - set(datasets.values()):
+        there = listing("dataset", datasets.values())
+        raise UsageError(f"--without {' '.join(sorted(unknown))}: the file holds {there}.")
+    cases = {name: cases[name] for name in cases if datasets[name] not in arguments.without}
     look = LOOKS[arguments.network]
     if arguments.features:
         look = replace(look, features=arguments.features)
+    elif arguments.start:
+        look = look_of(look, read_exported(arguments.start), arguments.start)
     train(look, cases, arguments.out, plan, device, start=arguments.start)
+    return 0
+
+
+def _count(text: str) -> int:
+    if (count := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is less than 1")
+    return count
+
+
+def _minutes(text: str) -> float:
+    if not (minutes := float(text)) > 0:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return minutes
+
+
+def _channels(text: str) -> tuple[int, ...]:
+    return tuple(map(_count, text.split(",")))
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(guarded(main))

@@ -3,14 +3,19 @@
 import csv
 import dataclasses
 import json
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+import bids_app
+from bids_app.command import guarded
+from bids_app.errors import ModelError, UsageError
 from bids_app.models.store import read_manifest, verify
-from bids_app.training.cases import IGNORE, MIDBRAIN, NOT_STEM, PONS, Case
+from bids_app.training import train as train_module
+from bids_app.training.cases import IGNORE, MIDBRAIN, NOT_STEM, PONS, Case, save_cases
 from bids_app.training.complete import complete_regions, complete_skull
 from bids_app.training.export import export_network, write_manifest
 from bids_app.training.loss import loss_of
@@ -23,6 +28,7 @@ from bids_app.training.train import (
     train,
     validate,
 )
+from bids_app.training.weights import look_of, read_run
 
 CPU = torch.device("cpu")
 SEGMENTER, LOCATOR = LOOKS["segmenter"], LOOKS["locator"]
@@ -156,6 +162,66 @@ def test_a_run_starts_from_weights_that_are_given(run, cases, tmp_path):
         torch.testing.assert_close(first[name], second[name], atol=2e-3, rtol=2e-3)
 
 
+def test_weights_bring_their_own_channels(run, cases, tmp_path, monkeypatch):
+    export_network(SMALL, [run], tmp_path / "model")
+    given = tmp_path / "model" / "fold_0" / "checkpoint_final.pth"
+    save_cases(tmp_path / "data.npz", iter(cases.values()))
+    words = ["segmenter", "--data", "data.npz", "--out", "next", "--steps", "1"]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["train", *words, "--start", str(given)])
+    monkeypatch.setitem(LOOKS, "segmenter", dataclasses.replace(SEGMENTER, size=24))
+    train_module.main()
+    weights = read_run(tmp_path / "next")["average"]
+    assert look_of(SEGMENTER, weights, tmp_path).features == SMALL.features
+
+
+def test_a_run_of_other_channels_or_another_network_is_not_gone_on_with(run, cases, tmp_path):
+    (tmp_path / "checkpoint.pth").write_bytes((run / "checkpoint.pth").read_bytes())
+    other = dataclasses.replace(SMALL, features=(4, 8, 16))
+    with pytest.raises(UsageError, match="other channels"):
+        train(other, cases, tmp_path, plan(4), CPU)
+    with pytest.raises(UsageError, match="no locator"):
+        train(LOCATOR, cases, tmp_path, plan(4), CPU)
+
+
+def test_a_folder_without_a_run_is_not_exported(tmp_path):
+    with pytest.raises(ModelError, match="holds no checkpoint"):
+        export_network(SMALL, [tmp_path], tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize(
+    ("module", "words", "text"),
+    [
+        ("train", "segmenter --data none.npz --out out --steps 1", "none.npz cannot be read"),
+        ("train", "segmenter --data notes.txt --out out --steps 1", "is no prepared file"),
+        ("train", "segmenter --data data.npz --out out --steps 1 --without ds1", "dataset ds011"),
+        ("train", "segmenter --data data.npz --out out --steps 1 --without ds011", "No head or"),
+        ("train", "segmenter --data data.npz --out out --steps 1 --start notes.txt", "no weights"),
+        ("train", "segmenter --data data.npz --out out --steps 1 --start none.pth", "No such file"),
+        ("complete", "segmenter data.npz none.pth new.npz", "No such file"),
+        ("data", ". . new.npz", "no labels to learn"),
+        ("export", "out --locator . --segmenter .", "holds no checkpoint.pth"),
+        ("evaluate", "{model} . .", "no head of the validation part"),
+        ("labels", "--data . --out out", "lacks allen"),
+    ],
+)
+def test_what_cannot_be_done_is_told_in_a_line(
+    module, words, text, cases, tmp_path, monkeypatch, capsys
+):
+    save_cases(tmp_path / "data.npz", iter(cases.values()))
+    (tmp_path / "notes.txt").write_text("notes")
+    monkeypatch.chdir(tmp_path)
+    shipped = Path(bids_app.__file__).parent / "models" / "open"
+    monkeypatch.setattr("sys.argv", [module, *words.format(model=shipped).split()])
+    assert guarded(import_module(f"bids_app.training.{module}").main) in (2, 5)
+    error = capsys.readouterr().err
+    assert text in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "new.npz").exists()
+
+
 @pytest.mark.parametrize("able", [True, False])
 def test_mixed_precision_is_for_processors_that_have_it(monkeypatch, able):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": able}, raising=False)
@@ -165,7 +231,7 @@ def test_mixed_precision_is_for_processors_that_have_it(monkeypatch, able):
 
 def test_only_the_training_part_is_trained_on(cases, tmp_path):
     held_out = {"ds011_sub-05": cases["ds011_sub-05"]}
-    with pytest.raises(ValueError, match="no case"):
+    with pytest.raises(UsageError, match="No head or map"):
         train(SMALL, held_out, tmp_path, plan(1), CPU)
 
 
@@ -191,8 +257,9 @@ def test_the_stock_predictor_loads_the_exported_model(run, tmp_path):
         torch.testing.assert_close(stock.network.eval()(image), ours(image))
 
 
-def test_several_runs_become_folds(run, tmp_path):
-    export_network(SMALL, [run, run], tmp_path)
+def test_several_runs_become_folds_and_those_of_an_earlier_export_go(run, tmp_path):
+    for runs in ([run, run, run], [run, run]):
+        export_network(SMALL, runs, tmp_path)
     assert [path.name for path in sorted(tmp_path.glob("fold_*"))] == ["fold_0", "fold_1"]
 
 
