@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ from accuracy_runs import LABELS, PLAIN, Job, mask_path
 
 from bids_app.training.cases import read_split
 from bids_app.training.evaluate import VALUES
+from bids_app.training.sources import read_faults
 
 if TYPE_CHECKING:
     import numpy as np
@@ -54,9 +54,7 @@ class Proof:
     @cached_property
     def faulty(self) -> dict[str, str]:
         """Faults of labels by head."""
-        with (LABELS / "labels.tsv").open(newline="") as file:
-            rows = csv.DictReader(file, delimiter="\t")
-            return {row["head"]: row["faults"] for row in rows if row["faults"] != "n/a"}
+        return read_faults(LABELS)
 
     @property
     def real(self) -> list[str]:

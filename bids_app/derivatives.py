@@ -174,7 +174,7 @@ def other_settings(
     outputs: Outputs, input_sha256: str, models: dict[str, Any], settings: dict[str, Any], *,
     probabilities: bool,
 ) -> dict[str, tuple[Any, Any]] | None:  # fmt: skip
-    """Tell by which settings an image's results that are there differ from those wanted.
+    """Tell by which models and settings an image's results that are there differ from those wanted.
 
     Parameters
     ----------
@@ -192,25 +192,24 @@ def other_settings(
     Returns
     -------
     dict of str to tuple, or None
-        Setting there and setting wanted, by name: without an entry, the image is complete. None
-        where there are no complete results of this input and these models.
+        Setting or model there and that wanted, by name: without an entry, the image is complete.
+        None where there are no complete results of this input.
     """
     if not all(path.is_file() for path in outputs.expected(probabilities=False)):
         return None
     sidecar = read_json(outputs.sidecar)
     told = {name: part for name, part in sidecar.items() if isinstance(part, dict)}
-    digests = {name: told[name].get("SHA256") for name in models if name in told}
-    wanted = {name: model["SHA256"] for name, model in models.items()}
-    # Where no locator is told, it is a setting that differs: the results are not of a region
-    if (
-        sidecar.get("InputSHA256") != input_sha256
-        or wanted | digests != wanted
-        or "Model" not in digests
-    ):
+    if sidecar.get("InputSHA256") != input_sha256 or "Model" not in told:
         return None
+    # Where no locator is told, it is a setting that differs: the results are not of a region
+    weights = {
+        name: (_in_short(told[name]), _in_short(model))
+        for name, model in models.items()
+        if name in told and told[name].get("SHA256") != model["SHA256"]
+    }
     there = told.get("Settings", {})
     names = dict.fromkeys([*settings, *there])
-    differing = {
+    differing = weights | {
         name: (there.get(name), settings.get(name))
         for name in names
         if there.get(name) != settings.get(name)
@@ -218,6 +217,10 @@ def other_settings(
     if differing or all(path.is_file() for path in outputs.expected(probabilities=probabilities)):
         return differing
     return None
+
+
+def _in_short(model: dict[str, Any]) -> str:
+    return f"{model.get('Name')} {model.get('Version')} ({str(model.get('SHA256'))[:8]})"
 
 
 def source_uri(scan: Scan) -> str:

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 LOG = logging.getLogger(__name__)
+IMAGES_STAY = (
+    "An image that is not finished by then is started over by the next run; all that are complete "
+    "stay"
+)
 
 
 class Interrupted(Exception):  # noqa: N818 - not an error: the user asked for it
@@ -21,14 +25,20 @@ class Interrupted(Exception):  # noqa: N818 - not an error: the user asked for i
 class Stop:
     """Whether the run was asked to end, and by which signal.
 
+    Parameters
+    ----------
+    stays : str
+        What the user is told of the work that is done by then.
+
     Attributes
     ----------
     signal : int
         Number of the signal; 0 while there was none.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, stays: str) -> None:
         self.signal = 0
+        self._stays = stays
 
     def __call__(self, number: int, _frame: object) -> None:
         """Handle a signal: the first asks for a clean end, the second ends at once."""
@@ -36,9 +46,7 @@ class Stop:
             raise KeyboardInterrupt
         self.signal = number
         LOG.warning(
-            "%s: the run ends soon (again: at once). An image that is not finished by then is "
-            "started over by the next run; all that are complete stay",
-            signal.Signals(number).name,
+            "%s: the run ends soon (again: at once). %s", signal.Signals(number).name, self._stays
         )
 
     def check(self) -> None:
@@ -48,8 +56,13 @@ class Stop:
 
 
 @contextmanager
-def stoppable() -> Iterator[Stop]:
+def stoppable(stays: str = IMAGES_STAY) -> Iterator[Stop]:
     """Turn SIGINT and SIGTERM into a request that the work in hand can see.
+
+    Parameters
+    ----------
+    stays : str
+        What the user is told then of the work that is done.
 
     Yields
     ------
@@ -57,7 +70,7 @@ def stoppable() -> Iterator[Stop]:
         Set by the first signal. Outside the main thread signals cannot be caught, and it is
         never set.
     """
-    stop = Stop()
+    stop = Stop(stays)
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return

@@ -219,7 +219,7 @@ def _tasks(settings: Settings, model: Model) -> list[Task]:
 
 
 def _left(settings: Settings, tasks: Sequence[Task], context: Context) -> list[Task]:
-    """Find the images that are to be done, and warn of results that will be others by settings."""
+    """Find the images that are to be done, and warn of results that others will replace."""
     if settings.force:
         return list(tasks)
     found = {task: differing(task, context) for task in tasks}
@@ -232,8 +232,8 @@ def _left(settings: Settings, tasks: Sequence[Task], context: Context) -> list[T
     if ways:
         told = "; ".join(f"{way} ({n:,})" if len(ways) > 1 else way for way, n in ways.items())
         LOG.warning(
-            "of %d images to do, %d have complete results of the model %s by other settings, which "
-            "are replaced: %s. To keep them, take another OUTPUT_DIR",
+            "of %d images to do, %d have complete results of the model %s by other settings or "
+            "weights, which are replaced: %s. To keep them, take another OUTPUT_DIR",
             len(left),
             ways.total(),
             context.model.name,

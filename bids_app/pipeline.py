@@ -81,7 +81,7 @@ class _Read:
 
 
 def differing(task: Task, context: Context) -> dict[str, tuple[Any, Any]] | None:
-    """Tell whether an image is complete, or by which settings its results are others.
+    """Tell whether an image is complete, or by which models and settings its results are others.
 
     Returns
     -------

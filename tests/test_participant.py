@@ -271,6 +271,19 @@ def test_other_settings_or_weights_do_all_images_again(run, model, tmp_path):
     assert times(tmp_path / "out") == second
 
 
+def test_results_of_other_weights_under_the_same_label_are_replaced_with_a_warning(
+    run, tmp_path, capsys
+):
+    run("--participant-label", "01")
+    (path,) = tmp_path.glob("out/sub-01/anat/*_dseg.json")
+    content = json.loads(path.read_text())
+    content["Model"] |= {"Version": "0.9", "SHA256": "0" * 64}
+    path.write_text(json.dumps(content))
+    capsys.readouterr()
+    assert run("--participant-label", "01", "--dry-run") == 0
+    assert "are replaced: Model: quick 0.9 (00000000) -> quick " in capsys.readouterr().out
+
+
 def test_another_locator_does_images_of_a_region_again(run, tmp_path, capsys):
     run("--participant-label", "01")
     run("--region", "--participant-label", "01")

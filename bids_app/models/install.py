@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shlex
 import shutil
 from dataclasses import asdict, dataclass, replace
@@ -20,6 +19,7 @@ from bids_app.models.store import (
     Model,
     install_options,
     installed,
+    label_of,
     list_files,
     models_dir,
     read_manifest,
@@ -106,11 +106,11 @@ def import_model(
 
         if is_checkpoint(source):
             _check_kind(source, ("mdgru", "v2"), published, directory)
-            label = _check_label(name, _label(name), directory)
+            label = _check_label(name, label_of(name), directory)
             return import_checkpoint(source, target, name=name, label=label, **asdict(credits_))
         if is_v1(source):
             _check_kind(source, ("nnunet", "v1"), published, directory)
-            label = _check_label(name, _label(name), directory)
+            label = _check_label(name, label_of(name), directory)
             return import_v1(source, target, name=name, label=label, **asdict(credits_))
     described = _described(source, name, credits_)
     _check_kind(source, (described.engine, described.mode), published, directory)
@@ -176,7 +176,7 @@ def _described(source: Path, name: str, credits_: Credits) -> Model:
         verify(model)
         if model.licence == NOT_STATED:
             model = replace(model, **asdict(credits_))
-        return model if name == model.name else replace(model, name=name, label=_label(name))
+        return model if name == model.name else replace(model, name=name, label=label_of(name))
     if (source / _NETWORK_FILES[0]).is_file():
         trained_folds(source, ("checkpoint_final.pth",), "checkpoint_best.pth")
     if not all(list(source.glob(pattern)) for pattern in _NETWORK_FILES):
@@ -189,7 +189,7 @@ def _described(source: Path, name: str, credits_: Credits) -> Model:
     return Model(
         folder=source,
         name=name,
-        label=_label(name),
+        label=label_of(name),
         version="1",
         engine="nnunet",
         averaging="logits",
@@ -198,10 +198,6 @@ def _described(source: Path, name: str, credits_: Credits) -> Model:
         regions=tuple(region(value, text) for value, text in _labels(source)),
         files=tuple(files),
     )
-
-
-def _label(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9]", "", name)
 
 
 def _check_label(name: str, label: str, directory: Path | None) -> str:

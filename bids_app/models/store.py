@@ -334,6 +334,11 @@ def find(name: str, directory: Path | None = None) -> Model:
     )
 
 
+def label_of(name: str) -> str:
+    """Make the label that a model of this name has in file names, where it brings none."""
+    return re.sub(r"[^A-Za-z0-9]", "", name)
+
+
 def sharing(name: str, label: str, folders: Mapping[str, Path]) -> list[str]:
     """Name the other models whose label is the same, also where upper and lower case are one.
 

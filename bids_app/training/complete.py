@@ -20,6 +20,7 @@ from scipy import ndimage
 from torch.nn import functional
 
 from bids_app.command import guarded
+from bids_app.errors import UsageError
 from bids_app.training.augment import draw_patch
 from bids_app.training.cases import IGNORE, Case, load_cases, read_split, save_cases
 from bids_app.training.networks import LOOKS, build_network
@@ -120,6 +121,8 @@ def main() -> int:
     arguments = parser.parse_args()
     complete = COMPLETE[arguments.network]
     if arguments.outer:
+        if arguments.network != "segmenter":
+            raise UsageError("--outer is of a segmenter: a locator tells no outer border.")
         complete = partial(complete_regions, outer=True)
     weights = read_exported(arguments.weights)
     look = look_of(LOOKS[arguments.network], weights, arguments.weights)

@@ -27,7 +27,13 @@ from bids_app.training.cases import (
     read_split,
     save_cases,
 )
-from bids_app.training.sources import find_paths, read_brainstem, read_map, read_ras
+from bids_app.training.sources import (
+    find_paths,
+    read_brainstem,
+    read_faults,
+    read_map,
+    read_ras,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -196,7 +202,8 @@ def make_case(name: str, image_path: Path, labels_path: Path) -> Case:
 def prepare(data: Path, labels: Path) -> Iterator[Case]:
     """Yield a case for every head and map to train and validate on that has labels.
 
-    The folders are those of `find_paths`. Test heads never enter the file.
+    The folders are those of `find_paths`. Test heads never enter the file, nor those whose labels
+    fail a check.
 
     Raises
     ------
@@ -207,9 +214,13 @@ def prepare(data: Path, labels: Path) -> Iterator[Case]:
     found = {n: find_paths(n, data, labels) for n in parts["train"] + parts["validation"]}
     if not any(found.values()):
         raise UsageError(f"{labels} holds no labels to learn. Make them: bids_app.training.labels.")
+    faults = read_faults(labels)
     for name, paths in found.items():
-        if paths:
+        if paths and name in faults:
+            print(f"{name}: left out, its labels fail a check ({faults[name]})")
+        elif paths:
             yield make_case(name, *paths)
+            print(f"{name}: prepared")
 
 
 def main() -> int:
@@ -219,6 +230,8 @@ def main() -> int:
     parser.add_argument("labels", type=Path, help="folder with the labels to learn")
     parser.add_argument("file", type=Path, help="the file to write (.npz)")
     arguments = parser.parse_args()
+    if not arguments.file.parent.is_dir():
+        raise UsageError(f"{arguments.file.parent} is no folder to write into.")
     save_cases(arguments.file, prepare(arguments.data, arguments.labels))
     return 0
 

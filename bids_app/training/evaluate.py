@@ -20,6 +20,7 @@ import torch
 from scipy.spatial import cKDTree
 
 from bids_app.command import guarded
+from bids_app.derivatives import NOT_AVAILABLE
 from bids_app.errors import UsageError
 from bids_app.images import read_volume
 from bids_app.models import store
@@ -27,7 +28,13 @@ from bids_app.segment import Choice, load_segmenter
 from bids_app.training.cases import IGNORE, MEDULLA, read_split
 from bids_app.training.faults import blur
 from bids_app.training.networks import REGIONS
-from bids_app.training.sources import find_paths, read_brainstem, read_map, read_ras
+from bids_app.training.sources import (
+    find_paths,
+    read_brainstem,
+    read_faults,
+    read_map,
+    read_ras,
+)
 from bids_app.training.synthesis import draw_image
 
 if TYPE_CHECKING:
@@ -235,12 +242,14 @@ def evaluate(folder: Path, data: Path, labels: Path, part: str) -> list[dict[str
     store.verify(model)
     segment = load_segmenter(model, Choice(device="cpu", threads=torch.get_num_threads()))
     rows: list[dict[str, Any]] = []
+    faults = read_faults(labels)
     for name in read_split()[part]:
         head = read_held_out(name, data, labels)
         if head is not None:
             found = segment(head.volume).labels
             scores = score(found, head.truth, head.loose, head.volume.voxel_size)
-            rows += [{"case": name, **row} for row in scores]
+            fault = faults.get(name, NOT_AVAILABLE)
+            rows += [{"case": name, **row, "faults_of_labels": fault} for row in scores]
     if not rows:
         raise UsageError(f"{labels} holds labels of no head of the {part} part.")
     return rows
@@ -249,7 +258,7 @@ def evaluate(folder: Path, data: Path, labels: Path, part: str) -> list[dict[str
 def main() -> int:
     """Read the command line and print the table."""
     parser = argparse.ArgumentParser(description="Score a model folder on held-out heads.")
-    parser.add_argument("model", type=Path)
+    parser.add_argument("model", type=Path, help="a model folder, with its manifest model.toml")
     parser.add_argument("data", type=Path, help="folder with the public data")
     parser.add_argument("labels", type=Path, help="folder with the labels")
     parser.add_argument("--part", choices=["validation", "test"], default="validation")

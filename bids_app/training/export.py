@@ -1,6 +1,6 @@
 """Turn checkpoints of a run into a model folder: nnU-Net v2 models and their manifest.
 
-``python -m bids_app.training.export FOLDER --locator RUN --segmenter RUN [RUN ...]``
+``python -m bids_app.training.export FOLDER --name NAME --locator RUN --segmenter RUN [RUN ...]``
 
 Several runs of a network become the folds of an ensemble.
 """
@@ -17,7 +17,17 @@ import torch
 
 from bids_app.command import guarded
 from bids_app.errors import UsageError
-from bids_app.models.store import MANIFEST, Model, list_files, manifest_text, region
+from bids_app.models.store import (
+    DEFAULT,
+    MANIFEST,
+    NAME,
+    NOT_STATED,
+    Model,
+    label_of,
+    list_files,
+    manifest_text,
+    region,
+)
 from bids_app.training.networks import LOOKS, REGIONS, architecture
 from bids_app.training.weights import look_of, read_run
 
@@ -145,18 +155,22 @@ def _checkpoint(average: dict[str, torch.Tensor]) -> dict[str, Any]:
     }
 
 
-def write_manifest(folder: Path) -> None:
-    """Write ``model.toml``: what the model is, and size and SHA-256 of each of its files."""
+def write_manifest(folder: Path, name: str) -> None:
+    """Write ``model.toml``: what the model is, and size and SHA-256 of each of its files.
+
+    Only the one named `DEFAULT` is the open model, with its version, licence and citation.
+    """
+    ours = name == DEFAULT
     model = Model(
         folder=folder,
-        name="open",
-        label="open1",
-        version=VERSION,
+        name=name,
+        label="open1" if ours else label_of(name),
+        version=VERSION if ours else "1",
         engine="cascade",
         averaging="softmax",
         mode="v2",
-        licence="CC-BY-4.0",
-        citation=CITATION,
+        licence="CC-BY-4.0" if ours else NOT_STATED,
+        citation=CITATION if ours else "",
         doi="",
         regions=tuple(region(i, name) for i, name in enumerate(REGIONS, start=1)),
         files=list_files(folder),
@@ -168,6 +182,13 @@ def main() -> int:
     """Read the command line and export."""
     parser = argparse.ArgumentParser(description="Make a model folder from two runs.")
     parser.add_argument("folder", type=Path, help="the model folder to write")
+    parser.add_argument(
+        "--name",
+        type=_name,
+        required=True,
+        help="what to call it, also in the names of its maps (seg-NAME); `open` is for releases of "
+        "the open model",
+    )
     for name in LOOKS:
         parser.add_argument(f"--{name}", type=Path, required=True, nargs="+", help="its runs")
     parser.add_argument(
@@ -176,8 +197,14 @@ def main() -> int:
     arguments = parser.parse_args()
     for name, look in LOOKS.items():
         export_network(look, getattr(arguments, name), arguments.folder / name, mean=arguments.mean)
-    write_manifest(arguments.folder)
+    write_manifest(arguments.folder, arguments.name)
     return 0
+
+
+def _name(text: str) -> str:
+    if not NAME.fullmatch(text):
+        raise argparse.ArgumentTypeError("letters, digits, . _ - make up a name")
+    return text
 
 
 if __name__ == "__main__":

@@ -117,6 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--heads", nargs="+", help="e.g. ds011_sub-01 synthseg_02; default: all")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    logging.getLogger("nibabel.global").setLevel(logging.ERROR)  # says of each header what it mends
     torch.set_num_threads(1)
     make_labels(options.data, options.out, options.heads)
     return 0

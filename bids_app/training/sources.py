@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bids_app.derivatives import NOT_AVAILABLE
 from bids_app.errors import UsageError
 from bids_app.training.cases import (
     BRAINSTEM_CODE,
@@ -151,6 +153,8 @@ def read_map(path: Path, labels: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], 
 def find_paths(name: str, data: Path, labels: Path) -> tuple[Path, Path] | None:
     """Return the paths of the image (or map) and of the labels of a case; None without labels.
 
+    The labels may have failed their checks: see `read_faults`.
+
     Parameters
     ----------
     name : str
@@ -176,3 +180,16 @@ def find_paths(name: str, data: Path, labels: Path) -> tuple[Path, Path] | None:
     if not image.exists():
         raise UsageError(f"{image} is missing, of which {labels} has labels.")
     return image, drawn
+
+
+def read_faults(labels: Path) -> dict[str, str]:
+    """Return the checks that labels fail, by case, for those that fail any.
+
+    Read from ``labels.tsv``, which `bids_app.training.labels` writes.
+    """
+    path = labels / "labels.tsv"
+    if not path.exists():
+        return {}
+    with path.open(newline="") as file:
+        rows = csv.DictReader(file, delimiter="\t")
+        return {row["head"]: row["faults"] for row in rows if row["faults"] != NOT_AVAILABLE}

@@ -14,13 +14,14 @@ import math
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 import torch
 
 from bids_app.command import guarded
-from bids_app.errors import UsageError, listing
+from bids_app.errors import UsageError, listing, reason
+from bids_app.interrupt import stoppable
 from bids_app.training.augment import draw_patch
 from bids_app.training.cases import IGNORE, NOT_STEM, load_cases, read_split
 from bids_app.training.loss import loss_of
@@ -36,6 +37,7 @@ REAL_SHARE = {"locator": 0.3, "segmenter": 0.5}
 T1_SHARE = 0.5  # of the drawn images; the others are of random contrast
 # Part of a segmenter's run on boxes of two thirds of the patch, which are 2.7 times faster.
 SMALL_SHARE = 0.55
+COLUMNS = ("step", "seconds", "loss", "dice", "cases")  # of the log
 LEARNING_RATE, WARM_UP_STEPS, EMA_DECAY = 1e-3, 50, 0.995
 SAVE_EVERY_S, VALIDATE_EVERY_S = 180.0, 300.0
 
@@ -158,6 +160,99 @@ def draw_curves(folder: Path) -> None:
     plt.close(figure)
 
 
+def make_folder(out: Path) -> None:
+    """Make the folder of a run, or of several."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{out} cannot be made: {reason(error)}.") from error
+
+
+class Run:
+    """A network under training, with its average and its optimiser.
+
+    Parameters
+    ----------
+    look : Look
+        Which network.
+    device : torch.device
+        Where; in mixed precision where `computes_in_bfloat16`.
+
+    Attributes
+    ----------
+    average : torch.nn.Module
+        The network of averaged weights, which is what is exported.
+    step : int
+        How many steps were made.
+    """
+
+    def __init__(self, look: Look, device: torch.device) -> None:
+        self._look, self._device = look, device
+        self._mixed = computes_in_bfloat16(device)
+        self._network = build_network(look).to(device)
+        self.average = build_network(look).to(device).requires_grad_(requires_grad=False)
+        self.begin_with(self._network.state_dict())
+        # On a CPU, convolutions are a third faster with the channels last.
+        self._network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        self._optimiser = torch.optim.AdamW(
+            self._network.parameters(), lr=LEARNING_RATE, weight_decay=1e-2
+        )
+        self.step = 0
+
+    def begin_with(self, weights: dict[str, torch.Tensor]) -> None:
+        """Take weights to start from."""
+        self._network.load_state_dict(weights)
+        self.average.load_state_dict(weights)
+
+    def learn(self, patches: list[tuple[torch.Tensor, torch.Tensor]], rate: float) -> float:
+        """Make a step on patches at a learning rate, and return the loss."""
+        images = torch.stack([image for image, _ in patches])[:, None]
+        targets = torch.stack([target for _, target in patches])
+        for group in self._optimiser.param_groups:
+            group["lr"] = rate
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._mixed):
+            logits = self._network(images)
+        loss = loss_of(logits, targets, self._look)
+        self._optimiser.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss)
+        torch.nn.utils.clip_grad_norm_(self._network.parameters(), 12)
+        self._optimiser.step()
+        self.step += 1
+        keep = min(EMA_DECAY, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            both = zip(self.average.parameters(), self._network.parameters(), strict=True)
+            for kept, fresh in both:
+                kept.lerp_(fresh, 1 - keep)
+        return loss.item()
+
+    def state(self) -> dict[str, Any]:
+        """Return all that `go_on_from` needs."""
+        return {
+            "network": self._network.state_dict(),
+            "average": self.average.state_dict(),
+            "optimiser": self._optimiser.state_dict(),
+            "step": self.step,
+        }
+
+    def go_on_from(self, state: dict[str, Any]) -> None:
+        """Take up a run where it was kept."""
+        self._network.load_state_dict(state["network"])
+        self.average.load_state_dict(state["average"])
+        self._optimiser.load_state_dict(state["optimiser"])
+        self.step = state["step"]
+
+
+def continue_log(path: Path, step: int) -> TextIO:
+    """Open the log to add rows to; those of steps that were not kept, and are made again, go."""
+    rows: list[list[str]] = []
+    if path.exists():
+        with path.open(newline="") as file:
+            rows = [r for r in csv.reader(file) if r[0].isdigit() and int(r[0]) <= step]
+    log = path.open("w", newline="")
+    csv.writer(log).writerows([COLUMNS, *rows])
+    return log
+
+
 def train(
     look: Look,
     cases: dict[str, Case],
@@ -179,112 +274,96 @@ def train(
     plan : Plan
         How long.
     device : torch.device
-        Where; in mixed precision where `computes_in_bfloat16`.
+        Where.
     start : Path, optional
         ``checkpoint_final.pth`` of an exported network whose weights a new run starts from.
 
     Raises
     ------
     UsageError
-        When no case is of the training part, or `start` or the run in `out` is of another network.
+        When no case is of the training part, or when `start` or the run in `out` is of another
+        network or other settings.
+    KeyboardInterrupt
+        After SIGINT or SIGTERM, once a checkpoint is written.
     """
     split = read_split()
     learn = [cases[name] for name in split["train"] if name in cases]
     check = [cases[name] for name in split["validation"] if name in cases]
     if not learn:
         raise UsageError("No head or map of the training part of the split is left to train on.")
-    out.mkdir(parents=True, exist_ok=True)
-    path = out / RUN_FILE
-    state = read_run(out, device) if path.exists() else None
-    if state is not None and look_of(look, state["network"], path) != look:
-        raise UsageError(
-            f"{out} holds a run of other channels: repeat its --features, or name another --out."
-        )
+    make_folder(out)
+    settings = {
+        "features": look.features, "seed": plan.seed, "batch": plan.batch, "small": plan.small,
+        "cases": [case.name for case in learn],
+    }  # fmt: skip
     torch.manual_seed(plan.seed)
-    mixed = computes_in_bfloat16(device)
-    # On a CPU, convolutions are a third faster with the channels last.
-    network = build_network(look).to(device)
-    if start is not None and state is None:
-        given = read_exported(start, device)
-        if look_of(look, given, start) != look:
-            raise UsageError(f"{start} has other channels: leave --features out.")
-        network.load_state_dict(given)
-    network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-    average = build_network(look).to(device).requires_grad_(requires_grad=False)
-    average.load_state_dict(network.state_dict())
-    optimiser = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=1e-2)
-    step, spent = 0, 0.0
-    if state is not None:
-        network.load_state_dict(state["network"])
-        average.load_state_dict(state["average"])
-        optimiser.load_state_dict(state["optimiser"])
-        step, spent = state["step"], state["seconds"]
-    began = time.monotonic() - spent
-    done = plan.progress(step, spent)
-    if done >= 1:
-        print(f"{out} has been trained to its end: {step} steps, {spent / 60:.0f} minutes.")
-        return
-    log = (out / "log.csv").open("a", newline="")
-    writer = csv.writer(log)
-    if not step:
-        writer.writerow(["step", "seconds", "loss", "dice", "cases"])
-    saved = checked = time.monotonic()
-    losses: list[float] = []
-    while done < 1:
-        rng = np.random.default_rng([plan.seed, step])
-        torch.manual_seed(int(rng.integers(2**31)))
-        patches = []
-        for _ in range(plan.batch):
-            t1_like = bool(rng.random() < T1_SHARE)
-            case = choose_case(learn, look, rng)
-            patches.append(draw_patch(case, look, rng, device, t1_like=t1_like))
-        if look.name == "segmenter" and done < plan.small:
-            patches = cut_box(patches, rng)
-        images = torch.stack([image for image, _ in patches])[:, None]
-        targets = torch.stack([target for _, target in patches])
-        warm = min(1.0, (step + 1) / WARM_UP_STEPS)
-        rate = LEARNING_RATE * warm * (1 + math.cos(math.pi * done)) / 2
-        for group in optimiser.param_groups:
-            group["lr"] = rate
-        with torch.autocast(device.type, torch.bfloat16, enabled=mixed):
-            logits = network(images)
-        loss = loss_of(logits, targets, look)
-        optimiser.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 12)
-        optimiser.step()
-        step += 1
-        keep = min(EMA_DECAY, (1 + step) / (10 + step))
-        with torch.no_grad():
-            for kept, fresh in zip(average.parameters(), network.parameters(), strict=True):
-                kept.lerp_(fresh, 1 - keep)
-        losses.append(loss.item())
-        now = time.monotonic()
-        done = plan.progress(step, now - began)
-        if now - checked > VALIDATE_EVERY_S or done >= 1:
-            scores = validate(average, check, look, device)
-            text = "; ".join(f"{n} " + " ".join(f"{v:.3f}" for v in s) for n, s in scores.items())
-            mean = np.nanmean([v for s in scores.values() for v in s]) if scores else float("nan")
-            writer.writerow(
-                [step, round(now - began), np.mean(losses), round(float(mean), 4), text]
+    run, spent = Run(look, device), 0.0
+    path = out / RUN_FILE
+    if path.exists():
+        state = read_run(out, device)
+        there = {"features": look_of(look, state["network"], path).features}
+        there |= state.get("settings", {})
+        if other := [name for name in there if there[name] != settings[name]]:
+            raise UsageError(
+                f"{out} holds a run with other {' and '.join(other)}. Repeat its options, or name "
+                "another --out."
             )
-            checked, losses = time.monotonic(), []
-        elif step % 25 == 0:
-            writer.writerow([step, round(now - began), np.mean(losses), "", ""])
-            losses = []
-        log.flush()
-        if now - saved > SAVE_EVERY_S or done >= 1:
-            state = {
-                "network": network.state_dict(),
-                "average": average.state_dict(),
-                "optimiser": optimiser.state_dict(),
-                "step": step,
-                "seconds": now - began,
-            }
-            save_atomically(state, path)
-            saved = now
-    log.close()
+        run.go_on_from(state)
+        spent = state["seconds"]
+    elif start is not None:
+        weights = read_exported(start, device)
+        if look_of(look, weights, start) != look:
+            raise UsageError(f"{start} has other channels: leave --features out.")
+        run.begin_with(weights)
+    done = plan.progress(run.step, spent)
+    if done >= 1:
+        print(f"{out} is trained to its end: {run.step} steps, {spent / 60:.0f} minutes.")
+        return
+    print(f"{out}: {'goes on' if run.step else 'begins'} at step {run.step}, {device}", flush=True)
+    began = saved = checked = time.monotonic()
+    began -= spent
+    losses: list[float] = []
+    with (
+        continue_log(out / "log.csv", run.step) as log,
+        stoppable("A checkpoint is written, from which the same command goes on") as stop,
+    ):
+        writer = csv.writer(log)
+        while done < 1 and not stop.signal:
+            rng = np.random.default_rng([plan.seed, run.step])
+            torch.manual_seed(int(rng.integers(2**31)))
+            patches = []
+            for _ in range(plan.batch):
+                t1_like = bool(rng.random() < T1_SHARE)
+                case = choose_case(learn, look, rng)
+                patches.append(draw_patch(case, look, rng, device, t1_like=t1_like))
+            if look.name == "segmenter" and done < plan.small:
+                patches = cut_box(patches, rng)
+            warm = min(1.0, (run.step + 1) / WARM_UP_STEPS)
+            losses.append(
+                run.learn(patches, LEARNING_RATE * warm * (1 + math.cos(math.pi * done)) / 2)
+            )
+            now = time.monotonic()
+            done = plan.progress(run.step, now - began)
+            seconds, loss = round(now - began), float(np.mean(losses))
+            if now - checked > VALIDATE_EVERY_S or done >= 1:
+                scores = validate(run.average, check, look, device)
+                values = [value for case_scores in scores.values() for value in case_scores]
+                mean = round(float(np.nanmean(values)), 4) if values else float("nan")
+                told = (f"{n} " + " ".join(f"{v:.3f}" for v in s) for n, s in scores.items())
+                writer.writerow([run.step, seconds, loss, mean, "; ".join(told)])
+                print(f"step {run.step}, {seconds} s, loss {loss:.3f}, Dice {mean}", flush=True)
+                checked, losses = time.monotonic(), []
+            elif run.step % 25 == 0:
+                writer.writerow([run.step, seconds, loss, "", ""])
+                losses = []
+            log.flush()
+            if now - saved > SAVE_EVERY_S or done >= 1 or stop.signal:
+                kept = {**run.state(), "seconds": now - began, "settings": settings}
+                save_atomically(kept, path)
+                saved = now
     draw_curves(out)
+    if done < 1:
+        raise KeyboardInterrupt
 
 
 def main() -> int:
@@ -296,17 +375,23 @@ def main() -> int:
     length = parser.add_mutually_exclusive_group(required=True)
     length.add_argument("--steps", type=_count, help="length of the run in steps")
     length.add_argument("--minutes", type=_minutes, help="length of the run in minutes")
-    parser.add_argument("--batch", type=_count, default=1, help="patches a step")
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--batch", type=_count, default=1, help="patches a step (%(default)s)")
+    parser.add_argument(
+        "--seed", type=int, default=1, help="of the first weights and of all patches (%(default)s)"
+    )
     parser.add_argument("--start", type=Path, help="weights to start from: a checkpoint_final.pth")
     parser.add_argument(
         "--small",
-        type=float,
+        type=_share,
         default=SMALL_SHARE,
-        help="part of a segmenter's run, from its start, on boxes of two thirds of the patch",
+        help="part of a segmenter's run, from its start, on boxes of two thirds of the patch, 2.7 "
+        "times as fast: 0 to 1 (%(default)s)",
     )
     parser.add_argument(
-        "--without", action="append", default=[], help="a dataset to leave out, e.g. ds011"
+        "--without",
+        action="append",
+        default=[],
+        help="a dataset to leave out: ds011, ds002748 or synthseg; may be repeated",
     )
     parser.add_argument(
         "--features",
@@ -335,15 +420,21 @@ def main() -> int:
 
 
 def _count(text: str) -> int:
-    if (count := int(text)) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is less than 1")
-    return count
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text} is no number of 1 or more")
+    return int(text)
 
 
 def _minutes(text: str) -> float:
     if not (minutes := float(text)) > 0:
         raise argparse.ArgumentTypeError(f"{text} is not above 0")
     return minutes
+
+
+def _share(text: str) -> float:
+    if not 0 <= (share := float(text)) <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+    return share
 
 
 def _channels(text: str) -> tuple[int, ...]:

@@ -159,6 +159,12 @@ def test_heads_and_maps_with_labels_are_prepared_and_others_passed_over(folders)
     }
 
 
+def test_a_head_whose_labels_fail_a_check_is_left_out(folders, capsys):
+    (folders / "labels" / "labels.tsv").write_text("head\tfaults\nsynthseg_02\tasymmetry\n")
+    assert [case.name for case in prepare(folders, folders / "labels")] == ["ds011_sub-01"]
+    assert "synthseg_02: left out" in capsys.readouterr().out
+
+
 def test_a_map_shows_brainstem_wherever_its_labels_do(folders):
     path = folders / "synthseg_labels" / "training_seg_02.nii.gz"
     labels = np.zeros((60, 60, 60), np.uint8)

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import signal
 from importlib import import_module
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from bids_app.training.loss import loss_of
 from bids_app.training.networks import LOOKS, build_network
 from bids_app.training.train import (
     Plan,
+    Run,
     choose_case,
     computes_in_bfloat16,
     cut_box,
@@ -178,10 +180,43 @@ def test_weights_bring_their_own_channels(run, cases, tmp_path, monkeypatch):
 def test_a_run_of_other_channels_or_another_network_is_not_gone_on_with(run, cases, tmp_path):
     (tmp_path / "checkpoint.pth").write_bytes((run / "checkpoint.pth").read_bytes())
     other = dataclasses.replace(SMALL, features=(4, 8, 16))
-    with pytest.raises(UsageError, match="other channels"):
+    with pytest.raises(UsageError, match="with other features"):
         train(other, cases, tmp_path, plan(4), CPU)
     with pytest.raises(UsageError, match="no locator"):
         train(LOCATOR, cases, tmp_path, plan(4), CPU)
+
+
+def test_a_run_of_another_seed_is_not_gone_on_with(run, cases, tmp_path):
+    (tmp_path / "checkpoint.pth").write_bytes((run / "checkpoint.pth").read_bytes())
+    with pytest.raises(UsageError, match="with other seed"):
+        train(SMALL, cases, tmp_path, dataclasses.replace(plan(4), seed=2), CPU)
+
+
+def test_a_signal_keeps_what_was_learned_and_the_log_tells_no_step_twice(
+    cases, tmp_path, monkeypatch
+):
+    def one_step_and_a_signal(self, patches, rate):
+        loss = learn(self, patches, rate)
+        if self.step == 2:
+            signal.raise_signal(signal.SIGTERM)
+        return loss
+
+    learn = Run.learn
+    (tmp_path / "log.csv").write_text("step,seconds,loss,dice,cases\n25,9,0.5,,\n")
+    monkeypatch.setattr(Run, "learn", one_step_and_a_signal)
+    with pytest.raises(KeyboardInterrupt):
+        train(SMALL, cases, tmp_path, plan(4), CPU)
+    assert read_run(tmp_path)["step"] == 2
+    train(SMALL, cases, tmp_path, plan(4), CPU)
+    with (tmp_path / "log.csv").open() as file:
+        assert [row["step"] for row in csv.DictReader(file)] == ["4"]
+
+
+def test_a_run_that_is_done_is_left_alone(run, cases, capsys):
+    before = (run / "checkpoint.pth").read_bytes()
+    train(SMALL, cases, run, plan(3), CPU)
+    assert "trained to its end: 3 steps" in capsys.readouterr().out
+    assert (run / "checkpoint.pth").read_bytes() == before
 
 
 def test_a_folder_without_a_run_is_not_exported(tmp_path):
@@ -201,7 +236,9 @@ def test_a_folder_without_a_run_is_not_exported(tmp_path):
         ("train", "segmenter --data data.npz --out out --steps 1 --start none.pth", "No such file"),
         ("complete", "segmenter data.npz none.pth new.npz", "No such file"),
         ("data", ". . new.npz", "no labels to learn"),
-        ("export", "out --locator . --segmenter .", "holds no checkpoint.pth"),
+        ("complete", "locator data.npz none.pth new.npz --outer", "is of a segmenter"),
+        ("train", "segmenter --data data.npz --out notes.txt --steps 1", "cannot be made"),
+        ("export", "out --name mine --locator . --segmenter .", "holds no checkpoint.pth"),
         ("evaluate", "{model} . .", "no head of the validation part"),
         ("labels", "--data . --out out", "lacks allen"),
     ],
@@ -279,7 +316,7 @@ def test_an_exported_model_is_small_and_its_files_match_the_manifest(run, tmp_pa
     for name in LOOKS:
         export_network(SMALL, [run], tmp_path / name)
     (tmp_path / "MODEL_CARD.md").write_text("for readers")
-    write_manifest(tmp_path)
+    write_manifest(tmp_path, "open")
     model = read_manifest(tmp_path)
     verify(model)
     assert [r.name for r in model.regions] == ["midbrain", "pons", "medulla"]
@@ -288,6 +325,14 @@ def test_an_exported_model_is_small_and_its_files_match_the_manifest(run, tmp_pa
     parameters = sum(p.numel() for p in build_network(SMALL).parameters())
     assert weights.stat().st_size < 2 * parameters + 60_000
     assert torch.load(weights, weights_only=True)["init_args"] == {"configuration": "3d_fullres"}
+    write_manifest(tmp_path, "my-own")
+    own = read_manifest(tmp_path)
+    assert (own.name, own.label, own.licence, own.reference) == (
+        "my-own",
+        "myown",
+        "not stated",
+        "",
+    )
     assert json.loads((tmp_path / "segmenter" / "dataset.json").read_text())["labels"]["cord"] == 4
 
 
