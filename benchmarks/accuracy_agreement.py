@@ -67,6 +67,7 @@ def agreement_lines(proof: Proof, scores: Mapping[str, Any], plain: Mapping[str,
         "plain: the labels of a training head of the same source, carried over by one registration",
         "(accuracy_registered.py). They share the definition of the labels that they are scored",
         "against, and registration as the method, which favours them beside any network.",
+        "-: no labels were carried over to this one",
     ]
     for title, (key, digits) in MEASURES.items():
         rows = []
