@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from bids_app.training.networks import Look
 
 LEFT_RIGHT = (2,)  # the x axis of (z, y, x): the only mirroring under which a brain keeps its shape
-VERSION = "1.5.0"
+VERSION = "1.6.0"
 CITATION = (
     "The brainstem BIDS App developers, 2026. Open brainstem model 1. Learned from SynthSeg's "
     "label maps (Billot et al. 2023, doi 10.1016/j.media.2023.102789), OpenNeuro ds000011 and "
