@@ -101,17 +101,10 @@ def export_network(look: Look, runs: Sequence[Path], folder: Path, *, mean: bool
 
     Raises
     ------
-    ModelError
-        When a run has no checkpoint.
-    UsageError
-        When a run is of another network, or two have different channels.
+    ModelError, UsageError
+        As `read_runs`.
     """
-    averages = [read_run(run)["average"] for run in runs]
-    looks = {look_of(look, own, run) for own, run in zip(averages, runs, strict=True)}
-    if len(looks) > 1:
-        channels = " and ".join(sorted(",".join(map(str, each.features)) for each in looks))
-        raise UsageError(f"Runs of one {look.name} need the same channels; these have {channels}.")
-    (look,) = looks
+    look, averages = read_runs(look, runs)
     checkpoints = [_checkpoint(weights) for weights in ([_mean(averages)] if mean else averages)]
     folder.mkdir(parents=True, exist_ok=True)
     dataset = {
@@ -127,6 +120,24 @@ def export_network(look: Look, runs: Sequence[Path], folder: Path, *, mean: bool
     for fold, checkpoint in enumerate(checkpoints):
         (folder / f"fold_{fold}").mkdir()
         torch.save(checkpoint, folder / f"fold_{fold}" / "checkpoint_final.pth")
+
+
+def read_runs(look: Look, runs: Sequence[Path]) -> tuple[Look, list[dict[str, torch.Tensor]]]:
+    """Read the averaged weights of the runs of one network, and the look with their channels.
+
+    Raises
+    ------
+    ModelError
+        When a run has no checkpoint.
+    UsageError
+        When a run is of another network, or two have different channels.
+    """
+    averages = [read_run(run)["average"] for run in runs]
+    looks = {look_of(look, own, run) for own, run in zip(averages, runs, strict=True)}
+    if len(looks) > 1:
+        channels = " and ".join(sorted(",".join(map(str, each.features)) for each in looks))
+        raise UsageError(f"Runs of one {look.name} need the same channels; these have {channels}.")
+    return looks.pop(), averages
 
 
 def _mean(averages: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
@@ -195,6 +206,8 @@ def main() -> int:
         "--mean", action="store_true", help="one network of several runs' mean weights, no ensemble"
     )
     arguments = parser.parse_args()
+    for name, look in LOOKS.items():
+        read_runs(look, getattr(arguments, name))  # so that nothing is written where one is amiss
     for name, look in LOOKS.items():
         export_network(look, getattr(arguments, name), arguments.folder / name, mean=arguments.mean)
     write_manifest(arguments.folder, arguments.name)

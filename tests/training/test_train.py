@@ -15,6 +15,7 @@ import bids_app
 from bids_app.command import guarded
 from bids_app.errors import ModelError, UsageError
 from bids_app.models.store import read_manifest, verify
+from bids_app.training import export as export_module
 from bids_app.training import train as train_module
 from bids_app.training.cases import IGNORE, MIDBRAIN, NOT_STEM, PONS, Case, save_cases
 from bids_app.training.complete import complete_regions, complete_skull
@@ -217,6 +218,15 @@ def test_a_run_that_is_done_is_left_alone(run, cases, capsys):
     train(SMALL, cases, run, plan(3), CPU)
     assert "trained to its end: 3 steps" in capsys.readouterr().out
     assert (run / "checkpoint.pth").read_bytes() == before
+
+
+def test_nothing_is_exported_where_one_of_both_networks_is_amiss(run, tmp_path, monkeypatch):
+    words = ["model", "--name", "mine", "--segmenter", str(run), "--locator", str(tmp_path)]
+    for options in (words, [*words[:-1], str(run)]):  # no run; swapped
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr("sys.argv", ["export", *options])
+        assert guarded(export_module.main) in (2, 5)
+        assert not (tmp_path / "model").exists()
 
 
 def test_a_folder_without_a_run_is_not_exported(tmp_path):
