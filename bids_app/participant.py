@@ -232,11 +232,11 @@ def _left(settings: Settings, tasks: Sequence[Task], context: Context) -> list[T
     if ways:
         told = "; ".join(f"{way} ({n:,})" if len(ways) > 1 else way for way, n in ways.items())
         LOG.warning(
-            "of %d images to do, %d have complete results of the model %s by other settings or "
+            "of %d images to do, %d have complete results of the label seg-%s by other settings or "
             "weights, which are replaced: %s. To keep them, take another OUTPUT_DIR",
             len(left),
             ways.total(),
-            context.model.name,
+            context.model.label,
             told,
         )
     return left

@@ -306,7 +306,7 @@ def test_results_that_other_settings_will_replace_are_warned_of(run, tmp_path, c
     for options in (("--dry-run",), ()):
         assert run("--folds", "0", *options) == 0
         (line,) = [x for x in capsys.readouterr().out.splitlines() if x.startswith("WARNING")]
-        assert "of 3 images to do, 2 have complete results of the model quick" in line
+        assert "of 3 images to do, 2 have complete results of the label seg-quick" in line
         assert "Folds: all -> 0 (1); Folds: all -> 0, Mirroring: false -> true (1)" in line
     assert run("--no-tta", "--folds", "0", "--participant-label", "01", "--dry-run") == 0
     assert "are replaced: Mirroring: true -> false. To keep" in capsys.readouterr().out

@@ -106,15 +106,15 @@ def import_model(
 
         if is_checkpoint(source):
             _check_kind(source, ("mdgru", "v2"), published, directory)
-            label = _check_label(name, label_of(name), directory)
+            label = check_label(name, label_of(name), directory)
             return import_checkpoint(source, target, name=name, label=label, **asdict(credits_))
         if is_v1(source):
             _check_kind(source, ("nnunet", "v1"), published, directory)
-            label = _check_label(name, label_of(name), directory)
+            label = check_label(name, label_of(name), directory)
             return import_v1(source, target, name=name, label=label, **asdict(credits_))
     described = _described(source, name, credits_)
     _check_kind(source, (described.engine, described.mode), published, directory)
-    _check_label(name, described.label, directory)
+    check_label(name, described.label, directory)
 
     def copy(made: Path) -> Model:
         for file in described.files:
@@ -200,8 +200,14 @@ def _described(source: Path, name: str, credits_: Credits) -> Model:
     )
 
 
-def _check_label(name: str, label: str, directory: Path | None) -> str:
-    """Give a label back, unless results would be taken for those of another model."""
+def check_label(name: str, label: str, directory: Path | None) -> str:
+    """Give a label back, unless results would be taken for those of another model.
+
+    Raises
+    ------
+    UsageError
+        When another model, published or installed, has it.
+    """
     published = [known for known, entry in registry().items() if entry["label"] == label.lower()]
     for other in (*published, *sharing(name, label, installed(directory))):
         if other != name:

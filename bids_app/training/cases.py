@@ -99,6 +99,18 @@ def load_cases(path: Path) -> dict[str, Case]:
     return {name: Case(name, "near/image" in found, found) for name, found in arrays.items()}
 
 
+def check_place(path: Path) -> None:
+    """Refuse a place for a prepared file where none can be written, before the work is done.
+
+    Raises
+    ------
+    UsageError
+        When it is a folder, or lies in none.
+    """
+    if path.is_dir() or not path.parent.is_dir():
+        raise UsageError(f"{path} is no place for a file: name one in a folder that exists.")
+
+
 def save_cases(path: Path, cases: Iterator[Case]) -> None:
     """Write cases to one compressed file, which takes its name when it is whole."""
     flat: dict[str, Any] = {

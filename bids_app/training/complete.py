@@ -22,7 +22,7 @@ from torch.nn import functional
 from bids_app.command import guarded
 from bids_app.errors import UsageError
 from bids_app.training.augment import draw_patch
-from bids_app.training.cases import IGNORE, Case, load_cases, read_split, save_cases
+from bids_app.training.cases import IGNORE, Case, check_place, load_cases, read_split, save_cases
 from bids_app.training.networks import LOOKS, build_network
 from bids_app.training.weights import look_of, read_exported
 
@@ -124,6 +124,7 @@ def main() -> int:
         if arguments.network != "segmenter":
             raise UsageError("--outer is of a segmenter: a locator tells no outer border.")
         complete = partial(complete_regions, outer=True)
+    check_place(arguments.new)
     weights = read_exported(arguments.weights)
     look = look_of(LOOKS[arguments.network], weights, arguments.weights)
     network = build_network(look)

@@ -24,6 +24,7 @@ from bids_app.training.cases import (
     NOT_STEM,
     REGIONS,
     Case,
+    check_place,
     read_split,
     save_cases,
 )
@@ -230,8 +231,7 @@ def main() -> int:
     parser.add_argument("labels", type=Path, help="folder with the labels to learn")
     parser.add_argument("file", type=Path, help="the file to write (.npz)")
     arguments = parser.parse_args()
-    if not arguments.file.parent.is_dir():
-        raise UsageError(f"{arguments.file.parent} is no folder to write into.")
+    check_place(arguments.file)
     save_cases(arguments.file, prepare(arguments.data, arguments.labels))
     return 0
 

@@ -17,6 +17,7 @@ import torch
 
 from bids_app.command import guarded
 from bids_app.errors import UsageError
+from bids_app.models.install import check_label
 from bids_app.models.store import (
     DEFAULT,
     MANIFEST,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
 LEFT_RIGHT = (2,)  # the x axis of (z, y, x): the only mirroring under which a brain keeps its shape
 VERSION = "1.6.0"
+MOST_LETTERS = 64  # of a name: it becomes a part of file names
 CITATION = (
     "The brainstem BIDS App developers, 2026. Open brainstem model 1. Learned from SynthSeg's "
     "label maps (Billot et al. 2023, doi 10.1016/j.media.2023.102789), OpenNeuro ds000011 and "
@@ -203,9 +205,15 @@ def main() -> int:
     for name in LOOKS:
         parser.add_argument(f"--{name}", type=Path, required=True, nargs="+", help="its runs")
     parser.add_argument(
-        "--mean", action="store_true", help="one network of several runs' mean weights, no ensemble"
+        "--mean",
+        action="store_true",
+        help="one network of several runs' mean weights, no ensemble: of runs that began with the "
+        "same weights",
     )
     arguments = parser.parse_args()
+    if arguments.name != DEFAULT:
+        check_label(arguments.name, label_of(arguments.name), None)
+    _check_folder(arguments.folder)
     for name, look in LOOKS.items():
         read_runs(look, getattr(arguments, name))  # so that nothing is written where one is amiss
     for name, look in LOOKS.items():
@@ -214,9 +222,16 @@ def main() -> int:
     return 0
 
 
+def _check_folder(folder: Path) -> None:
+    """Refuse a folder of other things: all that lies there would be listed as the model's."""
+    there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if folder.is_file() or there - {*LOOKS, MANIFEST, "MODEL_CARD.md"}:
+        raise UsageError(f"{folder} is no model folder. Name a new one, or that of a model.")
+
+
 def _name(text: str) -> str:
-    if not NAME.fullmatch(text):
-        raise argparse.ArgumentTypeError("letters, digits, . _ - make up a name")
+    if not NAME.fullmatch(text) or len(text) > MOST_LETTERS:
+        raise argparse.ArgumentTypeError(f"up to {MOST_LETTERS} letters, digits, . _ - make a name")
     return text
 
 

@@ -89,6 +89,8 @@ def resize_region(
 ) -> torch.Tensor:
     """Shrink a region of the brainstem, or all of it, by up to 45 % of its volume, or let it grow.
 
+    Along one axis alone by up to 26 %, and it grows by up to 30 % (24 %).
+
     All of the region is drawn towards its centre in proportion to the distance from it, along one
     axis alone or along each by a share of its own; around it this fades smoothly, over 2 cm down to
     the least that folds nothing, so that what is next to it gives way. The network must follow the

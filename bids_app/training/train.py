@@ -15,6 +15,7 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
+from zlib import crc32
 
 import numpy as np
 import torch
@@ -37,6 +38,7 @@ REAL_SHARE = {"locator": 0.3, "segmenter": 0.5}
 T1_SHARE = 0.5  # of the drawn images; the others are of random contrast
 # Part of a segmenter's run on boxes of two thirds of the patch, which are 2.7 times faster.
 SMALL_SHARE = 0.55
+MOST_STAGES = 6  # a box of 64 voxels is halved five times, to 2
 COLUMNS = ("step", "seconds", "loss", "dice", "cases")  # of the log
 LEARNING_RATE, WARM_UP_STEPS, EMA_DECAY = 1e-3, 50, 0.995
 SAVE_EVERY_S, VALIDATE_EVERY_S = 180.0, 300.0
@@ -242,6 +244,15 @@ class Run:
         self.step = state["step"]
 
 
+def checksum(cases: list[Case]) -> int:
+    """Tell the arrays of one prepared file from those of another (CRC-32)."""
+    crc = 0
+    for case in cases:
+        for array in case.arrays.values():
+            crc = crc32(array.tobytes(), crc)
+    return crc
+
+
 def continue_log(path: Path, step: int) -> TextIO:
     """Open the log to add rows to; those of steps that were not kept, and are made again, go."""
     rows: list[list[str]] = []
@@ -291,10 +302,13 @@ def train(
     check = [cases[name] for name in split["validation"] if name in cases]
     if not learn:
         raise UsageError("No head or map of the training part of the split is left to train on.")
-    make_folder(out)
+    weights = read_exported(start, device) if start is not None else None
+    if start is not None and look_of(look, weights or {}, start) != look:
+        raise UsageError(f"{start} has other channels: leave --features out.")
     settings = {
         "features": look.features, "seed": plan.seed, "batch": plan.batch, "small": plan.small,
-        "cases": [case.name for case in learn],
+        "cases": [case.name for case in learn], "data": checksum(learn),
+        "start": 0 if start is None else crc32(start.read_bytes()),
     }  # fmt: skip
     torch.manual_seed(plan.seed)
     run, spent = Run(look, device), 0.0
@@ -310,15 +324,13 @@ def train(
             )
         run.go_on_from(state)
         spent = state["seconds"]
-    elif start is not None:
-        weights = read_exported(start, device)
-        if look_of(look, weights, start) != look:
-            raise UsageError(f"{start} has other channels: leave --features out.")
+    elif weights is not None:
         run.begin_with(weights)
     done = plan.progress(run.step, spent)
     if done >= 1:
         print(f"{out} is trained to its end: {run.step} steps, {spent / 60:.0f} minutes.")
         return
+    make_folder(out)
     print(f"{out}: {'goes on' if run.step else 'begins'} at step {run.step}, {device}", flush=True)
     began = saved = checked = time.monotonic()
     began -= spent
@@ -377,7 +389,10 @@ def main() -> int:
     length.add_argument("--minutes", type=_minutes, help="length of the run in minutes")
     parser.add_argument("--batch", type=_count, default=1, help="patches a step (%(default)s)")
     parser.add_argument(
-        "--seed", type=int, default=1, help="of the first weights and of all patches (%(default)s)"
+        "--seed",
+        type=_seed,
+        default=1,
+        help="of the first weights and of all patches (%(default)s)",
     )
     parser.add_argument("--start", type=Path, help="weights to start from: a checkpoint_final.pth")
     parser.add_argument(
@@ -425,20 +440,36 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _seed(text: str) -> int:
+    if not text.isdecimal() or int(text) >= 2**32:
+        raise argparse.ArgumentTypeError(f"{text} is no number from 0 to {2**32 - 1}")
+    return int(text)
+
+
 def _minutes(text: str) -> float:
-    if not (minutes := float(text)) > 0:
-        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    if (minutes := _number(text)) is None or not minutes > 0:
+        raise argparse.ArgumentTypeError(f"{text} is no number above 0")
     return minutes
 
 
 def _share(text: str) -> float:
-    if not 0 <= (share := float(text)) <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+    if (share := _number(text)) is None or not 0 <= share <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is no number from 0 to 1")
     return share
 
 
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
 def _channels(text: str) -> tuple[int, ...]:
-    return tuple(map(_count, text.split(",")))
+    found = tuple(map(_count, text.split(",")))
+    if not 2 <= len(found) <= MOST_STAGES:
+        raise argparse.ArgumentTypeError(f"2 to {MOST_STAGES} stages make a network")
+    return found
 
 
 if __name__ == "__main__":

@@ -187,10 +187,30 @@ def test_a_run_of_other_channels_or_another_network_is_not_gone_on_with(run, cas
         train(LOCATOR, cases, tmp_path, plan(4), CPU)
 
 
-def test_a_run_of_another_seed_is_not_gone_on_with(run, cases, tmp_path):
+def test_a_run_of_another_seed_start_or_data_is_not_gone_on_with(run, cases, tmp_path):
     (tmp_path / "checkpoint.pth").write_bytes((run / "checkpoint.pth").read_bytes())
     with pytest.raises(UsageError, match="with other seed"):
         train(SMALL, cases, tmp_path, dataclasses.replace(plan(4), seed=2), CPU)
+    export_network(SMALL, [run], tmp_path / "model")
+    given = tmp_path / "model" / "fold_0" / "checkpoint_final.pth"
+    with pytest.raises(UsageError, match="with other start"):
+        train(SMALL, cases, tmp_path, plan(4), CPU, start=given)
+    case = cases["ds011_sub-01"]
+    brighter = {**case.arrays, "near/image": case.arrays["near/image"] + 1}
+    changed = cases | {case.name: dataclasses.replace(case, arrays=brighter)}
+    with pytest.raises(UsageError, match="with other data"):
+        train(SMALL, changed, tmp_path, plan(4), CPU)
+
+
+@pytest.mark.parametrize(
+    "options",
+    ["--seed -3", "--minutes x", "--small 7", "--features 8", "--features 8,a", "--batch 0"],
+)
+def test_options_out_of_range_are_refused(options, monkeypatch):
+    words = ["train", *["segmenter", "--data", "d", "--out", "o"], *options.split()]
+    monkeypatch.setattr("sys.argv", [*words, *([] if "minutes" in options else ["--steps", "1"])])
+    with pytest.raises(SystemExit, match="2"):
+        train_module.main()
 
 
 def test_a_signal_keeps_what_was_learned_and_the_log_tells_no_step_twice(
@@ -248,6 +268,9 @@ def test_a_folder_without_a_run_is_not_exported(tmp_path):
         ("data", ". . new.npz", "no labels to learn"),
         ("complete", "locator data.npz none.pth new.npz --outer", "is of a segmenter"),
         ("train", "segmenter --data data.npz --out notes.txt --steps 1", "cannot be made"),
+        ("data", ". . none/new.npz", "no place for a file"),
+        ("export", ". --name mine --locator . --segmenter .", "no model folder"),
+        ("export", "out --name open1 --locator . --segmenter .", "taken for open"),
         ("export", "out --name mine --locator . --segmenter .", "holds no checkpoint.pth"),
         ("evaluate", "{model} . .", "no head of the validation part"),
         ("labels", "--data . --out out", "lacks allen"),
