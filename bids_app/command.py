@@ -93,7 +93,10 @@ def add_model_options(parser: argparse._ActionsContainer) -> None:
 
 def positive(text: str) -> int:
     """Read a positive whole number, for argparse."""
-    number = int(text)
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text} is not a positive whole number")
     return number

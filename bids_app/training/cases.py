@@ -15,6 +15,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from bids_app.errors import UsageError, reason
+from bids_app.files import replacing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -116,7 +117,5 @@ def save_cases(path: Path, cases: Iterator[Case]) -> None:
     flat: dict[str, Any] = {
         f"{case.name}/{key}": array for case in cases for key, array in case.arrays.items()
     }
-    beside = path.with_name(f"{path.name}.tmp")
-    with beside.open("wb") as file:
+    with replacing(path) as place, place.open("wb") as file:
         np.savez_compressed(file, **flat)
-    beside.replace(path)

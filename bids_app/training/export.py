@@ -106,7 +106,13 @@ def export_network(look: Look, runs: Sequence[Path], folder: Path, *, mean: bool
     ModelError, UsageError
         As `read_runs`.
     """
-    look, averages = read_runs(look, runs)
+    write_network(*read_runs(look, runs), folder, mean=mean)
+
+
+def write_network(
+    look: Look, averages: Sequence[dict[str, torch.Tensor]], folder: Path, *, mean: bool
+) -> None:
+    """Write what `export_network` does, from weights that are read."""
     checkpoints = [_checkpoint(weights) for weights in ([_mean(averages)] if mean else averages)]
     folder.mkdir(parents=True, exist_ok=True)
     dataset = {
@@ -214,10 +220,10 @@ def main() -> int:
     if arguments.name != DEFAULT:
         check_label(arguments.name, label_of(arguments.name), None)
     _check_folder(arguments.folder)
-    for name, look in LOOKS.items():
-        read_runs(look, getattr(arguments, name))  # so that nothing is written where one is amiss
-    for name, look in LOOKS.items():
-        export_network(look, getattr(arguments, name), arguments.folder / name, mean=arguments.mean)
+    # All are read first, so that nothing is written where one is amiss.
+    read = {name: read_runs(look, getattr(arguments, name)) for name, look in LOOKS.items()}
+    for name, (look, averages) in read.items():
+        write_network(look, averages, arguments.folder / name, mean=arguments.mean)
     write_manifest(arguments.folder, arguments.name)
     return 0
 

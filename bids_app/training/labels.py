@@ -28,6 +28,7 @@ from scipy import ndimage
 
 from bids_app.command import guarded
 from bids_app.errors import UsageError, few
+from bids_app.files import replacing
 from bids_app.training.atlas import (
     NAMES,
     TEMPLATE_BOTTOM_Z,
@@ -164,9 +165,8 @@ def register_head(head: Head, source: Source, out: Path) -> Registered:
         to_template = whole_head_affine(image, read_template(source.data, stripped=stripped))
         fields = _fields(image, to_template, source.plain, stripped=stripped)
         stored.parent.mkdir(parents=True, exist_ok=True)
-        partial = stored.with_suffix(".partial.npz")
-        np.savez_compressed(partial, to_template=to_template, fields=fields.astype(np.float16))
-        partial.replace(stored)
+        with replacing(stored) as place, place.open("wb") as file:
+            np.savez_compressed(file, to_template=to_template, fields=fields.astype(np.float16))
         log.info("%s registered", head.name)
     with np.load(stored) as arrays:
         return Registered(arrays["to_template"], list(arrays["fields"].astype(np.float32)))

@@ -20,8 +20,9 @@ from zlib import crc32
 import numpy as np
 import torch
 
-from bids_app.command import guarded
+from bids_app.command import guarded, positive
 from bids_app.errors import UsageError, listing, reason
+from bids_app.files import replacing
 from bids_app.interrupt import stoppable
 from bids_app.training.augment import draw_patch
 from bids_app.training.cases import IGNORE, NOT_STEM, load_cases, read_split
@@ -30,6 +31,10 @@ from bids_app.training.networks import LOOKS, build_network
 from bids_app.training.weights import RUN_FILE, look_of, read_exported, read_run
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from numpy.typing import NDArray
+
     from bids_app.training.cases import Case
     from bids_app.training.networks import Look
 
@@ -133,13 +138,6 @@ def validate(
     return scores
 
 
-def save_atomically(state: dict[str, Any], path: Path) -> None:
-    """Write a checkpoint beside its place and rename it."""
-    beside = path.with_suffix(".tmp")
-    torch.save(state, beside)
-    beside.replace(path)
-
-
 def draw_curves(folder: Path) -> None:
     """Draw loss and Dice from ``log.csv``; nothing without matplotlib."""
     try:
@@ -163,7 +161,7 @@ def draw_curves(folder: Path) -> None:
 
 
 def make_folder(out: Path) -> None:
-    """Make the folder of a run, or of several."""
+    """Make the folder of a run."""
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -244,12 +242,11 @@ class Run:
         self.step = state["step"]
 
 
-def checksum(cases: list[Case]) -> int:
-    """Tell the arrays of one prepared file from those of another (CRC-32)."""
+def checksum(arrays: Iterable[NDArray[Any]]) -> int:
+    """Tell arrays from others (CRC-32)."""
     crc = 0
-    for case in cases:
-        for array in case.arrays.values():
-            crc = crc32(array.tobytes(), crc)
+    for array in arrays:
+        crc = crc32(array.tobytes(), crc)
     return crc
 
 
@@ -270,7 +267,7 @@ def train(
     out: Path,
     plan: Plan,
     device: torch.device,
-    start: Path | None = None,
+    start: dict[str, torch.Tensor] | None = None,
 ) -> None:
     """Train until the plan is done, going on from ``out/checkpoint.pth`` if it is there.
 
@@ -286,14 +283,14 @@ def train(
         How long.
     device : torch.device
         Where.
-    start : Path, optional
-        ``checkpoint_final.pth`` of an exported network whose weights a new run starts from.
+    start : dict of str to Tensor, optional
+        Weights that a new run starts from, of this network.
 
     Raises
     ------
     UsageError
-        When no case is of the training part, or when `start` or the run in `out` is of another
-        network or other settings.
+        When no case is of the training part, or the run in `out` is of another network or other
+        settings.
     KeyboardInterrupt
         After SIGINT or SIGTERM, once a checkpoint is written.
     """
@@ -302,13 +299,11 @@ def train(
     check = [cases[name] for name in split["validation"] if name in cases]
     if not learn:
         raise UsageError("No head or map of the training part of the split is left to train on.")
-    weights = read_exported(start, device) if start is not None else None
-    if start is not None and look_of(look, weights or {}, start) != look:
-        raise UsageError(f"{start} has other channels: leave --features out.")
     settings = {
         "features": look.features, "seed": plan.seed, "batch": plan.batch, "small": plan.small,
-        "cases": [case.name for case in learn], "data": checksum(learn),
-        "start": 0 if start is None else crc32(start.read_bytes()),
+        "cases": [case.name for case in learn],
+        "data": checksum(array for case in learn for array in case.arrays.values()),
+        "start": checksum(weights.cpu().numpy() for weights in (start or {}).values()),
     }  # fmt: skip
     torch.manual_seed(plan.seed)
     run, spent = Run(look, device), 0.0
@@ -324,8 +319,8 @@ def train(
             )
         run.go_on_from(state)
         spent = state["seconds"]
-    elif weights is not None:
-        run.begin_with(weights)
+    elif start is not None:
+        run.begin_with(start)
     done = plan.progress(run.step, spent)
     if done >= 1:
         print(f"{out} is trained to its end: {run.step} steps, {spent / 60:.0f} minutes.")
@@ -340,7 +335,8 @@ def train(
         stoppable("A checkpoint is written, from which the same command goes on") as stop,
     ):
         writer = csv.writer(log)
-        while done < 1 and not stop.signal:
+        ending = False
+        while not ending:
             rng = np.random.default_rng([plan.seed, run.step])
             torch.manual_seed(int(rng.integers(2**31)))
             patches = []
@@ -369,9 +365,11 @@ def train(
                 writer.writerow([run.step, seconds, loss, "", ""])
                 losses = []
             log.flush()
-            if now - saved > SAVE_EVERY_S or done >= 1 or stop.signal:
+            ending = done >= 1 or bool(stop.signal)
+            if ending or now - saved > SAVE_EVERY_S:
                 kept = {**run.state(), "seconds": now - began, "settings": settings}
-                save_atomically(kept, path)
+                with replacing(path) as place:
+                    torch.save(kept, place)
                 saved = now
     draw_curves(out)
     if done < 1:
@@ -385,9 +383,9 @@ def main() -> int:
     parser.add_argument("--data", type=Path, required=True, help="the prepared file")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")
     length = parser.add_mutually_exclusive_group(required=True)
-    length.add_argument("--steps", type=_count, help="length of the run in steps")
+    length.add_argument("--steps", type=positive, help="length of the run in steps")
     length.add_argument("--minutes", type=_minutes, help="length of the run in minutes")
-    parser.add_argument("--batch", type=_count, default=1, help="patches a step (%(default)s)")
+    parser.add_argument("--batch", type=positive, default=1, help="patches a step (%(default)s)")
     parser.add_argument(
         "--seed",
         type=_seed,
@@ -425,19 +423,17 @@ def main() -> int:
         there = listing("dataset", datasets.values())
         raise UsageError(f"--without {' '.join(sorted(unknown))}: the file holds {there}.")
     cases = {name: cases[name] for name in cases if datasets[name] not in arguments.without}
-    look = LOOKS[arguments.network]
+    look, start = LOOKS[arguments.network], None
     if arguments.features:
         look = replace(look, features=arguments.features)
-    elif arguments.start:
-        look = look_of(look, read_exported(arguments.start), arguments.start)
-    train(look, cases, arguments.out, plan, device, start=arguments.start)
+    if arguments.start:
+        start = read_exported(arguments.start)
+        given = look_of(look, start, arguments.start)
+        if arguments.features and given != look:
+            raise UsageError(f"{arguments.start} has other channels: leave --features out.")
+        look = given
+    train(look, cases, arguments.out, plan, device, start=start)
     return 0
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"{text} is no number of 1 or more")
-    return int(text)
 
 
 def _seed(text: str) -> int:
@@ -466,7 +462,7 @@ def _number(text: str) -> float | None:
 
 
 def _channels(text: str) -> tuple[int, ...]:
-    found = tuple(map(_count, text.split(",")))
+    found = tuple(map(positive, text.split(",")))
     if not 2 <= len(found) <= MOST_STAGES:
         raise argparse.ArgumentTypeError(f"2 to {MOST_STAGES} stages make a network")
     return found

@@ -31,7 +31,7 @@ from bids_app.training.train import (
     train,
     validate,
 )
-from bids_app.training.weights import look_of, read_run
+from bids_app.training.weights import look_of, read_exported, read_run
 
 CPU = torch.device("cpu")
 SEGMENTER, LOCATOR = LOOKS["segmenter"], LOOKS["locator"]
@@ -158,7 +158,7 @@ def test_a_run_goes_on_where_it_stopped(run, cases, tmp_path):
 def test_a_run_starts_from_weights_that_are_given(run, cases, tmp_path):
     export_network(SMALL, [run], tmp_path / "model")
     given = tmp_path / "model" / "fold_0" / "checkpoint_final.pth"
-    train(SMALL, cases, tmp_path / "next", plan(1), CPU, start=given)
+    train(SMALL, cases, tmp_path / "next", plan(1), CPU, start=read_exported(given))
     first = torch.load(run / "checkpoint.pth", weights_only=True)["average"]
     second = torch.load(tmp_path / "next" / "checkpoint.pth", weights_only=True)["average"]
     for name in first:  # one warm-up step moves them by no more than this
@@ -194,7 +194,7 @@ def test_a_run_of_another_seed_start_or_data_is_not_gone_on_with(run, cases, tmp
     export_network(SMALL, [run], tmp_path / "model")
     given = tmp_path / "model" / "fold_0" / "checkpoint_final.pth"
     with pytest.raises(UsageError, match="with other start"):
-        train(SMALL, cases, tmp_path, plan(4), CPU, start=given)
+        train(SMALL, cases, tmp_path, plan(4), CPU, start=read_exported(given))
     case = cases["ds011_sub-01"]
     brighter = {**case.arrays, "near/image": case.arrays["near/image"] + 1}
     changed = cases | {case.name: dataclasses.replace(case, arrays=brighter)}
