@@ -122,6 +122,7 @@ def import_model(
             path.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source / file.path, path)
         verify(replace(described, folder=made))
+        _check_plans(described, made)
         return described
 
     return put_in_place(target, copy)
@@ -198,6 +199,16 @@ def _described(source: Path, name: str, credits_: Credits) -> Model:
         regions=tuple(region(value, text) for value, text in _labels(source)),
         files=tuple(files),
     )
+
+
+def _check_plans(model: Model, folder: Path) -> None:
+    """Refuse plans that name anything but what nnU-Net's planners write."""
+    if model.engine == "mdgru":
+        return
+    from bids_app.engines.nnunet.plans import check_plans  # brings torch
+
+    for network in ("locator", "segmenter") if model.engine == "cascade" else (".",):
+        check_plans(folder / network)
 
 
 def check_label(name: str, label: str, directory: Path | None) -> str:

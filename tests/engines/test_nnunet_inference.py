@@ -12,6 +12,7 @@ import torch
 from make_fixture_model import write_band_model, write_random_model
 
 from bids_app.engines.nnunet.inference import NnUNet
+from bids_app.engines.nnunet.plans import read_plans
 from bids_app.engines.nnunet.votes import Votes, relative_spread
 from bids_app.errors import ModelError, UsageError
 from bids_app.interrupt import Interrupted
@@ -369,16 +370,101 @@ def test_models_of_other_kinds_are_refused(folder, name, change, reason):
         NnUNet(folder, device=CPU)
 
 
-@pytest.mark.parametrize("key", ["network_class_name", "conv_op"])
-def test_plans_can_ask_for_no_class_but_networks(folder, key):
+def architecture_of(plans):
+    return plans["configurations"]["3d_fullres"]["architecture"]
+
+
+# Each of these reaches code outside of nnU-Net by a path that begins like an allowed one.
+REACHED = "torch.nn.functional.torch.os.getpid"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["subprocess.Popen", REACHED, "torch.nn.modules.conv.torch.hub.load", "", ["torch.nn.Conv3d"]],
+)
+@pytest.mark.parametrize("key", ["conv_op", "norm_op", "dropout_op", "nonlin"])
+def test_plans_name_no_layer_but_those_of_the_table(folder, key, name):
+    edit(folder, lambda plans: architecture_of(plans)["arch_kwargs"].update({key: name}))
+    with pytest.raises(ModelError, match="planners do not write"):
+        NnUNet(folder, device=CPU)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "subprocess.Popen",
+        "dynamic_network_architectures.architectures.unet.torch.os.getpid",
+        "dynamic_network_architectures.architectures.unet.np.load",
+    ],
+)
+def test_plans_name_no_network_but_those_of_the_table(folder, name):
+    edit(folder, lambda plans: architecture_of(plans).update(network_class_name=name))
+    with pytest.raises(ModelError, match=r"the network .* planners do not write"):
+        NnUNet(folder, device=CPU)
+
+
+def test_plans_have_no_other_argument_imported(folder):
     def ask(plans):
-        architecture = plans["configurations"]["3d_fullres"]["architecture"]
-        target = architecture if key in architecture else architecture["arch_kwargs"]
-        target[key] = "subprocess.Popen"
+        architecture_of(plans)["arch_kwargs"]["block"] = REACHED
+        architecture_of(plans)["_kw_requires_import"].append("block")
 
     edit(folder, ask)
-    with pytest.raises(ModelError, match="no network layer"):
+    with pytest.raises(ModelError, match="argument block"):
         NnUNet(folder, device=CPU)
+
+
+def test_plans_list_no_other_argument_for_import(folder):
+    edit(folder, lambda plans: architecture_of(plans)["_kw_requires_import"].append("strides"))
+    with pytest.raises(ModelError, match="argument strides"):
+        NnUNet(folder, device=CPU)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("norm_op_kwargs", {"device": 0}), ("nonlin_kwargs", {"__class__": 0})],
+)
+def test_plans_give_layers_no_other_argument(folder, key, value):
+    edit(folder, lambda plans: architecture_of(plans)["arch_kwargs"].update({key: value}))
+    with pytest.raises(ModelError, match="an argument"):
+        NnUNet(folder, device=CPU)
+
+
+def test_arguments_in_plans_are_numbers(folder):
+    edit(folder, lambda plans: architecture_of(plans)["arch_kwargs"].update(strides=REACHED))
+    with pytest.raises(ModelError, match="not made of numbers"):
+        NnUNet(folder, device=CPU)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("resampling_fn_data", "recursive_find_python_class"),
+        ("resampling_fn_seg", "torch"),
+        ("resampling_fn_probabilities", "np.load"),
+        ("normalization_schemes", ["ImageNormalization"]),
+        ("normalization_schemes", ["__builtins__"]),
+        ("resampling_fn_data_kwargs", {"device": "cuda"}),
+        ("resampling_fn_data_kwargs", {"data": 1}),
+    ],
+)
+def test_plans_name_no_function_but_those_of_the_tables(folder, key, value):
+    edit(folder, lambda plans: plans["configurations"]["3d_fullres"].update({key: value}))
+    with pytest.raises(ModelError, match="planners do not write"):
+        NnUNet(folder, device=CPU)
+
+
+@pytest.mark.parametrize("module", ["unet", "residual_unet"])
+def test_residual_encoders_are_in_the_table_under_both_their_names(folder, module):
+    def ask(plans):
+        architecture = architecture_of(plans)
+        name = f"dynamic_network_architectures.architectures.{module}.ResidualEncoderUNet"
+        architecture["network_class_name"] = name
+        arguments = architecture["arch_kwargs"]
+        arguments["n_blocks_per_stage"] = arguments.pop("n_conv_per_stage")
+
+    edit(folder, ask)
+    network = read_plans(folder, "3d_fullres").network()
+    assert type(network).__name__ == "ResidualEncoderUNet"
 
 
 def test_a_fold_that_is_not_there_is_named(folder):

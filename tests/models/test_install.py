@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -367,3 +368,14 @@ def test_a_file_that_a_checkpoint_lacks_is_named(checkpoint, tmp_path, import_, 
     said = capsys.readouterr()
     assert said.err.startswith(f"error: {missing} is missing in {folder}")
     assert not said.out
+
+
+def test_plans_that_ask_for_other_code_are_refused_before_anything_is_installed(trained, tmp_path):
+    source = Path(shutil.copytree(trained, tmp_path / "source"))
+    plans = json.loads((source / "plans.json").read_text())
+    architecture = plans["configurations"]["3d_fullres"]["architecture"]
+    architecture["arch_kwargs"]["nonlin"] = "torch.nn.functional.torch.os.getpid"
+    (source / "plans.json").write_text(json.dumps(plans))
+    with pytest.raises(ModelError, match=r"torch\.os\.getpid, which nnU-Net's planners do not"):
+        install.import_model(source, "mine", tmp_path / "models")
+    assert not list((tmp_path / "models").glob("*"))

@@ -2,8 +2,11 @@
 
 nnunetv2 has managers for both, which import SimpleITK, blosc2 and every image reader; at half a
 second a start they are asked only for plans older than nnunetv2 2.3, which spell out no
-architecture. The functions that the plans name (resampling, normalisation, network) are nnunetv2's
-own.
+architecture.
+
+Plans name classes and functions as text. A name is only looked up in the tables below, which hold
+what nnunetv2's own planners write; it is never imported. Any other name, and any argument that is
+not in the tables, is refused, so that a model file cannot make the app call anything else.
 """
 
 from __future__ import annotations
@@ -11,28 +14,105 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import torch
-from nnunetv2.preprocessing.normalization import default_normalization_schemes
-from nnunetv2.preprocessing.resampling.default_resampling import resample_data_or_seg_to_shape
-from nnunetv2.preprocessing.resampling.utils import recursive_find_resampling_fn_by_name
-from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
+from dynamic_network_architectures.architectures.unet import PlainConvUNet, ResidualEncoderUNet
+from nnunetv2.preprocessing.normalization.default_normalization_schemes import (
+    CTNormalization,
+    NoNormalization,
+    RescaleTo01Normalization,
+    RGBTo01Normalization,
+    ZScoreNormalization,
+)
+from torch import nn
 
 from bids_app.engines.nnunet.resampling import resample
+from bids_app.engines.nnunet.weights import CHECKPOINT, read_checkpoint
 from bids_app.errors import ModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
     from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
-    from torch import nn
 
-# A plans file names the classes to build; only these packages may be asked for.
-NETWORKS = "dynamic_network_architectures.architectures."
-LAYERS = ("torch.nn.", "dynamic_network_architectures.building_blocks.")
+T = TypeVar("T")
+_UNETS = "dynamic_network_architectures.architectures."
+NETWORKS: Mapping[str, type[nn.Module]] = {
+    f"{_UNETS}unet.PlainConvUNet": PlainConvUNet,
+    f"{_UNETS}unet.ResidualEncoderUNet": ResidualEncoderUNet,
+    # nnunetv2 completes plans older than 2.3 with a module name that no longer exists.
+    f"{_UNETS}residual_unet.ResidualEncoderUNet": ResidualEncoderUNet,
+}
+_NO_LAYER: Mapping[str | None, None] = {None: None}
+# By argument of the network: the layers it may name, each under torch's long and short name.
+LAYERS: Mapping[str, Mapping[str | None, type[nn.Module] | None]] = {
+    "conv_op": {"torch.nn.modules.conv.Conv3d": nn.Conv3d, "torch.nn.Conv3d": nn.Conv3d},
+    "norm_op": {
+        "torch.nn.modules.instancenorm.InstanceNorm3d": nn.InstanceNorm3d,
+        "torch.nn.InstanceNorm3d": nn.InstanceNorm3d,
+        **_NO_LAYER,
+    },
+    "dropout_op": _NO_LAYER,
+    "nonlin": {
+        "torch.nn.modules.activation.LeakyReLU": nn.LeakyReLU,
+        "torch.nn.LeakyReLU": nn.LeakyReLU,
+    },
+}
+# Arguments of a layer, a mapping of numbers and booleans.
+LAYER_ARGUMENTS: Mapping[str, frozenset[str]] = {
+    "norm_op_kwargs": frozenset({"eps", "affine"}),
+    "dropout_op_kwargs": frozenset(),
+    "nonlin_kwargs": frozenset({"inplace", "negative_slope"}),
+}
+# Arguments of the network that are numbers, or lists of numbers.
+NUMBERS = frozenset({
+    "n_stages", "features_per_stage", "kernel_sizes", "strides", "n_conv_per_stage",
+    "n_blocks_per_stage", "n_conv_per_stage_decoder", "conv_bias",
+})  # fmt: skip
+NORMALIZATIONS: Mapping[str, Callable[..., Normalize]] = {
+    scheme.__name__: scheme
+    for scheme in (
+        ZScoreNormalization,
+        CTNormalization,
+        NoNormalization,
+        RescaleTo01Normalization,
+        RGBTo01Normalization,
+    )
+}
+
+
+def _resample_with_torch(*arguments: Any, **options: Any) -> NDArray[np.float32]:
+    # Not at the top: nnunetv2's module brings SimpleITK, and few models name it.
+    from nnunetv2.preprocessing.resampling.resample_torch import resample_torch_fornnunet
+
+    resampled: NDArray[np.float32] = resample_torch_fornnunet(*arguments, **options)
+    return resampled
+
+
+def _no_resampling(data: NDArray[np.float32], *_: object) -> NDArray[np.float32]:
+    return data
+
+
+# Functions, each with the arguments that planners give it.
+RESAMPLINGS: Mapping[str, tuple[Callable[..., NDArray[np.float32]], frozenset[str]]] = {
+    "resample_data_or_seg_to_shape": (
+        resample,
+        frozenset({
+            "is_seg", "order", "order_z", "force_separate_z", "separate_z_anisotropy_threshold",
+        }),
+    ),
+    "resample_torch_fornnunet": (
+        _resample_with_torch,
+        frozenset({
+            "is_seg", "force_separate_z", "memefficient_seg_resampling",
+            "separate_z_anisotropy_threshold",
+        }),
+    ),
+    "no_resampling_hack": (_no_resampling, frozenset()),
+}  # fmt: skip
 
 
 class Resample(Protocol):
@@ -75,8 +155,10 @@ class Plans:
     within_nonzero : bool
         Intensities are normalised within the non-zero voxels alone.
     resample_data, resample_mask, resample_probabilities : Resample
-    architecture : mapping
-        Class and arguments of the network.
+    network_class : type of nn.Module
+        One of `NETWORKS`.
+    arguments : mapping
+        Arguments of the network's class, layers as classes.
     """
 
     labels: tuple[str, ...]
@@ -89,35 +171,18 @@ class Plans:
     resample_data: Resample
     resample_mask: Resample
     resample_probabilities: Resample
-    architecture: Mapping[str, Any]
+    network_class: type[nn.Module]
+    arguments: Mapping[str, Any]
 
     def network(self) -> nn.Module:
-        """Build the network without weights: its parameters hold no memory.
-
-        Raises
-        ------
-        ModelError
-            The plans name a class that is no network or layer.
-        """
-        name = self.architecture["network_class_name"]
-        arguments = self.architecture["arch_kwargs"]
-        by_name = self.architecture["_kw_requires_import"]
-        layers = [arguments[key] for key in by_name if arguments[key] is not None]
-        strange = [n for n in (name,) if not n.startswith(NETWORKS)]
-        strange += [n for n in layers if not n.startswith(LAYERS)]
-        if strange:
-            raise ModelError(f"The model's plans ask for {strange[0]}, which is no network layer.")
+        """Build the network without weights: its parameters hold no memory."""
         with torch.device("meta"):
-            network: nn.Module = get_network_from_plans(
-                name,
-                arguments,
-                by_name,
+            return self.network_class(
                 input_channels=1,
-                output_channels=len(self.labels),
-                allow_init=False,
+                num_classes=len(self.labels),
                 deep_supervision=False,
+                **self.arguments,
             )
-        return network
 
 
 def read_plans(folder: Path, configuration: str) -> Plans:
@@ -133,9 +198,9 @@ def read_plans(folder: Path, configuration: str) -> Plans:
     Raises
     ------
     ModelError
-        A file is missing or damaged, or the model is of a kind that this engine does not run:
-        region labels, several input channels, two dimensions, a second stage of nnU-Net's own
-        cascade.
+        A file is missing or damaged, names a class or function that is not in this module's
+        tables, or the model is of a kind that this engine does not run: region labels, several
+        input channels, two dimensions, a second stage of nnU-Net's own cascade.
     """
     try:
         plans = json.loads((folder / "plans.json").read_text(encoding="utf-8"))
@@ -146,6 +211,24 @@ def read_plans(folder: Path, configuration: str) -> Plans:
             f"{folder}: plans.json or dataset.json is missing or damaged ({error!r}). "
             "Install the model again."
         ) from error
+
+
+def check_plans(folder: Path) -> None:
+    """Check that the engine can build the networks of a model folder, before it is installed.
+
+    Parameters
+    ----------
+    folder : Path
+        Holds ``plans.json``, ``dataset.json`` and ``fold_*/checkpoint_final.pth``.
+
+    Raises
+    ------
+    ModelError
+        As `read_plans`, or a checkpoint cannot be read.
+    """
+    checkpoints = sorted(folder.glob(f"fold_*/{CHECKPOINT}"))
+    for configuration in {read_checkpoint(path).configuration for path in checkpoints}:
+        read_plans(folder, configuration)
 
 
 def _plans(plans: dict[str, Any], dataset: dict[str, Any], configuration: str) -> Plans:
@@ -167,9 +250,10 @@ def _plans(plans: dict[str, Any], dataset: dict[str, Any], configuration: str) -
     _refuse_unless(
         settings.get("previous_stage") is None, "it is the second stage of an nnU-Net cascade"
     )
-    scheme = getattr(default_normalization_schemes, settings["normalization_schemes"][0])
-    within_nonzero = settings["use_mask_for_norm"][0]
-    intensities = plans.get("foreground_intensity_properties_per_channel", {}).get("0", {})
+    scheme = _look_up(NORMALIZATIONS, settings["normalization_schemes"][0], "normalization")
+    within_nonzero = bool(settings["use_mask_for_norm"][0])
+    intensities = dict(plans.get("foreground_intensity_properties_per_channel", {}).get("0", {}))
+    network_class, arguments = _architecture(settings["architecture"])
     return Plans(
         labels=tuple(sorted(labels, key=lambda name: int(labels[name]))),
         patch_size=tuple(settings["patch_size"]),
@@ -181,7 +265,8 @@ def _plans(plans: dict[str, Any], dataset: dict[str, Any], configuration: str) -
         resample_data=_resampling(settings, "data"),
         resample_mask=_resampling(settings, "seg"),
         resample_probabilities=_resampling(settings, "probabilities"),
-        architecture=settings["architecture"],
+        network_class=network_class,
+        arguments=arguments,
     )
 
 
@@ -197,11 +282,62 @@ def _inherit(configurations: dict[str, Any], name: str) -> dict[str, Any]:
     return settings
 
 
+def _architecture(architecture: Mapping[str, Any]) -> tuple[type[nn.Module], dict[str, Any]]:
+    """Look up the network and its layers; every other argument must be plain numbers."""
+    network_class = _look_up(NETWORKS, architecture["network_class_name"], "network")
+    stated = architecture["arch_kwargs"]
+    _check_arguments("network", stated, {*LAYERS, *LAYER_ARGUMENTS, *NUMBERS})
+    # nnunetv2 imports whatever this list names.
+    _check_arguments("layer", architecture["_kw_requires_import"], LAYERS)
+    arguments: dict[str, Any] = {}
+    for name, value in stated.items():
+        if name in LAYERS:
+            arguments[name] = _look_up(LAYERS[name], value, name)
+        elif name in LAYER_ARGUMENTS:
+            _check_arguments(name, value or {}, LAYER_ARGUMENTS[name])
+            arguments[name] = value
+        else:
+            arguments[name] = value
+        if name not in LAYERS and not _is_plain(value):
+            raise ValueError(f"{name} is not made of numbers")
+    return network_class, arguments
+
+
 def _resampling(settings: dict[str, Any], kind: str) -> Resample:
-    function = recursive_find_resampling_fn_by_name(settings[f"resampling_fn_{kind}"])
-    if function is resample_data_or_seg_to_shape:
-        function = resample
-    return partial(function, **settings[f"resampling_fn_{kind}_kwargs"])
+    name = settings[f"resampling_fn_{kind}"]
+    arguments = settings[f"resampling_fn_{kind}_kwargs"]
+    function, known = _look_up(RESAMPLINGS, name, "resampling")
+    _check_arguments(name, arguments, known)
+    if not _is_plain(arguments):
+        raise ValueError(f"the arguments of {name} are not numbers")
+    return partial(function, **arguments)
+
+
+def _look_up(table: Mapping[Any, T], name: object, kind: str) -> T:
+    if not (isinstance(name, str) or name is None) or name not in table:
+        raise ModelError(
+            f"The model's plans ask for the {kind} {name}, which nnU-Net's planners do not write. "
+            "It is not loaded."
+        )
+    return table[name]
+
+
+def _check_arguments(where: str, stated: Iterable[str], known: Collection[str]) -> None:
+    for name in stated:
+        if name not in known:
+            raise ModelError(
+                f"The model's plans give the {where} an argument {name}, which nnU-Net's planners "
+                "do not write. It is not loaded."
+            )
+
+
+def _is_plain(value: object) -> bool:
+    """Tell whether a value is null, a number, a boolean, or lists and mappings of these."""
+    if isinstance(value, list):
+        return all(map(_is_plain, value))
+    if isinstance(value, dict):
+        return all(map(_is_plain, value.values()))
+    return value is None or isinstance(value, int | float)
 
 
 def _refuse_unless(condition: bool, reason: str) -> None:
