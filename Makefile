@@ -21,7 +21,7 @@ DEMO ?= demo_output
 
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
-SOURCES := $(wildcard bids_app tests test_data benchmarks docs containers)
+SOURCES := $(wildcard bids_app training tests test_data benchmarks docs containers)
 TEXTS := $(SOURCES) $(wildcard *.md *.cff *.cfg *.toml *.yml .github) Makefile Dockerfile NOTICE
 
 START := $(shell date +%s)

@@ -5,7 +5,7 @@
         [--registered FOLDER] [--kept FOLDER] [--pictures FOLDER] [--only PART ...]
 
 Everything runs end to end as the app runs an image, on the heads of the test part of
-`bids_app/training/split.toml` (eTIV: on all whole heads). ``--registered`` holds the brain masks
+`training/split.toml` (eTIV: on all whole heads). ``--registered`` holds the brain masks
 that `accuracy_registered.py` made; the scores of plain registration are in
 ``accuracy_registered.tsv``. Results are kept in ``--kept``, so that a run that was stopped goes on;
 with all parts about 240 images of 2 to 5 seconds each on one core. Writes the tables to ``--out``
@@ -128,7 +128,7 @@ def head_lines(proof: Proof) -> list[str]:
         if name:
             model = load_model(name)
             lines.append(f"{role}: {model.label} {model.version}, SHA-256 {model.sha256}")
-    lines.append("labels: bids_app/training/labels_v1, by registration alone; made by no network")
+    lines.append("labels: training/labels_v1, by registration alone; made by no network")
     return lines
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from accuracy_proof import REGIONS, Proof, job, yes
 from accuracy_runs import PLAIN, Job, read_head
 
-from bids_app.training.evaluate import VALUES, dice, score
+from training.evaluate import VALUES, dice, score
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -17,14 +17,14 @@ from nibabel.affines import apply_affine, voxel_sizes
 from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff
 from scipy import ndimage
 
-from bids_app.training.cases import MEDULLA, REGIONS
+from training.cases import MEDULLA, REGIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
-    from bids_app.training.evaluate import HeldOut
+    from training.evaluate import HeldOut
 
 Picture = tuple["NDArray[np.float32]", "NDArray[np.float64]"]
 SHARES = (0.02, 0.05, 0.10, 0.20)  # by which regions are shrunk

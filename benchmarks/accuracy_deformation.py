@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import ndimage
 
-from bids_app.training.evaluate import VALUES
+from training.evaluate import VALUES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from bids_app.training.evaluate import HeldOut
+    from training.evaluate import HeldOut
 
 FALL_OFF_MM = 12.0  # around a region, in which its shrinking fades
 FINE_MM = 0.5  # grid on which the true change of a volume is measured

@@ -12,8 +12,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from bids_app.models.store import region
-from bids_app.training.cases import MEDULLA
-from bids_app.training.evaluate import VALUES
+from training.cases import MEDULLA
+from training.evaluate import VALUES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from bids_app.training.evaluate import HeldOut
+    from training.evaluate import HeldOut
 
 MARKERS = {"ds011": "o", "ds002748": "s", "synthseg": "^"}
 MARGIN_MM = 12.0
@@ -34,7 +34,7 @@ def draw_volumes(scores: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) 
     Parameters
     ----------
     scores : mapping of str to sequence of dict
-        Rows of `bids_app.training.evaluate.score` by head.
+        Rows of `training.evaluate.score` by head.
     path : Path
         The picture to write.
     """

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from accuracy_runs import LABELS, PLAIN, Job, mask_path
 
-from bids_app.training.cases import read_split
-from bids_app.training.evaluate import VALUES
-from bids_app.training.sources import read_faults
+from training.cases import read_split
+from training.evaluate import VALUES
+from training.sources import read_faults
 
 if TYPE_CHECKING:
     import numpy as np

@@ -32,11 +32,11 @@ import numpy as np  # noqa: E402
 from accuracy_agreement import MEASURES  # noqa: E402
 from scipy import ndimage  # noqa: E402
 
-from bids_app.training.cases import MEDULLA, read_split  # noqa: E402
-from bids_app.training.evaluate import VALUES, HeldOut, read_held_out, score  # noqa: E402
-from bids_app.training.heads import TEMPLATE  # noqa: E402
+from training.cases import MEDULLA, read_split  # noqa: E402
+from training.evaluate import VALUES, HeldOut, read_held_out, score  # noqa: E402
+from training.heads import TEMPLATE  # noqa: E402
 
-LABELS = REPOSITORY / "bids_app" / "training" / "labels_v1"
+LABELS = REPOSITORY / "training" / "labels_v1"
 STRIP_MARGIN_MM = 2.0
 
 

@@ -30,8 +30,8 @@ from bids_app.errors import ImageError
 from bids_app.images import read_volume
 from bids_app.models import store
 from bids_app.segment import Choice, load_segmenter
-from bids_app.training.evaluate import VALUES, HeldOut, read_held_out, volume_of
 from bids_app.trust import judge
+from training.evaluate import VALUES, HeldOut, read_held_out, volume_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from bids_app.segment import Segmenter
 
-LABELS = Path(__file__).resolve().parent.parent / "bids_app" / "training" / "labels_v1"
+LABELS = Path(__file__).resolve().parent.parent / "training" / "labels_v1"
 PLAIN, STRIPPED, ABOVE_MEDULLA = (
     "as it is",
     "skull-stripped around brain and labels",

@@ -11,7 +11,7 @@ from accuracy_deformation import WAYS
 from accuracy_proof import REGIONS, Proof, job, yes
 from accuracy_runs import ABOVE_MEDULLA, ODD, PLAIN, STRIPPED, Job
 
-from bids_app.training.cases import read_split
+from training.cases import read_split
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -5,7 +5,7 @@
 
 Heads are worsened in known ways (`quality_faults.py`). A result is bad if its Dice to the result of
 the undisturbed head, mean over the three regions, is below 0.9. Thresholds are set on heads of the
-training and validation parts of `bids_app/training/split.toml` and tested on those of the test part
+training and validation parts of `training/split.toml` and tested on those of the test part
 and on one of no part. Results are kept in ``--kept``, so that a run that was stopped goes on; about
 320 images of 2 to 4 seconds each on one core. Images that the app refuses are counted apart.
 """

@@ -19,8 +19,8 @@ from quality_faults import all_faults
 
 from bids_app.errors import ImageError
 from bids_app.images import read_volume
-from bids_app.training.evaluate import VALUES, dice, volume_of
 from bids_app.trust import judge
+from training.evaluate import VALUES, dice, volume_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

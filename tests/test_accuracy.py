@@ -14,7 +14,7 @@ import accuracy_deformation as deformation
 import accuracy_tables as tables
 
 from bids_app.images import read_volume
-from bids_app.training.evaluate import HeldOut, volume_of
+from training.evaluate import HeldOut, volume_of
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from bids_app.training.cases import (
+from training.cases import (
     CODES,
     CORD,
     IGNORE,
@@ -15,8 +15,8 @@ from bids_app.training.cases import (
     read_split,
     save_cases,
 )
-from bids_app.training.data import NEAR_SIZE, cut, know_beside_limit, know_fluid, prepare, to_bytes
-from bids_app.training.sources import read_brainstem, read_map, track_cord
+from training.data import NEAR_SIZE, cut, know_beside_limit, know_fluid, prepare, to_bytes
+from training.sources import read_brainstem, read_map, track_cord
 
 
 def column(low: int = 20, high: int = 40) -> np.ndarray:

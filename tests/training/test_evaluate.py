@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from bids_app.training.cases import IGNORE
-from bids_app.training.evaluate import border_distances, dice, score
+from training.cases import IGNORE
+from training.evaluate import border_distances, dice, score
 
 
 def storeys(low: int = 2) -> np.ndarray:

@@ -12,12 +12,12 @@ import pytest
 from nibabel.affines import apply_affine
 from scipy import ndimage
 
-from bids_app.training import labels as labels_module
-from bids_app.training.atlas import Atlas, map_brainstem
-from bids_app.training.carry import Plane, SoftLabels, carry_labels, harden
-from bids_app.training.cases import read_split
-from bids_app.training.checks import check_labels
-from bids_app.training.heads import (
+from training import labels as labels_module
+from training.atlas import Atlas, map_brainstem
+from training.carry import Plane, SoftLabels, carry_labels, harden
+from training.cases import read_split
+from training.checks import check_labels
+from training.heads import (
     BOX_AFFINE,
     BOX_SHAPE,
     Head,
@@ -26,8 +26,8 @@ from bids_app.training.heads import (
     read_image,
     whole_head_affine,
 )
-from bids_app.training.labels import Registered, label_head, read_labels, write_table
-from bids_app.training.registration import (
+from training.labels import Registered, label_head, read_labels, write_table
+from training.registration import (
     Setting,
     affine_field,
     draw,

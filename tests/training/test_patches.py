@@ -4,18 +4,18 @@ import numpy as np
 import pytest
 import torch
 
-from bids_app.training.augment import (
+from training.augment import (
     cut_off_brainstem,
     draw_frame,
     draw_patch,
     finish,
     to_classes,
 )
-from bids_app.training.cases import CODES, IGNORE, NOT_STEM, Case
-from bids_app.training.faults import blur, draw_lesions
-from bids_app.training.networks import LOOKS
-from bids_app.training.pose import draw_pose, resize_region, sample, sampling_grid
-from bids_app.training.synthesis import BRAINSTEM, CSF, NEIGHBOURS, draw_classes, widen_fluid
+from training.cases import CODES, IGNORE, NOT_STEM, Case
+from training.faults import blur, draw_lesions
+from training.networks import LOOKS
+from training.pose import draw_pose, resize_region, sample, sampling_grid
+from training.synthesis import BRAINSTEM, CSF, NEIGHBOURS, draw_classes, widen_fluid
 
 CPU = torch.device("cpu")
 SEGMENTER, LOCATOR = LOOKS["segmenter"], LOOKS["locator"]

@@ -15,14 +15,14 @@ import bids_app
 from bids_app.command import guarded
 from bids_app.errors import ModelError, UsageError
 from bids_app.models.store import read_manifest, verify
-from bids_app.training import export as export_module
-from bids_app.training import train as train_module
-from bids_app.training.cases import IGNORE, MIDBRAIN, NOT_STEM, PONS, Case, save_cases
-from bids_app.training.complete import complete_regions, complete_skull
-from bids_app.training.export import export_network, write_manifest
-from bids_app.training.loss import loss_of
-from bids_app.training.networks import LOOKS, build_network
-from bids_app.training.train import (
+from training import export as export_module
+from training import train as train_module
+from training.cases import IGNORE, MIDBRAIN, NOT_STEM, PONS, Case, save_cases
+from training.complete import complete_regions, complete_skull
+from training.export import export_network, write_manifest
+from training.loss import loss_of
+from training.networks import LOOKS, build_network
+from training.train import (
     Plan,
     Run,
     choose_case,
@@ -31,7 +31,7 @@ from bids_app.training.train import (
     train,
     validate,
 )
-from bids_app.training.weights import look_of, read_exported, read_run
+from training.weights import look_of, read_exported, read_run
 
 CPU = torch.device("cpu")
 SEGMENTER, LOCATOR = LOOKS["segmenter"], LOOKS["locator"]
@@ -284,7 +284,7 @@ def test_what_cannot_be_done_is_told_in_a_line(
     monkeypatch.chdir(tmp_path)
     shipped = Path(bids_app.__file__).parent / "models" / "open"
     monkeypatch.setattr("sys.argv", [module, *words.format(model=shipped).split()])
-    assert guarded(import_module(f"bids_app.training.{module}").main) in (2, 5)
+    assert guarded(import_module(f"training.{module}").main) in (2, 5)
     error = capsys.readouterr().err
     assert text in error
     assert error.count("\n") == 1

@@ -13,7 +13,7 @@ from bids_app.errors import ModelError, UsageError, reason
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from bids_app.training.networks import Look
+    from training.networks import Look
 
 RUN_FILE = "checkpoint.pth"  # in the folder of a run
 

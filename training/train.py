@@ -1,6 +1,6 @@
 """Train one network of the open model.
 
-``python -m bids_app.training.train {locator,segmenter} --data FILE --out DIR --minutes 70``
+``python -m training.train {locator,segmenter} --data FILE --out DIR --minutes 70``
 
 The same command goes on where an interrupted run stopped. `DIR` gets ``checkpoint.pth``,
 ``log.csv`` and, with matplotlib at hand, ``curves.png``.
@@ -24,19 +24,19 @@ from bids_app.command import guarded, positive
 from bids_app.errors import UsageError, listing, reason
 from bids_app.files import replacing
 from bids_app.interrupt import stoppable
-from bids_app.training.augment import draw_patch
-from bids_app.training.cases import IGNORE, NOT_STEM, load_cases, read_split
-from bids_app.training.loss import loss_of
-from bids_app.training.networks import LOOKS, build_network
-from bids_app.training.weights import RUN_FILE, look_of, read_exported, read_run
+from training.augment import draw_patch
+from training.cases import IGNORE, NOT_STEM, load_cases, read_split
+from training.loss import loss_of
+from training.networks import LOOKS, build_network
+from training.weights import RUN_FILE, look_of, read_exported, read_run
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from numpy.typing import NDArray
 
-    from bids_app.training.cases import Case
-    from bids_app.training.networks import Look
+    from training.cases import Case
+    from training.networks import Look
 
 
 REAL_SHARE = {"locator": 0.3, "segmenter": 0.5}

@@ -95,7 +95,7 @@ def load_cases(path: Path) -> dict[str, Case]:
         raise UsageError(f"{path} cannot be read: {reason(error)}.") from error
     except (ValueError, AttributeError, BadZipFile) as error:
         raise UsageError(
-            f"{path} is no prepared file. Make one: bids_app.training.data DATA LABELS FILE."
+            f"{path} is no prepared file. Make one: training.data DATA LABELS FILE."
         ) from error
     return {name: Case(name, "near/image" in found, found) for name, found in arrays.items()}
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional
 
-from bids_app.training.cases import CORD, IGNORE, MEDULLA, NOT_STEM
+from training.cases import CORD, IGNORE, MEDULLA, NOT_STEM
 
 if TYPE_CHECKING:
-    from bids_app.training.networks import Look
+    from training.networks import Look
 
 
 def loss_of(logits: torch.Tensor, target: torch.Tensor, look: Look) -> torch.Tensor:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from bids_app.training.cases import (
+from training.cases import (
     BRAINSTEM_CODE,
     CODES,
     CORD_ANATOMY,

@@ -14,14 +14,14 @@ import numpy as np
 from nibabel.affines import apply_affine
 from scipy import ndimage
 
-from bids_app.training.atlas import map_brainstem
-from bids_app.training.heads import BOX_AFFINE, BOX_SHAPE
-from bids_app.training.registration import draw
+from training.atlas import map_brainstem
+from training.heads import BOX_AFFINE, BOX_SHAPE
+from training.registration import draw
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from bids_app.training.atlas import Atlas
+    from training.atlas import Atlas
 
 CEREBELLAR_WHITE_CODES = (7, 46)
 BORDER_MM = 1.0  # of real heads, on both sides of the outer border
@@ -66,7 +66,7 @@ class SoftLabels:
     Attributes
     ----------
     shares : ndarray of float32, shape (7, i, j, k)
-        Of the regions in `bids_app.training.atlas.NAMES`; what is missing to 1 is background.
+        Of the regions in `training.atlas.NAMES`; what is missing to 1 is background.
     ignore : ndarray of bool, shape (i, j, k)
         Voxels that are to be left out of the loss.
     affine : ndarray of float64, shape (4, 4)

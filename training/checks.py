@@ -13,13 +13,13 @@ from nibabel.affines import apply_affine
 from nibabel.processing import resample_from_to
 from scipy import ndimage
 
-from bids_app.training.atlas import NAMES
+from training.atlas import NAMES
 
 if TYPE_CHECKING:
     import nibabel as nib
     from numpy.typing import NDArray
 
-    from bids_app.training.carry import SoftLabels
+    from training.carry import SoftLabels
 
 REGIONS = NAMES[:3]
 VOLUME_ML = {"midbrain": (4.5, 13.0), "pons": (7.0, 21.0), "medulla": (2.5, 8.5)}

@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from bids_app.training.cases import MEDULLA, MIDBRAIN
-from bids_app.training.faults import blur
+from training.cases import MEDULLA, MIDBRAIN
+from training.faults import blur
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from bids_app.training.networks import Look
+    from training.networks import Look
 
 
 ONE_AXIS_SHARE = 0.6  # of the resized regions

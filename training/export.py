@@ -1,6 +1,6 @@
 """Turn checkpoints of a run into a model folder: nnU-Net v2 models and their manifest.
 
-``python -m bids_app.training.export FOLDER --name NAME --locator RUN --segmenter RUN [RUN ...]``
+``python -m training.export FOLDER --name NAME --locator RUN --segmenter RUN [RUN ...]``
 
 Several runs of a network become the folds of an ensemble.
 """
@@ -29,13 +29,13 @@ from bids_app.models.store import (
     manifest_text,
     region,
 )
-from bids_app.training.networks import LOOKS, REGIONS, architecture
-from bids_app.training.weights import look_of, read_run
+from training.networks import LOOKS, REGIONS, architecture
+from training.weights import look_of, read_run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bids_app.training.networks import Look
+    from training.networks import Look
 
 LEFT_RIGHT = (2,)  # the x axis of (z, y, x): the only mirroring under which a brain keeps its shape
 VERSION = "1.6.0"

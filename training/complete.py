@@ -21,17 +21,17 @@ from torch.nn import functional
 
 from bids_app.command import guarded
 from bids_app.errors import UsageError
-from bids_app.training.augment import draw_patch
-from bids_app.training.cases import IGNORE, Case, check_place, load_cases, read_split, save_cases
-from bids_app.training.networks import LOOKS, build_network
-from bids_app.training.weights import look_of, read_exported
+from training.augment import draw_patch
+from training.cases import IGNORE, Case, check_place, load_cases, read_split, save_cases
+from training.networks import LOOKS, build_network
+from training.weights import look_of, read_exported
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from torch import nn
 
-    from bids_app.training.networks import Look
+    from training.networks import Look
 
 
 @torch.no_grad()

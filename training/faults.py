@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from bids_app.training.cases import MEDULLA, MIDBRAIN
+from training.cases import MEDULLA, MIDBRAIN
 
 if TYPE_CHECKING:
-    from bids_app.training.networks import Look
+    from training.networks import Look
 
 
 def blur(image: torch.Tensor, sigmas: tuple[float, float, float]) -> torch.Tensor:

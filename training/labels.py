@@ -1,9 +1,9 @@
 """Make the labels that the open model learns from; see ``docs/labels.md`` for what they mean.
 
-``python -m bids_app.training.labels --data DIR --out DIR [--heads NAME ...]`` registers every
+``python -m training.labels --data DIR --out DIR [--heads NAME ...]`` registers every
 head to the template in a few settings, builds the atlas, and writes for each head
 
-- ``NAME_probseg.nii.gz``: shares of the seven regions of `bids_app.training.atlas.NAMES` and, as
+- ``NAME_probseg.nii.gz``: shares of the seven regions of `training.atlas.NAMES` and, as
   an eighth volume, the voxels to leave out of the loss (1 or 0), on a crop of the head's grid;
 - ``NAME.json``: volumes, lower limit and checks; ``labels.tsv`` has them all in one table.
 
@@ -29,7 +29,7 @@ from scipy import ndimage
 from bids_app.command import guarded
 from bids_app.errors import UsageError, few
 from bids_app.files import replacing
-from bids_app.training.atlas import (
+from training.atlas import (
     NAMES,
     TEMPLATE_BOTTOM_Z,
     Atlas,
@@ -37,9 +37,9 @@ from bids_app.training.atlas import (
     build_atlas,
     map_brainstem,
 )
-from bids_app.training.carry import carry_labels
-from bids_app.training.checks import check_labels
-from bids_app.training.heads import (
+from training.carry import carry_labels
+from training.checks import check_labels
+from training.heads import (
     CLASS_FILES,
     STRIPPED,
     TEMPLATE,
@@ -50,7 +50,7 @@ from bids_app.training.heads import (
     read_template,
     whole_head_affine,
 )
-from bids_app.training.registration import (
+from training.registration import (
     SETTINGS,
     affine_field,
     draw,
@@ -103,7 +103,7 @@ class Registered:
     to_template : ndarray of float64, shape (4, 4)
         From RAS mm of the head to those of the template.
     fields : list of ndarray of float32, shape (3, x, y, z)
-        Displacements on the box, one a setting of `bids_app.training.registration.SETTINGS`.
+        Displacements on the box, one a setting of `training.registration.SETTINGS`.
     """
 
     to_template: NDArray[np.float64]
@@ -226,7 +226,7 @@ def read_labels(path: Path) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDA
     Returns
     -------
     shares : ndarray of float32, shape (7, i, j, k)
-        Of the regions in `bids_app.training.atlas.NAMES`.
+        Of the regions in `training.atlas.NAMES`.
     ignore : ndarray of bool, shape (i, j, k)
         Voxels to leave out of the loss.
     affine : ndarray of float64, shape (4, 4)

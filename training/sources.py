@@ -9,7 +9,7 @@ import numpy as np
 
 from bids_app.derivatives import NOT_AVAILABLE
 from bids_app.errors import UsageError
-from bids_app.training.cases import (
+from training.cases import (
     BRAINSTEM_CODE,
     CODES,
     CORD,
@@ -64,7 +64,7 @@ def track_cord(codes: NDArray[np.int_], labels: NDArray[np.uint8]) -> NDArray[np
 def read_brainstem(
     path: Path, shape: tuple[int, ...], affine: NDArray[np.float64]
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """Read the labels of a head that `bids_app.training.labels` made, onto the head's grid.
+    """Read the labels of a head that `training.labels` made, onto the head's grid.
 
     Parameters
     ----------
@@ -82,9 +82,9 @@ def read_brainstem(
     """
     import nibabel
 
-    from bids_app.training.atlas import NAMES
-    from bids_app.training.carry import harden
-    from bids_app.training.labels import read_labels
+    from training.atlas import NAMES
+    from training.carry import harden
+    from training.labels import read_labels
 
     shares, ignore, origin = read_labels(path)
     regions = np.zeros(len(NAMES) + 1, np.uint8)
@@ -162,7 +162,7 @@ def find_paths(name: str, data: Path, labels: Path) -> tuple[Path, Path] | None:
     data : Path
         Folder with ``ds011/``, ``ds002748/`` and ``synthseg_labels/``.
     labels : Path
-        Folder that `bids_app.training.labels` filled.
+        Folder that `training.labels` filled.
 
     Raises
     ------
@@ -185,7 +185,7 @@ def find_paths(name: str, data: Path, labels: Path) -> tuple[Path, Path] | None:
 def read_faults(labels: Path) -> dict[str, str]:
     """Return the checks that labels fail, by case, for those that fail any.
 
-    Read from ``labels.tsv``, which `bids_app.training.labels` writes.
+    Read from ``labels.tsv``, which `training.labels` writes.
     """
     path = labels / "labels.tsv"
     if not path.exists():

@@ -17,7 +17,7 @@ import numpy as np
 
 from bids_app.command import guarded
 from bids_app.errors import UsageError
-from bids_app.training.cases import (
+from training.cases import (
     CORD,
     IGNORE,
     MEDULLA,
@@ -28,7 +28,7 @@ from bids_app.training.cases import (
     read_split,
     save_cases,
 )
-from bids_app.training.sources import (
+from training.sources import (
     find_paths,
     read_brainstem,
     read_faults,
@@ -214,7 +214,7 @@ def prepare(data: Path, labels: Path) -> Iterator[Case]:
     parts = read_split()
     found = {n: find_paths(n, data, labels) for n in parts["train"] + parts["validation"]}
     if not any(found.values()):
-        raise UsageError(f"{labels} holds no labels to learn. Make them: bids_app.training.labels.")
+        raise UsageError(f"{labels} holds no labels to learn. Make them: training.labels.")
     faults = read_faults(labels)
     for name, paths in found.items():
         if paths and name in faults:
@@ -225,7 +225,7 @@ def prepare(data: Path, labels: Path) -> Iterator[Case]:
 
 
 def main() -> int:
-    """Write the prepared file: ``python -m bids_app.training.data DATA LABELS FILE``."""
+    """Write the prepared file: ``python -m training.data DATA LABELS FILE``."""
     parser = argparse.ArgumentParser(description="Prepare one file of arrays to train on.")
     parser.add_argument("data", type=Path, help="folder with the public data")
     parser.add_argument("labels", type=Path, help="folder with the labels to learn")

@@ -1,6 +1,6 @@
 """The atlas that is carried to every head: where regions meet, and where the brainstem ends.
 
-Two sources, on the box of `bids_app.training.heads`:
+Two sources, on the box of `training.heads`:
 
 - the Allen Human Reference Atlas (2020) says where midbrain, pons and medulla meet, where the
   ventral midbrain ends towards the diencephalon, and where the peduncles lie;
@@ -22,7 +22,7 @@ import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
-from bids_app.training.heads import BOX_AFFINE, BOX_SHAPE, TEMPLATE, draw_in_box
+from training.heads import BOX_AFFINE, BOX_SHAPE, TEMPLATE, draw_in_box
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,14 +13,14 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from bids_app.training.cases import IGNORE, MEDULLA, MIDBRAIN, NOT_STEM
-from bids_app.training.faults import blur, corrupt, draw_lesions
-from bids_app.training.pose import resize_region, sample, sampling_grid
-from bids_app.training.synthesis import draw_image, widen_fluid
+from training.cases import IGNORE, MEDULLA, MIDBRAIN, NOT_STEM
+from training.faults import blur, corrupt, draw_lesions
+from training.pose import resize_region, sample, sampling_grid
+from training.synthesis import draw_image, widen_fluid
 
 if TYPE_CHECKING:
-    from bids_app.training.cases import Case
-    from bids_app.training.networks import Look
+    from training.cases import Case
+    from training.networks import Look
 
 
 NOTHING_SHARE, CUT_OFF_SHARE = 0.1, 0.12  # of the locator's patches

@@ -1,6 +1,6 @@
 """Score a model folder on held-out heads, end to end as the app runs it.
 
-``python -m bids_app.training.evaluate MODEL DATA LABELS --part test`` prints a table (TSV).
+``python -m training.evaluate MODEL DATA LABELS --part test`` prints a table (TSV).
 Maps have no image: a T1-like one is drawn from the whole map, the same at every call.
 """
 
@@ -25,17 +25,17 @@ from bids_app.errors import UsageError
 from bids_app.images import read_volume
 from bids_app.models import store
 from bids_app.segment import Choice, load_segmenter
-from bids_app.training.cases import IGNORE, MEDULLA, read_split
-from bids_app.training.faults import blur
-from bids_app.training.networks import REGIONS
-from bids_app.training.sources import (
+from training.cases import IGNORE, MEDULLA, read_split
+from training.faults import blur
+from training.networks import REGIONS
+from training.sources import (
     find_paths,
     read_brainstem,
     read_faults,
     read_map,
     read_ras,
 )
-from bids_app.training.synthesis import draw_image
+from training.synthesis import draw_image
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
