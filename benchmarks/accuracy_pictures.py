@@ -11,7 +11,7 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
-from bids_app.models.store import region
+from bids_app.regions import region
 from training.cases import MEDULLA
 from training.evaluate import VALUES
 

@@ -27,10 +27,10 @@ from accuracy_changes import (
 from accuracy_deformation import WAYS, true_change
 
 from bids_app.errors import ImageError
-from bids_app.images import read_volume
+from bids_app.io.images import read_volume
+from bids_app.measures.quality import judge
 from bids_app.models import store
-from bids_app.segment import Choice, load_segmenter
-from bids_app.trust import judge
+from bids_app.segmentation.segmenter import Choice, load_segmenter
 from training.evaluate import VALUES, HeldOut, read_held_out, volume_of
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from bids_app.segment import Segmenter
+    from bids_app.segmentation.segmenter import Segmenter
 
 LABELS = Path(__file__).resolve().parent.parent / "training" / "labels_v1"
 PLAIN, STRIPPED, ABOVE_MEDULLA = (

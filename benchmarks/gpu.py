@@ -33,16 +33,16 @@ import torch  # noqa: E402
 from make_fixture_model import write_random_model  # noqa: E402
 from make_mdgru_model import random_weights  # noqa: E402
 
-from bids_app.engines.mdgru.checkpoint import read_checkpoint  # noqa: E402
 from bids_app.engines.mdgru.inference import predict, whiten  # noqa: E402
 from bids_app.engines.mdgru.layout import PUBLISHED, select_weights  # noqa: E402
 from bids_app.engines.mdgru.network import MDGRU  # noqa: E402
 from bids_app.engines.nnunet.cascade import Cascade  # noqa: E402
 from bids_app.engines.nnunet.gpu import use_half  # noqa: E402
-from bids_app.engines.nnunet.import_v1 import convert  # noqa: E402
 from bids_app.engines.nnunet.inference import NnUNet  # noqa: E402
 from bids_app.engines.threads import fix_convolutions  # noqa: E402
 from bids_app.models import store  # noqa: E402
+from bids_app.models.importers.mdgru.checkpoint import read_checkpoint  # noqa: E402
+from bids_app.models.importers.nnunet_v1.importer import convert  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Callable

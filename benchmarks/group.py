@@ -25,7 +25,8 @@ from typing import Any
 import numpy as np
 from end_to_end import machine
 
-from bids_app.derivatives import Result, read_results, read_table, table
+from bids_app.bids.results import Result, read_results
+from bids_app.io.tables import read_table, table
 
 SESSIONS = 2
 SITES = (("Basel", "Siemens", "Prisma", 3), ("Bern", "Philips", "Achieva", 3),

@@ -40,7 +40,7 @@ def main(bids_dir: str, options: list[str]) -> None:
         weights = with_slots(random_weights(PUBLISHED, last_offset=FOR_BACKGROUND))
         write_checkpoint(folder / "checkpoint", weights)
         models = ["--models-dir", folder / "models"]
-        command = "import sys; from bids_app.models.cli import main; sys.exit(main())"
+        command = "import sys; from bids_app.cli.models import main; sys.exit(main())"
         words = ["import", "mars-mdgru", folder / "checkpoint", "--name", NAME, "--accept-licence"]
         cost.run([sys.executable, "-c", command, *words, *models], settings, folder)
         for way in WAYS:

@@ -99,7 +99,7 @@ class Bench:
         place.mkdir(parents=True)
         (place / self._kind).symlink_to(plans.parent)
         words = ["import", "v1reference", str(plans.parent), "--models-dir", str(folder / "models")]
-        code = "import sys; from bids_app.models.cli import main; sys.exit(main())"
+        code = "import sys; from bids_app.cli.models import main; sys.exit(main())"
         self._run([sys.executable, "-c", code, *words])
         whole = head(voxel_size=1)
         self.names = [f"{number:02}" for number in range(1, chosen.images + 1)]
@@ -133,7 +133,7 @@ class Bench:
 
     def segment(self) -> Cost:
         """Run the app on one image, without BIDS."""
-        code = "import sys; from bids_app.single import main; sys.exit(main())"
+        code = "import sys; from bids_app.cli.segment import main; sys.exit(main())"
         words = [self._image("01"), "-x", "-d", self._folder / "single", "--threads", self._threads]
         return self._run([sys.executable, "-c", code, *words, *self._chosen()])
 

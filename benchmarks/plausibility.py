@@ -15,9 +15,9 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from bids_app.derivatives import read_results
-from bids_app.measures import measure_regions
-from bids_app.models.store import region
+from bids_app.bids.results import read_results
+from bids_app.measures.volumes import measure_regions
+from bids_app.regions import region
 
 LIMITS_ML = {"midbrain": (5, 15), "pons": (9, 22), "medulla": (3, 9)}
 MIN_LARGEST_SHARE = 0.98

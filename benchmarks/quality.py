@@ -42,7 +42,7 @@ from quality_faults import all_faults  # noqa: E402
 from quality_runs import UNDISTURBED, Run, run  # noqa: E402
 
 from bids_app import __version__  # noqa: E402
-from bids_app.quality import CHECKS, flags_again  # noqa: E402
+from bids_app.measures.flags import CHECKS, flags_again  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -150,7 +150,7 @@ def threshold_lines(tuning: Sequence[Run], tested: Sequence[Run]) -> list[str]:
 
 
 def flag_lines(tested: Sequence[Run]) -> list[str]:
-    """Tell how often each flag is right, with the thresholds of `bids_app.quality.CHECKS`."""
+    """Tell how often each flag is right, with the thresholds of `bids_app.measures.flags.CHECKS`."""
     is_bad = bad(tested)
     raised = [flags_again(r.flags, r.quality | {MAIN: MEASURES[MAIN](r)}, {}) for r in tested]
     lines = ["", "== Flags, with the app's thresholds, heads tested on",

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from quality_runs import UNDISTURBED, Run
 
-from bids_app.columns import PARTS
-from bids_app.quality import steadiness
+from bids_app.measures.flags import steadiness
+from bids_app.regions import PARTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from bids_app.images import Volume
+    from bids_app.io.images import Volume
 
 FWHM = 2 * math.sqrt(2 * math.log(2))
 STILL = 0.06  # share of the lines about the middle of k-space during which the head lies still

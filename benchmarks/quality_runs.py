@@ -18,8 +18,8 @@ from accuracy_runs import load, load_model
 from quality_faults import all_faults
 
 from bids_app.errors import ImageError
-from bids_app.images import read_volume
-from bids_app.trust import judge
+from bids_app.io.images import read_volume
+from bids_app.measures.quality import judge
 from training.evaluate import VALUES, dice, volume_of
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from bids_app.images import Volume
+    from bids_app.io.images import Volume
 
 UNDISTURBED = "as it is"
 

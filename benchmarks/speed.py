@@ -177,8 +177,10 @@ class Table:
 def stages(output: Path, begun: float, words: list[str]) -> int:
     """Run the app in this process and write the seconds of its stages."""
     sys.argv[0] = "bids_app"
-    from bids_app import cli, pipeline, segment
+    from bids_app.cli import main as cli
     from bids_app.engines.nnunet.inference import NnUNet
+    from bids_app.segmentation import segmenter as segment
+    from bids_app.workflow import pipeline
 
     seconds = dict.fromkeys(STAGES, 0.0)
     lock = threading.Lock()

@@ -88,7 +88,7 @@ def stock_resampling() -> None:
 
 def nothing_beside() -> None:
     """Read and write in turn with the network."""
-    from bids_app import pipeline
+    from bids_app.workflow import pipeline
 
     pipeline.ThreadPoolExecutor = Here
 
@@ -153,9 +153,9 @@ def tell(heads: Path, names: list[str], what: str) -> None:
 def time_head(name: str, heads: Path, kept: Path) -> tuple[float, float]:
     """Segment the first head several times; the least wall and CPU seconds."""
     UNDO[name]()
-    from bids_app.images import read_volume
+    from bids_app.io.images import read_volume
     from bids_app.models import store
-    from bids_app.segment import Choice, load_segmenter
+    from bids_app.segmentation.segmenter import Choice, load_segmenter
 
     device = "openvino" if name == OPENVINO else "cpu"
     segmenter = load_segmenter(store.find("open"), Choice(device=device, threads=THREADS["head"]))
@@ -172,7 +172,7 @@ def time_head(name: str, heads: Path, kept: Path) -> tuple[float, float]:
 def time_run(name: str, heads: Path) -> tuple[float, float]:
     """Run the participant level on all heads, from the start of Python on."""
     UNDO_RUN[name]()
-    from bids_app import cli
+    from bids_app.cli import main as cli
 
     with tempfile.TemporaryDirectory() as output:
         words = [str(heads), output, "participant", "--skip-bids-validation", "--device", "cpu"]

@@ -2,6 +2,6 @@
 
 import sys
 
-from bids_app.cli import main
+from bids_app.cli.main import main
 
 sys.exit(main())

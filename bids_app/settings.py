@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bids_app.files import run_token
+from bids_app.io.files import run_token
 
 if TYPE_CHECKING:
     from bids_app.models.store import Model

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bids_app import __version__
-from bids_app.cli import make_parser
+from bids_app.cli.main import make_parser
 
 # Folders and files that need not be there yet, which Boutiques' type File would demand.
 _MADE = frozenset({"output_dir", "work_dir", "bids_database_dir"})

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bids_app.engines.mdgru.crc32c import masked_crc32c
 from bids_app.engines.mdgru.layout import make_layout
+from bids_app.models.importers.mdgru.crc32c import masked_crc32c
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -9,7 +9,7 @@ import numpy as np
 from nibabel.affines import apply_affine
 from scipy.spatial.transform import Rotation
 
-from bids_app.models.store import region
+from bids_app.regions import region
 
 REGIONS = (region(1, "midbrain"), region(2, "pons"), region(3, "medulla"))
 HEAD_TURN = Rotation.from_euler("zyx", (14, -9, 12), degrees=True).as_matrix()

@@ -15,7 +15,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from bids_app.errors import UsageError, reason
-from bids_app.files import replacing
+from bids_app.io.files import replacing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

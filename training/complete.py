@@ -19,7 +19,7 @@ import torch
 from scipy import ndimage
 from torch.nn import functional
 
-from bids_app.command import guarded
+from bids_app.cli.options import guarded
 from bids_app.errors import UsageError
 from training.augment import draw_patch
 from training.cases import IGNORE, Case, check_place, load_cases, read_split, save_cases

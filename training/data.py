@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from bids_app.command import guarded
+from bids_app.cli.options import guarded
 from bids_app.errors import UsageError
 from training.cases import (
     CORD,

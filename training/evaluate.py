@@ -19,12 +19,12 @@ import numpy as np
 import torch
 from scipy.spatial import cKDTree
 
-from bids_app.command import guarded
-from bids_app.derivatives import NOT_AVAILABLE
+from bids_app.cli.options import guarded
 from bids_app.errors import UsageError
-from bids_app.images import read_volume
+from bids_app.io.images import read_volume
+from bids_app.io.tables import NOT_AVAILABLE
 from bids_app.models import store
-from bids_app.segment import Choice, load_segmenter
+from bids_app.segmentation.segmenter import Choice, load_segmenter
 from training.cases import IGNORE, MEDULLA, read_split
 from training.faults import blur
 from training.networks import REGIONS
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from bids_app.images import Volume
+    from bids_app.io.images import Volume
 
 # Label values of each region, and of all three together.
 VALUES: Mapping[str, tuple[int, ...]] = {

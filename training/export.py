@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from bids_app.command import guarded
+from bids_app.cli.options import guarded
 from bids_app.errors import UsageError
 from bids_app.models.install import check_label
 from bids_app.models.store import (
@@ -27,8 +27,8 @@ from bids_app.models.store import (
     label_of,
     list_files,
     manifest_text,
-    region,
 )
+from bids_app.regions import region
 from training.networks import LOOKS, REGIONS, architecture
 from training.weights import look_of, read_run
 

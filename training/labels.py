@@ -26,9 +26,9 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from bids_app.command import guarded
+from bids_app.cli.options import guarded
 from bids_app.errors import UsageError, few
-from bids_app.files import replacing
+from bids_app.io.files import replacing
 from training.atlas import (
     NAMES,
     TEMPLATE_BOTTOM_Z,

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bids_app.derivatives import NOT_AVAILABLE
 from bids_app.errors import UsageError
+from bids_app.io.tables import NOT_AVAILABLE
 from training.cases import (
     BRAINSTEM_CODE,
     CODES,

@@ -20,10 +20,10 @@ from zlib import crc32
 import numpy as np
 import torch
 
-from bids_app.command import guarded, positive
+from bids_app.cli.options import guarded, positive
 from bids_app.errors import UsageError, listing, reason
-from bids_app.files import replacing
-from bids_app.interrupt import stoppable
+from bids_app.io.files import replacing
+from bids_app.workflow.interrupt import stoppable
 from training.augment import draw_patch
 from training.cases import IGNORE, NOT_STEM, load_cases, read_split
 from training.loss import loss_of

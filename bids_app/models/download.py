@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 from bids_app import __version__
 from bids_app.errors import ModelError, OutputError, UsageError
-from bids_app.files import is_web_page, write_atomic
+from bids_app.io.files import is_web_page, write_atomic
 
 ATTEMPTS = 5  # one after the other that bring nothing
 PASSING = (408, 425, 429, 500, 502, 503, 504)  # status that may be another one soon

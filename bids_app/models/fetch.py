@@ -12,7 +12,7 @@ from urllib.parse import urljoin, urlsplit
 import pooch
 
 from bids_app.errors import ModelError, OutputError, UsageError
-from bids_app.files import lock
+from bids_app.io.files import lock
 from bids_app.models import store
 from bids_app.models.download import Downloader, shown
 from bids_app.models.install import Credits, import_model, target_folder

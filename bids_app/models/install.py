@@ -23,11 +23,11 @@ from bids_app.models.store import (
     list_files,
     models_dir,
     read_manifest,
-    region,
     registry,
     sharing,
     verify,
 )
+from bids_app.regions import region
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -101,8 +101,8 @@ def import_model(
         hint = f"Is it {beside[0]}?" if beside else "Name a model's folder or archive."
         raise ModelError(f"{source}: no such file or folder. {hint}")
     if not (source / MANIFEST).is_file():
-        from bids_app.engines.mdgru.import_tf import import_checkpoint, is_checkpoint
-        from bids_app.engines.nnunet.import_v1 import import_v1, is_v1  # brings torch
+        from bids_app.models.importers.mdgru.importer import import_checkpoint, is_checkpoint
+        from bids_app.models.importers.nnunet_v1.importer import import_v1, is_v1  # brings torch
 
         if is_checkpoint(source):
             _check_kind(source, ("mdgru", "v2"), published, directory)

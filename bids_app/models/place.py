@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bids_app.errors import ModelError, OutputError, reason
-from bids_app.files import clean, owned_name, replacing
+from bids_app.io.files import clean, owned_name, replacing
 from bids_app.models.store import (
     MANIFEST,
     NOT_STATED,

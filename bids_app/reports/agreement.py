@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bids_app.derivatives import NOT_AVAILABLE, WHOLE
+from bids_app.bids.outputs import WHOLE
+from bids_app.io.tables import NOT_AVAILABLE
 from bids_app.reports.markup import element, foreign
 from bids_app.reports.page import heads, table
 
@@ -22,7 +23,7 @@ def agreement_section(comparisons: Mapping[str, Sequence[Row]]) -> Markup | None
     Parameters
     ----------
     comparisons : mapping of str to sequence of dict
-        By title of the image, rows with the keys of `bids_app.comparison.COLUMNS`.
+        By title of the image, rows with the keys of `bids_app.group.model_agreement.COLUMNS`.
     """
     rows = [row for found in comparisons.values() for row in found]
     if not rows:

@@ -9,19 +9,21 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from bids_app.columns import LONGITUDINAL, REGIONS
-from bids_app.derivatives import NOT_AVAILABLE, GroupFiles, read_json, read_table
-from bids_app.gather import flags_of, read_failures
-from bids_app.group_methods import group_sentences
-from bids_app.outliers import scores_of
-from bids_app.quality import FLAGS, flags_again
+from bids_app.bids.columns import LONGITUDINAL
+from bids_app.bids.outputs import GroupFiles
+from bids_app.group.outliers import scores_of
+from bids_app.group.table import flags_of, read_failures
+from bids_app.io.tables import NOT_AVAILABLE, read_json, read_table
+from bids_app.measures.flags import FLAGS, flags_again
+from bids_app.regions import REGIONS
+from bids_app.reports.methods_text import group_sentences
 from bids_app.reports.peers import Peers, read_peers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from bids_app.derivatives import Result
+    from bids_app.bids.results import Result
 
     Row = dict[str, str]
 
@@ -38,9 +40,9 @@ class Verdict:
     flags : tuple of str
         Those of the group level where it saw this result, else those of the run that made it.
     thresholds : dict of str to float
-        By which they were told, where they are not those of `bids_app.quality.CHECKS`.
+        By which they were told, where they are not those of `bids_app.measures.flags.CHECKS`.
     scores : dict of str to float
-        Robust z by column of `bids_app.columns.OUTLIERS`; empty where the group level has none.
+        Robust z by column of `bids_app.bids.columns.OUTLIERS`; empty where the group level has none.
     """
 
     flags: tuple[str, ...]
@@ -57,7 +59,7 @@ class Around:
     peers : Peers
         Volumes to compare with.
     failures : dict of tuple to dict
-        Of `bids_app.gather.read_failures`.
+        Of `bids_app.group.table.read_failures`.
     rows : dict of tuple to dict
         Of the group table, by model, version and source.
     changes : tuple of dict

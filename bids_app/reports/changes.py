@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bids_app.columns import LONGITUDINAL, REGIONS
-from bids_app.derivatives import ENTITIES, NOT_AVAILABLE, WHOLE
-from bids_app.gather import flags_of
+from bids_app.bids.columns import LONGITUDINAL
+from bids_app.bids.outputs import ENTITIES, WHOLE
+from bids_app.group.table import flags_of
+from bids_app.io.tables import NOT_AVAILABLE
+from bids_app.regions import REGIONS
 from bids_app.reports.markup import element, foreign
 from bids_app.reports.page import badges, heads, table
 
@@ -27,7 +29,7 @@ def changes_section(changes: Sequence[Row]) -> Markup | None:
     Parameters
     ----------
     changes : sequence of dict
-        With the keys of `bids_app.columns.LONGITUDINAL`.
+        With the keys of `bids_app.bids.columns.LONGITUDINAL`.
     """
     if not changes:
         return None

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 import nibabel as nib
 import numpy as np
 
-from bids_app.images import nifti_bytes
+from bids_app.io.images import nifti_bytes
 from bids_app.reports.framing import choose_frame, grey_window
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from bids_app.images import Volume
+    from bids_app.io.images import Volume
 
 MARGIN_MM = 15.0  # around the label map
 LEVELS = 128  # greys; with half of them a quarter of the bytes is saved, and bands show

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bids_app.errors import ImageError
-from bids_app.files import write_atomic
-from bids_app.images import read_label_map, read_volume
-from bids_app.models.store import region
+from bids_app.io.files import write_atomic
+from bids_app.io.images import read_label_map, read_volume
+from bids_app.regions import region
 from bids_app.reports.cutout import cut_out
 from bids_app.reports.pictures import mosaic
 
@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from bids_app.derivatives import Outputs, Result
-    from bids_app.images import Volume
-    from bids_app.models.store import Region
+    from bids_app.bids.outputs import Outputs
+    from bids_app.bids.results import Result
+    from bids_app.io.images import Volume
+    from bids_app.regions import Region
 
 
 def write_figures(

@@ -6,17 +6,17 @@ import csv
 from statistics import mean, median, stdev
 from typing import TYPE_CHECKING
 
-from bids_app.columns import REGIONS
-from bids_app.derivatives import ENTITIES, NOT_AVAILABLE, GroupFiles, read_json, report_name
+from bids_app.bids.outputs import ENTITIES, GroupFiles, report_name
 from bids_app.errors import NoScanError
-from bids_app.files import write_atomic
-from bids_app.gather import flags_of, shows_brainstem
-from bids_app.group_methods import group_sentences
-from bids_app.longitudinal import ALIKE, LEAST_REPEATS
-from bids_app.models.store import region
-from bids_app.quality import FLAGS
+from bids_app.group.longitudinal import ALIKE, LEAST_REPEATS
+from bids_app.group.table import flags_of, shows_brainstem
+from bids_app.io.files import write_atomic
+from bids_app.io.tables import NOT_AVAILABLE, read_json
+from bids_app.measures.flags import FLAGS
+from bids_app.regions import REGIONS, region
 from bids_app.reports.markup import element, foreign
 from bids_app.reports.methods import methods
+from bids_app.reports.methods_text import group_sentences
 from bids_app.reports.page import (
     badges,
     counted,

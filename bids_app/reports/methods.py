@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bids_app.citations import boilerplate, group_references, merged, references
+from bids_app.reports.citations import boilerplate, group_references, merged, references
 from bids_app.reports.markup import element, with_links
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from bids_app.citations import Used
+    from bids_app.reports.citations import Used
     from bids_app.reports.markup import Markup
 
 
@@ -23,7 +23,7 @@ def methods(all_used: Iterable[Used], sentences: Mapping[str, str]) -> Markup:
         The models as they were used, one a result; none where the page shows no results by
         themselves.
     sentences : mapping of str to str
-        Of `bids_app.group_methods.group_sentences`, those that concern the page.
+        Of `bids_app.reports.methods_text.group_sentences`, those that concern the page.
     """
     texts: dict[str, None] = {}
     cited: dict[str, None] = {}

@@ -10,8 +10,8 @@ from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from bids_app import __version__
-from bids_app.derivatives import NOT_AVAILABLE, read_json
-from bids_app.quality import FLAGS
+from bids_app.io.tables import NOT_AVAILABLE, read_json
+from bids_app.measures.flags import FLAGS
 from bids_app.reports.markup import Markup, element, foreign, join
 
 if TYPE_CHECKING:

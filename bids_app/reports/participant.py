@@ -6,15 +6,17 @@ import base64
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from bids_app.citations import Used
-from bids_app.derivatives import GROUP_REPORT, NOT_AVAILABLE, read_results, read_table, report_name
-from bids_app.files import write_atomic
-from bids_app.models.store import region
-from bids_app.outliers import lying_out
-from bids_app.quality import CHECKS
+from bids_app.bids.outputs import GROUP_REPORT, report_name
+from bids_app.bids.results import read_results
+from bids_app.group.outliers import lying_out
+from bids_app.io.files import write_atomic
+from bids_app.io.tables import NOT_AVAILABLE, read_table
+from bids_app.measures.flags import CHECKS
+from bids_app.regions import region
 from bids_app.reports.agreement import agreement_section
 from bids_app.reports.around import Around
 from bids_app.reports.changes import changes_section
+from bids_app.reports.citations import Used
 from bids_app.reports.group import WHOLE_COLOR
 from bids_app.reports.markup import element, foreign, join
 from bids_app.reports.methods import methods
@@ -44,7 +46,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from bids_app.derivatives import Result
+    from bids_app.bids.results import Result
     from bids_app.reports.around import Verdict
     from bids_app.reports.markup import Markup
     from bids_app.reports.peers import Peers

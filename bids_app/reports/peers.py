@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bids_app.columns import REGIONS
-from bids_app.derivatives import NOT_AVAILABLE, read_results
-from bids_app.models.store import WHOLE_NAME
-from bids_app.outliers import robust_z
+from bids_app.bids.results import read_results
+from bids_app.group.outliers import robust_z
+from bids_app.io.tables import NOT_AVAILABLE
+from bids_app.regions import REGIONS, WHOLE_NAME
 from bids_app.reports.markup import element
 from bids_app.reports.plots import LEAST_FOR_BOX, OUTLYING
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
-    from bids_app.derivatives import Result
+    from bids_app.bids.results import Result
     from bids_app.reports.markup import Markup
 
 _WIDTH, _ROW, _LEFT, _RIGHT = 640, 46, 96, 500

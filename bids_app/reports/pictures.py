@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from bids_app.models.store import Region
+    from bids_app.regions import Region
     from bids_app.reports.framing import Frame
 
     Bytes = NDArray[np.uint8]

@@ -9,10 +9,12 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from bids_app.columns import MEASURES, OUTLIERS, PARTS, QUALITY, REGIONS
-from bids_app.derivatives import ENTITIES, NOT_AVAILABLE, RATINGS, report_name
-from bids_app.gather import flags_of
-from bids_app.outliers import lying_out, scores_of
+from bids_app.bids.columns import MEASURES, OUTLIERS, QUALITY
+from bids_app.bids.outputs import ENTITIES, RATINGS, report_name
+from bids_app.group.outliers import lying_out, scores_of
+from bids_app.group.table import flags_of
+from bids_app.io.tables import NOT_AVAILABLE
+from bids_app.regions import PARTS, REGIONS
 from bids_app.reports.markup import Markup, element, foreign
 from bids_app.reports.page import (
     anchor,
@@ -62,7 +64,7 @@ def results_section(
     meanings : mapping of str to str
         By flag.
     thresholds : mapping of str to float
-        By flag, in place of those of `bids_app.quality.CHECKS`.
+        By flag, in place of those of `bids_app.measures.flags.CHECKS`.
     """
     for row in rows:
         row[FURTHEST] = _furthest(row)

@@ -5,17 +5,17 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from bids_app.columns import QUALITY, REGIONS, VOLUMES
-from bids_app.derivatives import NOT_AVAILABLE
-from bids_app.models.store import of_brainstem, region
-from bids_app.quality import CHECKS
+from bids_app.bids.columns import QUALITY, VOLUMES
+from bids_app.io.tables import NOT_AVAILABLE
+from bids_app.measures.flags import CHECKS
+from bids_app.regions import REGIONS, of_brainstem, region
 from bids_app.reports.markup import element, foreign, join
 from bids_app.reports.page import badges, heads, measure_name, millilitres, swatch, table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from bids_app.quality import Check
+    from bids_app.measures.flags import Check
     from bids_app.reports.markup import Markup
 
     Row = dict[str, str]

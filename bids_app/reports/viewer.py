@@ -18,7 +18,7 @@ from bids_app.reports.markup import Markup, element
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bids_app.models.store import Region
+    from bids_app.regions import Region
 
 SCRIPT = "viewer.js"
 _LIBRARY = ("niivue", "niivue.umd.js.gz")

@@ -20,11 +20,12 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from bids_app.derivatives import Outputs, read_results
-from bids_app.scans import Scan
+from bids_app.bids.outputs import Outputs
+from bids_app.bids.results import read_results
+from bids_app.bids.scans import Scan
 
 if TYPE_CHECKING:
-    from bids_app.derivatives import Result
+    from bids_app.bids.results import Result
 
 PICTURE_PIXELS = 480  # wide; brainlife keeps product.json in its database
 _DESCRIPTION = {"Name": "brainlife task", "BIDSVersion": "1.10.0", "DatasetType": "raw"}

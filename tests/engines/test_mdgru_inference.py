@@ -12,11 +12,11 @@ import pytest
 import torch
 from make_mdgru_model import SMALL, random_weights
 
-from bids_app.engines.mdgru.checkpoint import read_checkpoint
 from bids_app.engines.mdgru.inference import predict, taper, whiten, window_starts
 from bids_app.engines.mdgru.layout import PUBLISHED, make_layout, select_weights
 from bids_app.engines.mdgru.network import MDGRU
 from bids_app.engines.threads import fix_convolutions
+from bids_app.models.importers.mdgru.checkpoint import read_checkpoint
 
 CPU = torch.device("cpu")
 SHARED = Path(os.environ.get("BRAINSTEM_SHARED", Path(__file__).parents[3] / "shared"))

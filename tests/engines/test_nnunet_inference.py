@@ -15,7 +15,7 @@ from bids_app.engines.nnunet.inference import NnUNet
 from bids_app.engines.nnunet.plans import read_plans
 from bids_app.engines.nnunet.votes import Votes, relative_spread
 from bids_app.errors import ModelError, UsageError
-from bids_app.interrupt import Interrupted
+from bids_app.workflow.interrupt import Interrupted
 
 CPU = torch.device("cpu")
 SMALL = {"patch_size": (16, 24, 16), "features": (4, 8)}

@@ -13,7 +13,7 @@ from torch import nn
 from bids_app.engines.nnunet.inference import NnUNet
 from bids_app.engines.nnunet.openvino import OpenVINONetwork
 from bids_app.errors import UsageError
-from bids_app.segment import Choice, choose_device
+from bids_app.segmentation.segmenter import Choice, choose_device
 
 CPU = torch.device("cpu")
 

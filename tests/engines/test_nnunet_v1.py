@@ -9,13 +9,13 @@ import pytest
 import torch
 from make_v1_model import V1Network, write_v1_model
 
-from bids_app.engines.nnunet.convert_v1 import convert_postprocessing
-from bids_app.engines.nnunet.import_v1 import convert
 from bids_app.engines.nnunet.inference import NnUNet
 from bids_app.engines.nnunet.plans import read_plans
 from bids_app.engines.nnunet.postprocessing import LargestComponent, postprocess
 from bids_app.engines.nnunet.weights import fill, read_checkpoint
 from bids_app.errors import ModelError
+from bids_app.models.importers.nnunet_v1.convert import convert_postprocessing
+from bids_app.models.importers.nnunet_v1.importer import convert
 
 CPU = torch.device("cpu")
 SHARED = Path(os.environ.get("BRAINSTEM_SHARED", Path(__file__).parents[3] / "shared"))

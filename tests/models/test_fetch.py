@@ -18,8 +18,9 @@ from pathlib import Path
 import pytest
 from make_v1_model import write_v1_model
 
+from bids_app.cli import models as cli
 from bids_app.errors import ModelError
-from bids_app.models import cli, download, store
+from bids_app.models import download, store
 
 NAME = "nnUNet_brainstem.tar.gz"
 
@@ -448,7 +449,7 @@ def test_a_disk_that_is_full_only_at_the_import_costs_no_second_download(
 
 
 def run(server, **options):
-    code = "import sys; from bids_app.models.cli import main; sys.exit(main())"
+    code = "import sys; from bids_app.cli.models import main; sys.exit(main())"
     words = ["fetch", "mars-nnunet", "--accept-licence", "--url", server.url]
     return subprocess.Popen(
         [sys.executable, "-c", code, *words],

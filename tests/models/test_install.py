@@ -13,9 +13,10 @@ from make_fixture_model import write_random_model
 from make_mdgru_model import SMALL, random_weights, with_slots, write_checkpoint
 from make_v1_model import write_v1_model
 
-from bids_app import files
+from bids_app.cli import models as cli
 from bids_app.errors import ModelError, UsageError
-from bids_app.models import cli, install, store
+from bids_app.io import files
+from bids_app.models import install, store
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from bids_app import regions
 from bids_app.errors import ModelError
 from bids_app.models import store
 
@@ -64,13 +65,13 @@ def test_regions_have_the_settled_names_and_codes(model):
     ],
 )
 def test_regions_are_known_by_their_other_names(name, known):
-    assert store.region(2, name).name == known
+    assert regions.region(2, name).name == known
 
 
 def test_the_brainstem_is_made_of_its_parts_or_of_all_where_none_is_known():
-    regions = [store.region(i, name) for i, name in enumerate(("cord", "Pons", "medulla"), 1)]
-    assert store.of_brainstem(regions) == regions[1:]
-    assert store.of_brainstem(regions[:1]) == regions[:1]
+    regions = [regions.region(i, name) for i, name in enumerate(("cord", "Pons", "medulla"), 1)]
+    assert regions.of_brainstem(regions) == regions[1:]
+    assert regions.of_brainstem(regions[:1]) == regions[:1]
 
 
 def test_labels_with_names_of_one_region_are_refused(model):

@@ -9,10 +9,11 @@ import pytest
 from chromium import Browser, find_chromium
 from made_brainstem import made
 
-from bids_app.columns import GROUP, VOLUMES
-from bids_app.derivatives import GroupFiles, table
-from bids_app.images import Volume
-from bids_app.models.store import region
+from bids_app.bids.columns import GROUP, VOLUMES
+from bids_app.bids.outputs import GroupFiles
+from bids_app.io.images import Volume
+from bids_app.io.tables import table
+from bids_app.regions import region
 from bids_app.reports.around import read_around
 from bids_app.reports.group import write_group_report
 from bids_app.reports.participant import write_report

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from chromium import AXE, Browser
 
-from bids_app.cli import main
+from bids_app.cli.main import main
 
 pytestmark = pytest.mark.slow
 SCREENSHOTS = os.environ.get("BRAINSTEM_SCREENSHOTS")

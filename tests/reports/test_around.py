@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from bids_app.columns import LONGITUDINAL
-from bids_app.derivatives import GroupFiles, table
+from bids_app.bids.columns import LONGITUDINAL
+from bids_app.bids.outputs import GroupFiles
+from bids_app.io.tables import table
 
 from .test_group import row
 

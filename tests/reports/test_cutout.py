@@ -5,7 +5,7 @@ import gzip
 import nibabel as nib
 import numpy as np
 
-from bids_app.images import Volume
+from bids_app.io.images import Volume
 from bids_app.reports import cutout
 from bids_app.reports.cutout import LEVELS, MARGIN_MM, WHITE, cut_out
 

@@ -7,11 +7,12 @@ import re
 
 import pytest
 
-from bids_app.columns import LONGITUDINAL
-from bids_app.comparison import GROUP_COLUMNS
-from bids_app.derivatives import GroupFiles, table
+from bids_app.bids.columns import LONGITUDINAL
+from bids_app.bids.outputs import GroupFiles
 from bids_app.errors import NoScanError
-from bids_app.quality import FLAGS
+from bids_app.group.model_agreement import GROUP_COLUMNS
+from bids_app.io.tables import table
+from bids_app.measures.flags import FLAGS
 from bids_app.reports import results
 from bids_app.reports.group import write_group_report
 

@@ -9,9 +9,10 @@ from importlib.resources import files
 
 import pytest
 
-from bids_app.columns import QUALITY, REGIONS, VOLUMES
-from bids_app.derivatives import table
-from bids_app.quality import FLAGS
+from bids_app.bids.columns import QUALITY, VOLUMES
+from bids_app.io.tables import table
+from bids_app.measures.flags import FLAGS
+from bids_app.regions import REGIONS
 from bids_app.reports.cutout import cut_out
 from bids_app.reports.viewer import library
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bids_app.models.store import Region, region
+from bids_app.regions import Region, region
 from bids_app.reports import pictures
 from bids_app.reports.framing import SIDE_MM, SLICES
 from bids_app.reports.pictures import FOOTER, GAP, TILE, mosaic

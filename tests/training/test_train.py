@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import bids_app
-from bids_app.command import guarded
+from bids_app.cli.options import guarded
 from bids_app.errors import ModelError, UsageError
 from bids_app.models.store import read_manifest, verify
 from training import export as export_module

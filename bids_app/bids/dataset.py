@@ -1,0 +1,200 @@
+"""The top of the derivative dataset: whose it is, its description, its legends.
+
+Follows https://bids-specification.readthedocs.io/en/stable/derivatives/introduction.html and the
+legend of label values of https://bids-specification.readthedocs.io/en/stable/derivatives/imaging.html
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bids_app import __version__
+from bids_app.bids.outputs import FREESURFER_FOLDER, GROUP_REPORT, GROUP_TABLE, RATINGS
+from bids_app.errors import OutputError, UsageError
+from bids_app.io.files import write_if_changed
+from bids_app.io.tables import NOT_AVAILABLE, dump_json, read_json, table
+from bids_app.models.store import NOT_STATED
+
+if TYPE_CHECKING:
+    from bids_app.models.store import Model
+
+APP_NAME = "brainstem BIDS App"
+BIDS_VERSION = "1.10.0"
+IGNORED = (
+    "*.html",
+    "figures",
+    "*_volumes.tsv",
+    "*_volumes.json",
+    "*_comparison.tsv",
+    "*_comparison.json",
+    "*_longitudinal.tsv",
+    "*_longitudinal.json",
+    "*_ratings.tsv",
+    FREESURFER_FOLDER,
+    "logs",
+    ".*",
+)
+
+
+def claim(output_dir: Path, bids_dir: Path) -> None:
+    """Make the output folder, or check that it may be written and is this source's.
+
+    Raises
+    ------
+    UsageError
+        As for `check_owner`.
+    OutputError
+        It cannot be written, or holds another dataset or the results of another source.
+    """
+    check_owner(output_dir, bids_dir)
+    try:
+        output_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"OUTPUT_DIR {output_dir} cannot be made ({error.strerror}).") from None
+    if not os.access(output_dir, os.W_OK | os.X_OK):
+        raise OutputError(f"OUTPUT_DIR {output_dir} cannot be written. Check its permissions.")
+
+
+def check_owner(output_dir: Path, bids_dir: Path) -> None:
+    """Refuse a folder that is not for these results; write nothing.
+
+    Raises
+    ------
+    UsageError
+        It is BIDS_DIR itself, or lies among the data of its participants.
+    OutputError
+        It holds another dataset or the results of another source.
+    """
+    output, source = output_dir.resolve(), bids_dir.resolve()
+    if output == source:
+        raise UsageError(
+            "OUTPUT_DIR is BIDS_DIR. Name another folder, such as BIDS_DIR/derivatives/brainstem."
+        )
+    if source in output.parents and output.relative_to(source).parts[0].startswith("sub-"):
+        raise UsageError(
+            f"OUTPUT_DIR {output_dir} lies inside a participant's source data. Name another "
+            "folder, such as BIDS_DIR/derivatives/brainstem."
+        )
+    path = output_dir / "dataset_description.json"
+    if not path.exists():
+        return
+    found = read_json(path)
+    generators = [
+        entry.get("Name") for entry in _list(found.get("GeneratedBy")) if isinstance(entry, dict)
+    ]
+    if APP_NAME not in generators:
+        raise OutputError(f"OUTPUT_DIR {output_dir} holds another dataset. Name another folder.")
+    link = found.get("DatasetLinks", {}).get("raw", "")
+    same_place = (output_dir / link).resolve() == bids_dir.resolve()
+    # The same source may be seen under another path, as in a container.
+    same_text = found.get("SourceDatasets", [{}])[0].get("DescriptionSHA256") == _source_digest(
+        bids_dir
+    )
+    if not (same_place or same_text):
+        raise OutputError(
+            f"OUTPUT_DIR {output_dir} holds results of another source dataset "
+            f"({found.get('Name', 'unnamed')}). Name another folder."
+        )
+
+
+def write_dataset_files(output_dir: Path, bids_dir: Path, model: Model) -> None:
+    """Write the files that stand at the top of the dataset, each only where it changes."""
+    check_owner(output_dir, bids_dir)  # another run may have made it its own meanwhile
+    raw = read_json(bids_dir / "dataset_description.json")
+    path = output_dir / "dataset_description.json"
+    generators = _generators(read_json(path), model)
+    write_if_changed(path, dump_json(_description(output_dir, bids_dir, raw, generators)))
+    write_if_changed(output_dir / "README.md", _README.encode())
+    write_if_changed(output_dir / ".bidsignore", ("\n".join(IGNORED) + "\n").encode())
+    rows = [
+        [str(r.index), r.name, r.abbreviation, r.color, str(r.index),
+         NOT_AVAILABLE if r.freesurfer is None else str(r.freesurfer)]
+        for r in model.regions
+    ]  # fmt: skip
+    header = ("index", "name", "abbreviation", "color", "mapping", "freesurfer")
+    background = ["0", "background", "BG", "#000000", "0", "0"]
+    write_if_changed(output_dir / f"seg-{model.label}_dseg.tsv", table(header, [background, *rows]))
+
+
+def _generators(there: dict[str, Any], model: Model) -> list[dict[str, Any]]:
+    """Name the app, the model, and what is named already, as other models of this folder."""
+    app = {
+        "Name": APP_NAME,
+        "Version": __version__,
+        "Description": "Segments midbrain, pons and medulla on T1-weighted images.",
+    }
+    own = {
+        "Name": model.name,
+        "Version": model.version,
+        "Description": f"Model of the maps named seg-{model.label}. {model.reference}".rstrip(),
+        "License": model.licence,
+    }
+    others = {
+        (str(entry.get("Name")), str(entry.get("Version"))): entry
+        for entry in _list(there.get("GeneratedBy"))
+        if isinstance(entry, dict) and entry.get("Name") != APP_NAME
+    }
+    found = others | {(model.name, model.version): own}
+    return [app, *(found[key] for key in sorted(found))]
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _description(
+    output_dir: Path, bids_dir: Path, raw: dict[str, Any], generators: list[dict[str, Any]]
+) -> dict[str, Any]:
+    source: dict[str, str] = {}
+    if doi := str(raw.get("DatasetDOI", "")).removeprefix("doi:"):
+        source["DOI"] = f"doi:{doi}" if doi.startswith("10.") else doi
+    source["DescriptionSHA256"] = _source_digest(bids_dir)
+    of_models = [
+        f"model {entry['Name']} {entry.get('Version', '')}: {entry['License']}"
+        for entry in generators
+        if "License" in entry
+    ]
+    return {
+        "Name": f"Brainstem regions of: {raw.get('Name', bids_dir.resolve().name)}",
+        "BIDSVersion": BIDS_VERSION,
+        "DatasetType": "derivative",
+        # Ours to tell, not to weigh: which licence holds for a map is between those two.
+        "License": "; ".join([f"source dataset: {raw.get('License') or NOT_STATED}", *of_models]),
+        "GeneratedBy": generators,
+        "SourceDatasets": [source],
+        "DatasetLinks": {
+            "raw": Path(os.path.relpath(bids_dir.resolve(), output_dir.resolve())).as_posix()
+        },
+    }
+
+
+def _source_digest(bids_dir: Path) -> str:
+    try:
+        return hashlib.sha256((bids_dir / "dataset_description.json").read_bytes()).hexdigest()
+    except OSError:
+        return ""
+
+
+_README = f"""# Brainstem regions
+
+Midbrain, pons and medulla oblongata on T1-weighted images, made by the {APP_NAME}. A model may
+tell other regions, too: `seg-<model>_dseg.tsv` names those of each.
+
+- `sub-*/[ses-*/]anat/*_seg-<model>_dseg.nii.gz`: label map on the voxel grid of its source image;
+  values and names are in `seg-<model>_dseg.tsv`. Its sidecar tells source, model, settings and
+  software, and is written last: an image without it is not complete.
+- `*_probseg.nii.gz` (on request): one probability map a label, in the order of `LabelMap`.
+- `*_volumes.tsv`: voxels, volume, clusters and centroid of each region.
+- `{GROUP_TABLE}`: one row an image and model; columns are explained in the JSON file beside it.
+- `group_longitudinal.tsv`: change from each participant's first session, where there are several.
+- `{RATINGS}`: ratings that a person exported from `{GROUP_REPORT}`, if put here.
+- `selection*`: the same of chosen participants, sessions or models alone.
+- `{FREESURFER_FOLDER}/` (on request): the same in the layout of FreeSurfer's brainstem module.
+- `sub-*.html`, `{GROUP_REPORT}`: reports.
+- `logs/`: settings, log and failures of each run, and the citations.
+
+For research only; not a medical device.
+"""

@@ -1,0 +1,190 @@
+"""The derivative dataset: names of its files, their contents, and how results are found again.
+
+Only this module knows file names of outputs. It follows the BIDS specification's derivatives
+(https://bids-specification.readthedocs.io/en/stable/derivatives/introduction.html): the method is
+told by ``seg-<label>``, maps stand in the native space of their source, and references are BIDS
+URIs. The sidecar of the label map is written last; it marks an image as complete.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bids_app.bids.scans import ENTITIES as SCAN_ENTITIES
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from bids_app.bids.scans import Scan
+    from bids_app.models.store import Model
+
+ENTITIES = SCAN_ENTITIES[2:]  # beside participant and session, which have columns of their own
+WHOLE, SELECTION = "group", "selection"  # stems of the tables and the page of the group level
+GROUP_TABLE = f"{WHOLE}_volumes.tsv"
+GROUP_REPORT = f"{WHOLE}.html"
+RATINGS = f"{WHOLE}_ratings.tsv"
+FREESURFER_FOLDER = "freesurfer"
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Paths of all files that belong to one image and one model.
+
+    Attributes
+    ----------
+    folder : Path
+        The image's ``anat`` folder in the output dataset.
+    stem : str
+        File names up to and with ``seg-<label>``.
+    figures : Path
+        The participant's folder of pictures.
+    """
+
+    folder: Path
+    stem: str
+    figures: Path
+
+    @classmethod
+    def of(cls, output_dir: Path, scan: Scan, label: str) -> Outputs:
+        """Name the files for a scan and a model's label."""
+        participant = output_dir / scan.participant
+        session = participant / scan.session if scan.session else participant
+        stem = "_".join(f"{key}-{value}" for key, value in scan.entities)
+        return cls(session / "anat", f"{stem}_seg-{label}", participant / "figures")
+
+    def _path(self, ending: str) -> Path:
+        return self.folder / f"{self.stem}_{ending}"
+
+    @property
+    def dseg(self) -> Path:
+        """Label map."""
+        return self._path("dseg.nii.gz")
+
+    @property
+    def sidecar(self) -> Path:
+        """Sidecar of the label map; written last."""
+        return self._path("dseg.json")
+
+    @property
+    def probseg(self) -> Path:
+        """Probability maps, one volume a label."""
+        return self._path("probseg.nii.gz")
+
+    @property
+    def probseg_sidecar(self) -> Path:
+        """Sidecar of the probability maps."""
+        return self._path("probseg.json")
+
+    @property
+    def volumes(self) -> Path:
+        """Table of volumes."""
+        return self._path("volumes.tsv")
+
+    @property
+    def volumes_sidecar(self) -> Path:
+        """Data dictionary of the table of volumes."""
+        return self._path("volumes.json")
+
+    @property
+    def comparison(self) -> Path:
+        """Table of how this image's models agree, one for all of them."""
+        return self.folder / f"{self.stem.rpartition('_seg-')[0]}_comparison.tsv"
+
+    @property
+    def comparison_sidecar(self) -> Path:
+        """Data dictionary of the table of how models agree."""
+        return self.comparison.with_suffix(".json")
+
+    @property
+    def picture(self) -> Path:
+        """Picture for the report."""
+        return self.figures / f"{self.stem}_dseg.png"
+
+    @property
+    def cutout(self) -> Path:
+        """Part of the image and the label map around the brainstem, for the report's viewer."""
+        return self.figures / f"{self.stem}_cutout.nii.gz"
+
+    @property
+    def lock(self) -> Path:
+        """Lock that a run holds while it works on this image."""
+        return self.folder / f".{self.stem}.lock"
+
+    def expected(self, *, probabilities: bool) -> tuple[Path, ...]:
+        """Files that a complete image has, the sidecar first."""
+        files = (
+            self.sidecar, self.dseg, self.volumes, self.volumes_sidecar, self.picture, self.cutout,
+        )  # fmt: skip
+        return (*files, self.probseg, self.probseg_sidecar) if probabilities else files
+
+
+@dataclass(frozen=True)
+class GroupFiles:
+    """Paths of what the group level writes.
+
+    Attributes
+    ----------
+    folder : Path
+        The output dataset.
+    stem : str
+        `WHOLE`, or `SELECTION` where the user chose results of the folder.
+    """
+
+    folder: Path
+    stem: str = WHOLE
+
+    @property
+    def volumes(self) -> Path:
+        """Table of volumes."""
+        return self.folder / f"{self.stem}_volumes.tsv"
+
+    @property
+    def longitudinal(self) -> Path:
+        """Table of changes between sessions."""
+        return self.folder / f"{self.stem}_longitudinal.tsv"
+
+    @property
+    def comparison(self) -> Path:
+        """Table of how models agree."""
+        return self.folder / f"{self.stem}_comparison.tsv"
+
+    @property
+    def report(self) -> Path:
+        """The page."""
+        return self.folder / f"{self.stem}.html"
+
+
+def report_name(participant: str) -> str:
+    """Name of a participant's report at the top of the dataset."""
+    return f"{participant}.html"
+
+
+def source_uri(scan: Scan) -> str:
+    """BIDS URI of a source image."""
+    return f"bids:raw:{scan.relative}"
+
+
+def model_entry(model: Model) -> dict[str, Any]:
+    """Describe a model as sidecars do."""
+    of_nnunet: dict[str, Any] = {}
+    if model.engine == "nnunet":
+        # Not at the top: it brings scipy, which most of what names files can do without.
+        from bids_app.engines.nnunet.postprocessing import read_steps
+
+        of_nnunet = {"Mode": model.mode, "Networks": len(model.folds)}
+        if steps := read_steps(model.folder):
+            names = {region.index: region.name for region in model.regions}
+            of_nnunet["LargestComponent"] = [
+                [names.get(value, f"label {value}") for value in step.classes] for step in steps
+            ]
+    return {
+        "Name": model.name,
+        "Version": model.version,
+        "Engine": model.engine,
+        **of_nnunet,
+        "Regions": [region.name for region in model.regions],
+        "SHA256": model.sha256,
+        "License": model.licence,
+        "Citation": model.reference,
+    }

@@ -1,0 +1,249 @@
+"""Ask pybids for the T1w images of some participants, at need with the index kept in a database.
+
+Contract: `read_query` puts the user's filters into pybids' words. `index_t1w` gives a pybids layout
+that knows the T1w images of at least the participants asked for and nothing else of the dataset.
+Nothing outside their folders is looked at, so that the cost is theirs alone; `derivatives/`,
+`sourcedata/` and `code/` are never entered.
+
+A database holds all participants, whoever was asked for when it was made, with the times at which
+their folders last changed. It is used again only where the times of the folders asked for are
+still the same, so that it hides neither other participants nor new images.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bids_app.errors import DatasetError, OutputError, UsageError
+from bids_app.io.files import owned_name
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Sequence
+
+    from bids.layout import BIDSLayout
+
+# Names are taken in any case, and images right under a participant or session too, so that what
+# is nearly BIDS can be named instead of going missing.
+_IMAGE_FOLDER = re.compile("ses-.+|anat", re.IGNORECASE)
+_T1W = r"(?i:(/ses-[^/]+)?(/anat)?(/[^/]*_T1w\.nii(\.gz)?)?)"
+
+_STAMPS = "folders.json"
+
+# How fMRIPrep's records of a run spell what JSON has no word for.
+_QUERY_NAME = re.compile(r"<?Query\.(NONE|ANY|REQUIRED|OPTIONAL)(: \d+>)?")
+
+
+def _pybids() -> Any:
+    """Import pybids: late, since it takes a second, and also where there is no home folder.
+
+    It looks there for settings as it is imported, and fails without one, as a container's nameless
+    user has none.
+    """
+    try:
+        Path.home()
+    except RuntimeError:
+        os.environ["HOME"] = os.devnull
+        try:
+            import bids
+        finally:
+            del os.environ["HOME"]
+    else:
+        import bids
+    return bids
+
+
+def read_query(filter_file: Path | None, sessions: Sequence[str]) -> dict[str, Any]:
+    """Put together what pybids is asked for.
+
+    Parameters
+    ----------
+    filter_file : Path, optional
+        JSON file with a key ``t1w`` or ``T1w``: pybids entities and the values to match, null for
+        an absent entity, ``"*"`` for any value, several in a list.
+    sessions : sequence of str
+        Labels with or without ``ses-``. None: all.
+
+    Returns
+    -------
+    dict
+        Arguments for the layout's ``get``.
+
+    Raises
+    ------
+    UsageError
+        The file cannot be read or makes no sense.
+    """
+    query: dict[str, Any] = {"suffix": "T1w", "extension": [".nii", ".nii.gz"]}
+    if filter_file is not None:
+        query |= _read_filter(filter_file)
+    if sessions:
+        if "session" in query:
+            raise UsageError(f"{filter_file} names sessions, and so does --session-label. Use one.")
+        query["session"] = [label.removeprefix("ses-") for label in sessions]
+    return query
+
+
+def index_t1w(
+    root: Path, participants: Collection[str], present: Collection[str], database_dir: Path | None
+) -> BIDSLayout:
+    """Index the T1w images of some participants.
+
+    Parameters
+    ----------
+    root : Path
+        Absolute path of the dataset.
+    participants : collection of str
+        Folder names of the participants asked for, such as ``"sub-01"``.
+    present : collection of str
+        Folder names of all participants of the dataset.
+    database_dir : Path, optional
+        Where databases are kept, one subfolder a dataset; made if need be.
+
+    Raises
+    ------
+    DatasetError
+        A folder of theirs cannot be read.
+    OutputError
+        The database cannot be written.
+    """
+    stamps = _folder_times(root, participants)
+    if database_dir is None:
+        return _index(root, participants)
+    database = database_dir.absolute() / f"t1w-{_identity(root)}"
+    if not _is_current(database, stamps):
+        _make_database(root, present, database)
+    return _layout(root, database)
+
+
+def _read_filter(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_bytes())
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read ({error.strerror}).") from None
+    except ValueError as error:
+        raise UsageError(f"{path} is no JSON ({error}).") from None
+    keys = [key for key in ("t1w", "T1w") if isinstance(content, dict) and key in content]
+    if len(keys) != 1 or not isinstance(content[keys[0]], dict):
+        raise UsageError(f'{path} must hold one key "t1w" with the entities to match.')
+    filters = content[keys[0]]
+    if "subject" in filters:
+        raise UsageError(f"{path} names subjects. Use --participant-label for this.")
+    return {
+        entity: [_query_value(one) for one in value]
+        if isinstance(value, list)
+        else _query_value(value)
+        for entity, value in filters.items()
+    }
+
+
+def _query_value(value: Any) -> Any:
+    query = _pybids().layout.Query
+    if value is None:
+        return query.NONE
+    if value == "*":
+        return query.ANY
+    if not isinstance(value, str | int):
+        raise UsageError(f"{value!r} in the BIDS filter file can be no entity's value.")
+    named = _QUERY_NAME.fullmatch(str(value))
+    return query[named[1]] if named else value
+
+
+def _folder_times(root: Path, participants: Iterable[str]) -> dict[str, int]:
+    """Look when anything was last added to or removed from the folders of T1w images, in ns.
+
+    pybids passes over folders that it cannot read, so here they are found out.
+    """
+    folders = [root / participant for participant in participants]
+    times = {}
+    for folder in folders:  # grows as subfolders are found
+        try:
+            times[folder.relative_to(root).as_posix()] = folder.stat().st_mtime_ns
+            with os.scandir(folder) as entries:
+                folders += [
+                    folder / entry.name
+                    for entry in entries
+                    if _IMAGE_FOLDER.fullmatch(entry.name) and entry.is_dir()
+                ]
+        except OSError as error:
+            raise DatasetError(
+                f"{folder} cannot be read ({error.strerror}). Check its permissions."
+            ) from None
+    return times
+
+
+def _is_current(database: Path, stamps: dict[str, int]) -> bool:
+    try:
+        known = json.loads((database / _STAMPS).read_text())
+    except (OSError, ValueError):
+        return False
+    return all(known.get(folder) == time for folder, time in stamps.items())
+
+
+def _make_database(root: Path, present: Iterable[str], database: Path) -> None:
+    """Index all participants into a new folder, and put it in place of the one before."""
+    new = database.with_name(owned_name(database.name))
+    old = database.with_name(owned_name(f"{database.name}-old"))
+    try:
+        new.mkdir(parents=True)
+        stamps = _folder_times(root, present)
+        _index(root, present, new).session.close()
+        (new / _STAMPS).write_text(json.dumps(stamps))
+        with suppress(FileNotFoundError):
+            database.rename(old)
+        try:
+            new.rename(database)
+        except OSError:
+            if not database.is_dir():  # else another run was faster
+                raise
+    except OSError as error:
+        raise OutputError(
+            f"{database.parent}: no database can be written there ({error.strerror}). "
+            "Name another --bids-database-dir."
+        ) from None
+    finally:
+        for leftover in (new, old):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _index(root: Path, participants: Iterable[str], database: Path | None = None) -> BIDSLayout:
+    wanted = "|".join(re.escape(participant) for participant in participants)
+    # Whatever matches is left out, folders before they are entered. The end of the name is part
+    # of the pattern: sub-01 is not sub-010.
+    ignore = re.compile(rf"^/(?!({wanted}){_T1W}$)")
+    indexer = _pybids().BIDSLayoutIndexer(validate=False, index_metadata=False, ignore=[ignore])
+    return _layout(root, database, indexer)
+
+
+def _layout(root: Path, database: Path | None, indexer: Any = None) -> BIDSLayout:
+    return _pybids().BIDSLayout(
+        root,
+        validate=False,
+        config=[_file_name_entities()],
+        database_path=database,
+        indexer=indexer,
+    )
+
+
+def _file_name_entities() -> dict[str, Any]:
+    """Give pybids' definitions of entities, but read from the file name and its folder alone.
+
+    As they are they match anywhere in the path, also in the folders the dataset itself lies in.
+    """
+    paths = _pybids().config.get_option("config_paths")
+    config: dict[str, Any] = json.loads(Path(paths["bids"]).read_text())
+    for entity in config["entities"]:
+        entity["pattern"] += "(?=[^/]*$)"
+    return config
+
+
+def _identity(root: Path) -> str:
+    """Name for the database of one dataset, as this version of pybids would write it."""
+    known = [str(root), _pybids().__version__, _file_name_entities()]
+    return hashlib.sha256(json.dumps(known).encode()).hexdigest()[:16]

@@ -1,0 +1,251 @@
+"""Find the T1w images of a BIDS dataset.
+
+Contract: every file of the participants asked for that looks like a T1w image is either a `Scan`,
+passed over because the user's own filter says so, or left out with a reason. A `Scan` keeps its
+entities as they stand in the file name, leading zeros and all. No image is opened here, so a link
+to content that git-annex has yet to fetch is a scan like any other.
+
+Names follow https://bids-specification.readthedocs.io/en/stable/appendices/entities.html
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bids_app.bids.query import index_t1w, read_query
+from bids_app.errors import DatasetError, NoScanError, UsageError, listing
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from bids.layout import BIDSLayout
+
+# What a T1w image and its label map may have both, in the order of BIDS.
+ENTITIES = ("sub", "ses", "task", "acq", "ce", "rec", "run", "echo", "part", "chunk")
+
+_NUMBERED = frozenset({"run", "echo", "chunk"})
+_LABEL, _INDEX = re.compile("[0-9A-Za-z+]+"), re.compile("[0-9]+")
+_ENDING = re.compile(r"_T1w\.nii(\.gz)?$")
+_PART_OF_OTHERS = frozenset({"inv", "mod"})
+
+
+@dataclass(frozen=True, order=True)
+class Scan:
+    """One T1w image of a dataset.
+
+    Attributes
+    ----------
+    path : Path
+        Absolute path.
+    relative : str
+        Path in the dataset, such as ``"sub-01/anat/sub-01_T1w.nii.gz"``.
+    entities : tuple of (str, str)
+        Key and value of each entity in the order of BIDS, as written in the file name.
+    """
+
+    path: Path
+    relative: str
+    entities: tuple[tuple[str, str], ...]
+
+    @property
+    def participant(self) -> str:
+        """Participant with its prefix, such as ``"sub-01"``."""
+        return f"sub-{dict(self.entities)['sub']}"
+
+    @property
+    def session(self) -> str | None:
+        """Session with its prefix, or None."""
+        label = dict(self.entities).get("ses")
+        return None if label is None else f"ses-{label}"
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search found.
+
+    Attributes
+    ----------
+    scans : tuple of Scan
+        Images to work on, sorted by path.
+    left_out : tuple of (str, str)
+        Path in the dataset and the reason why it is not among them.
+    """
+
+    scans: tuple[Scan, ...]
+    left_out: tuple[tuple[str, str], ...]
+
+
+def find_scans(
+    bids_dir: Path,
+    *,
+    participants: Sequence[str] = (),
+    sessions: Sequence[str] = (),
+    filter_file: Path | None = None,
+    database_dir: Path | None = None,
+    include_ce: bool = False,
+) -> Found:
+    """Find the T1w images of a dataset.
+
+    Parameters
+    ----------
+    bids_dir : Path
+        Root of the dataset.
+    participants, sessions : sequence of str
+        Labels to restrict the search to, with or without ``sub-`` and ``ses-``.
+    filter_file : Path, optional
+        JSON file with a key ``t1w`` (or ``T1w``) that holds pybids entities and the values to
+        accept, as fMRIPrep reads it: null for an absent entity, ``"*"`` for any value.
+    database_dir : Path, optional
+        Where an index of the dataset is kept for the next time.
+    include_ce : bool
+        Accept images taken with a contrast agent (``ce-``).
+
+    Raises
+    ------
+    UsageError
+        There is no such folder, or the filter file makes no sense.
+    DatasetError
+        The folder is no BIDS dataset, or a part of it cannot be read.
+    NoScanError
+        No image matches, or a participant asked for is not there.
+    OutputError
+        The database cannot be written.
+    """
+    root = bids_dir.absolute()
+    _check_dataset(root)
+    present, left_out = _participants(root)
+    chosen = {f"sub-{label.removeprefix('sub-')}" for label in participants} or set(present)
+    if unknown := chosen.difference(present):
+        listed = ", ".join(sorted(unknown))
+        there = listing("participant", (name.removeprefix("sub-") for name in present))
+        raise NoScanError(f"--participant-label: {bids_dir} has no {listed}. It has {there}.")
+    if participants:
+        left_out = []
+
+    query = read_query(filter_file, sessions)
+    layout = index_t1w(root, chosen, present, database_dir)
+    try:
+        matching = set(layout.get(**query | {"return_type": "filename"}))
+    except ValueError as error:  # an entity that pybids does not know
+        raise UsageError(f"{filter_file}: {error}") from None
+    scans, passed_over = [], set()
+    for path in map(Path, layout.get(return_type="filename")):
+        relative = path.relative_to(root).as_posix()
+        if relative.split("/")[0] not in chosen:
+            continue  # the database knows all participants
+        try:
+            scan = Scan(path, relative, read_entities(relative))
+            if str(path) in matching:
+                _check_usable(scan, include_ce=include_ce)
+                scans.append(scan)
+            else:
+                passed_over.add(str(path))
+        except ValueError as error:
+            left_out.append((relative, str(error)))
+    heard_of = {scan.participant for scan in scans} | {name.split("/")[0] for name, _ in left_out}
+    left_out += [(name, "no T1w image matches") for name in chosen if name not in heard_of]
+    if not scans:
+        if passed_over and not any(str(root / name) in matching for name, _ in left_out):
+            options = [f"--session-label {' '.join(sessions)}"] if sessions else []
+            options += [f"--bids-filter-file {filter_file}"] if filter_file else []
+            raise NoScanError(
+                f"No T1w image in {bids_dir} matches {' and '.join(options)}. "
+                f"{'Those of the participants asked for' if participants else 'Its T1w images'} "
+                f"have {_what_is_there(layout, passed_over, query)}."
+            )
+        reasons = [f" {name}: {reason}." for name, reason in sorted(left_out)[:1]]
+        raise NoScanError("".join([f"No T1w image to work on in {bids_dir}.", *reasons]))
+    return Found(tuple(sorted(scans)), tuple(sorted(left_out)))
+
+
+def read_entities(relative: str) -> tuple[tuple[str, str], ...]:
+    """Read the entities of a T1w image from its path in the dataset.
+
+    Returns
+    -------
+    tuple of (str, str)
+        As for `Scan.entities`.
+
+    Raises
+    ------
+    ValueError
+        It is no BIDS name of a T1w image, or does not agree with the folders; says why.
+    """
+    *folders, name = relative.split("/")
+    if not _ENDING.search(name):
+        raise ValueError("a T1w image's name ends in _T1w.nii or _T1w.nii.gz, in just these cases")
+    entities: dict[str, str] = {}
+    for part in _ENDING.sub("", name).split("_"):
+        key, _, value = part.partition("-")
+        pattern = _INDEX if key in _NUMBERED else _LABEL
+        if key in _PART_OF_OTHERS:
+            raise ValueError(f"it has the entity {key}-, so it is no T1w image by itself")
+        if key not in ENTITIES or key in entities or not pattern.fullmatch(value):
+            raise ValueError(f"{part!r} in its name is no BIDS entity of a T1w image")
+        entities[key] = value
+    expected = [f"{key}-{entities[key]}" for key in ("sub", "ses") if key in entities] + ["anat"]
+    if folders != expected:
+        raise ValueError(f"by its name it belongs in {'/'.join(expected)}")
+    return tuple((key, entities[key]) for key in ENTITIES if key in entities)
+
+
+def _what_is_there(layout: BIDSLayout, paths: Collection[str], query: dict[str, Any]) -> str:
+    """Tell which values some images have of the entities that a user asked for."""
+    images = [image.entities for image in layout.get() if image.path in paths]
+    usual = read_query(None, ())
+    asked = [entity for entity, wanted in query.items() if wanted != usual.get(entity)]
+    return "; ".join(
+        listing(entity, (str(i[entity]) if entity in i else None for i in images))
+        for entity in asked
+    )
+
+
+def _check_usable(scan: Scan, *, include_ce: bool) -> None:
+    entities = dict(scan.entities)
+    if "ce" in entities and not include_ce:
+        raise ValueError("it was taken with a contrast agent (--include-ce lets it in)")
+    if entities.get("part", "mag") != "mag":
+        raise ValueError(f"it holds the {entities['part']} part, not magnitudes")
+
+
+def _check_dataset(root: Path) -> None:
+    if not root.is_dir():
+        raise UsageError(f"{root}: there is no such folder.")
+    path = root / "dataset_description.json"
+    try:
+        description = json.loads(path.read_bytes())
+    except OSError as error:
+        missing = f"{root} is no BIDS dataset: dataset_description.json"
+        hint = f" Fetch it: datalad get {path}" if path.is_symlink() else ""
+        raise DatasetError(f"{missing} cannot be read ({error.strerror}).{hint}") from None
+    except ValueError as error:
+        raise DatasetError(f"{path} is no JSON ({error}).") from None
+    if not isinstance(description, dict):
+        raise DatasetError(f"{path} holds no JSON object.")
+
+
+def _participants(root: Path) -> tuple[list[str], list[tuple[str, str]]]:
+    """List the participants' folders, and what was meant as one but is none."""
+    names, left_out = [], []
+    try:
+        with os.scandir(root) as found:
+            entries = sorted(found, key=lambda entry: entry.name)
+    except OSError as error:
+        raise DatasetError(f"{root} cannot be read ({error.strerror}).") from None
+    for entry in entries:
+        prefix, dash, label = entry.name.partition("-")
+        if not dash or prefix.lower() != "sub":
+            continue
+        if not entry.is_dir():
+            if entry.is_symlink():
+                left_out.append((entry.name, "its link leads nowhere"))
+        elif prefix == "sub" and _LABEL.fullmatch(label):
+            names.append(entry.name)
+        else:
+            left_out.append((entry.name, "a participant's folder is sub- and letters or digits"))
+    return names, left_out

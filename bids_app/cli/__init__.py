@@ -1,0 +1,1 @@
+"""The commands that a user types: arguments in, exit code out."""

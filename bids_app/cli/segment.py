@@ -1,0 +1,225 @@
+"""``brainstem-segment``: one image, with the options of MARS-brainstem's own command."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bids_app import __version__
+from bids_app.cli.options import add_model_options, available_cpus, guarded, positive
+from bids_app.errors import ImageError, NoScanError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bids_app.io.images import Volume
+    from bids_app.models.store import Model
+    from bids_app.segmentation.segmenter import Segmentation
+
+ENDINGS = (".nii.gz", ".nii")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Segment one image.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Command line without the program's name; that of the process by default.
+
+    Returns
+    -------
+    int
+        Exit code; see `bids_app.errors`.
+    """
+    return guarded(lambda: _run(make_parser().parse_args(argv)))
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Make the parser of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="brainstem-segment",
+        description="Segments midbrain, pons and medulla oblongata on one T1-weighted image. "
+        "For research only; not a medical device.",
+        epilog="exit codes: 0 done; 1 the image cannot be used; 2 wrong command line, or the label "
+        "map is there already; 3 no such image; 5 the model is missing or damaged; 6 the label map "
+        "cannot be written",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "image",
+        type=Path,
+        metavar="IMAGE",
+        help="NIfTI image; its .nii.gz or .nii may be left out",
+    )
+    parser.add_argument("--version", action="version", version=f"brainstem BIDS App {__version__}")
+    output = parser.add_argument_group("output")
+    output.add_argument(
+        "-s",
+        "--suffix",
+        default="_brainstem",
+        help="added to the image's name to name the label map (default: %(default)s)",
+    )
+    output.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="path of the label map, .nii.gz or .nii (default: beside the image, named with -s)",
+    )
+    output.add_argument(
+        "-d",
+        "--directory",
+        type=Path,
+        metavar="FOLDER",
+        help="folder for the label map; of -o only the name counts then (default: the image's)",
+    )
+    output.add_argument(
+        "-x", "--overwrite", action="store_true", help="replace a label map that is there already"
+    )
+    output.add_argument("-q", "--quiet", action="store_true", help="print nothing but errors")
+    network = parser.add_argument_group("segmentation")
+    network.add_argument(
+        "--model",
+        default="open",
+        metavar="NAME|FOLDER",
+        help="name or folder of the model (default: open)",
+    )
+    add_model_options(network)
+    network.add_argument(
+        "--threads",
+        type=positive,
+        metavar="N",
+        default=available_cpus(),
+        help="CPU threads (default: the CPUs of this machine that the process may use)",
+    )
+    parser.set_defaults(device="auto", folds=[])
+    return parser
+
+
+def find_image(path: Path) -> Path:
+    """Find an image that may have been named without its ending.
+
+    Raises
+    ------
+    NoScanError
+        There is none.
+    UsageError
+        It is a folder.
+    """
+    for candidate in (path, *(path.with_name(path.name + ending) for ending in ENDINGS)):
+        if candidate.is_file() or candidate.is_symlink():
+            return candidate
+    if path.is_dir():
+        raise UsageError(
+            f"{path} is a folder, and this command takes one image. For a BIDS dataset: "
+            f"bids_app {shlex.quote(str(path))} OUTPUT_DIR participant"
+        )
+    raise NoScanError(f"{path}: no such image.")
+
+
+def output_path(
+    image: Path, suffix: str, output: Path | None = None, directory: Path | None = None
+) -> Path:
+    """Name the label map of an image.
+
+    Parameters
+    ----------
+    image : Path
+        The image, with its ending.
+    suffix : str
+        Added to the image's name.
+    output : Path, optional
+        Whole path instead, with or without .nii.gz; its base name alone if `directory` is given.
+    directory : Path, optional
+        Folder of the label map.
+
+    Raises
+    ------
+    UsageError
+        `output` is a folder, or ends otherwise than a NIfTI image.
+    """
+    if output is None:
+        named = image.with_name(_stem(image.name) + suffix + ".nii.gz")
+    elif output.is_dir():
+        raise UsageError(f"-o {output} is a folder. Name the label map, or give the folder to -d.")
+    elif output.name.endswith(ENDINGS):
+        named = output
+    elif output.suffix:
+        raise UsageError(f"-o {output}: the label map's name must end with .nii.gz or .nii.")
+    else:
+        named = output.with_name(output.name + ".nii.gz")
+    return named if directory is None else directory / named.name
+
+
+def _stem(name: str) -> str:
+    for ending in ENDINGS:
+        if name.endswith(ending):
+            return name.removesuffix(ending)
+    return name
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    image = find_image(arguments.image)
+    labels_path = output_path(image, arguments.suffix, arguments.output, arguments.directory)
+    probabilities_path = labels_path.with_name(_stem(labels_path.name) + "_probseg.nii.gz")
+    written = [labels_path, *([probabilities_path] if arguments.write_probabilities else [])]
+    for path in written:
+        if path.exists() and path.samefile(image):
+            raise UsageError(f"{path} is the image itself. Give another suffix or output.")
+        if path.exists() and not arguments.overwrite:
+            raise UsageError(f"{path} is there already. Replace it with -x.")
+
+    # Heavy imports come after all that can be told without them.
+    from bids_app.io.files import write_atomic
+    from bids_app.io.images import label_image, nifti_bytes, probability_image, read_volume
+    from bids_app.models import store
+    from bids_app.segmentation.segmenter import Choice, load_segmenter
+
+    model = store.find(arguments.model, arguments.models_dir)
+    store.verify(model)
+    if not arguments.quiet and (line := store.without_effect(model, vars(arguments))):
+        print(f"warning: {line}", file=sys.stderr)
+    try:
+        volume = read_volume(image, assume_ras=arguments.assume_ras)
+    except ImageError as error:
+        raise ImageError(f"{image}: {error}") from None
+    choice = Choice(
+        device=arguments.device,
+        folds=tuple(sorted(set(arguments.folds))),
+        mirror=not arguments.no_tta,
+        half=not arguments.float32,
+        region=arguments.region,
+        threads=arguments.threads,
+    )
+    tell = None if arguments.quiet else partial(print, file=sys.stderr, flush=True)
+    segmentation = load_segmenter(model, choice)(volume, tell)
+    labels = label_image(segmentation.labels, volume.grid)
+    write_atomic(labels_path, nifti_bytes(labels, compress=labels_path.name.endswith(".gz")))
+    if arguments.write_probabilities:
+        maps = probability_image(segmentation.whole_probabilities(), volume.grid)
+        write_atomic(probabilities_path, nifti_bytes(maps, compress=True))
+    if not arguments.quiet:
+        print(_summary(model, volume, segmentation, written))
+    return 0
+
+
+def _summary(
+    model: Model, volume: Volume, segmentation: Segmentation, written: Sequence[Path]
+) -> str:
+    from bids_app.measures.quality import judge
+
+    found = judge(volume, segmentation, model.regions)
+    lines = [f"Model: {model.name}, version {model.version}, licence {model.licence}"]
+    lines += [f"Please cite: {model.reference}"]
+    lines += [f"warning: {warning}" for warning in volume.warnings]
+    lines += [
+        f"{m.name:<10} {m.voxels:>8} voxels {m.volume_mm3 / 1000:>8.2f} ml" for m in found.measures
+    ]
+    if found.flags:
+        lines.append(f"flags: {', '.join(found.flags)}")
+    return "\n".join([*lines, *(f"wrote {path}" for path in written)])

@@ -1,0 +1,1 @@
+"""Planes and frames fixed to the brainstem, in millimetres."""

@@ -1,0 +1,1 @@
+"""Tables of a dataset, from the results of its images."""

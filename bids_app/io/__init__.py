@@ -1,0 +1,1 @@
+"""Files: images, tables and JSON, written whole or not at all."""

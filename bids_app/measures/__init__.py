@@ -1,0 +1,1 @@
+"""Numbers from label maps, probabilities and images."""

@@ -1,0 +1,175 @@
+"""Measures of trust in a result that need no ground truth.
+
+`docs/quality.md` tells definitions and sources; `bids_app.measures.flags` makes flags of the measures.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bids_app.geometry.midplane import symmetry
+from bids_app.measures.contrast import REACH_MM, measure_contrast
+from bids_app.measures.flags import flags, steadiness
+from bids_app.measures.shape import measure_shape
+from bids_app.measures.volumes import crop, measure_regions
+from bids_app.regions import MEDULLA, MIDBRAIN, PONS, WHOLE_NAME, of_brainstem
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from bids_app.io.images import Volume
+    from bids_app.measures.shape import Shape
+    from bids_app.measures.volumes import RegionMeasure
+    from bids_app.regions import Region
+    from bids_app.segmentation.segmenter import Segmentation
+
+
+@dataclass(frozen=True)
+class Findings:
+    """All that is measured on one segmented image.
+
+    Attributes
+    ----------
+    measures : tuple of RegionMeasure
+        One a region, then the whole brainstem.
+    shape : Shape
+        Surfaces, areas and diameters.
+    quality : dict of str to float
+        What `measure_quality` gave.
+    flags : tuple of str
+        Keys of `bids_app.measures.flags.FLAGS`.
+    """
+
+    measures: tuple[RegionMeasure, ...]
+    shape: Shape
+    quality: dict[str, float]
+    flags: tuple[str, ...]
+
+
+def judge(
+    volume: Volume,
+    segmentation: Segmentation,
+    regions: Sequence[Region],
+    thresholds: Mapping[str, float] | None = None,
+) -> Findings:
+    """Measure a segmented image and tell what to look at before trusting it.
+
+    Parameters
+    ----------
+    volume : Volume
+        The image.
+    segmentation : Segmentation
+        Its label map and probabilities.
+    regions : sequence of Region
+        Of the model.
+    thresholds : mapping of str to float, optional
+        Those of flags that are not the default.
+    """
+    labels, whole = segmentation.labels, of_brainstem(regions)
+    measures = measure_regions(
+        labels, volume.affine, regions, whole=whole, probabilities=segmentation.probabilities
+    )
+    shape = measure_shape(labels, volume.affine, regions, whole)
+    quality = measure_quality(volume, segmentation, regions, measures, shape)
+    return Findings(measures, shape, quality, flags(segmentation, measures, quality, thresholds))
+
+
+def measure_quality(
+    volume: Volume,
+    segmentation: Segmentation,
+    regions: Sequence[Region],
+    measures: Sequence[RegionMeasure],
+    shape: Shape,
+) -> dict[str, float]:
+    """Measure what tells of the trust in a result.
+
+    Parameters
+    ----------
+    volume : Volume
+        The image.
+    segmentation : Segmentation
+        Its label map and probabilities.
+    regions : sequence of Region
+        Of the model.
+    measures : sequence of RegionMeasure
+        One a region, then the whole brainstem.
+    shape : Shape
+        Of the same label map.
+
+    Returns
+    -------
+    dict of str to float
+        Those measures of `bids_app.bids.columns.QUALITY` that can be told; the names of the model's
+        regions stand in front of the measures of a region.
+    """
+    names = [region.name for region in regions]
+    found: dict[str, float | None] = {
+        "etiv_mm3": segmentation.intracranial_mm3,
+        "locator_confidence": segmentation.confidence,
+    }
+    found |= _named(names, "agreement", segmentation.agreement)
+    found |= _named(names, "mirror_dice", segmentation.mirror_dice)
+    found |= _named([*names, WHOLE_NAME], "soft_dice", _soft_dice(segmentation, regions))
+    # Other labels than the brainstem's may well be of two pieces, or lie to one side.
+    parts = of_brainstem(regions)
+    judged = [*(part.name for part in parts), WHOLE_NAME]
+    shares = {m.name: m.largest_share for m in measures if m.voxels}
+    found |= {f"{name}_largest_share": shares.get(name) for name in judged}
+    centres = {m.name: m.centroid for m in measures}
+    for pair, border in zip(((MIDBRAIN, PONS), (PONS, MEDULLA)), shape.borders, strict=True):
+        upper, lower = (centres.get(name) for name in pair)
+        if upper is not None and lower is not None:
+            found["_".join((*pair, "height_mm"))] = upper[2] - lower[2]
+            found["_".join((*pair, "contact_mm2"))] = border.area_mm2
+    margin = [int(np.ceil(REACH_MM / edge)) for edge in volume.voxel_size]
+    labels, affine, box = crop(segmentation.labels, volume.affine, regions, margin)
+    whole = np.isin(labels, [part.index for part in parts])
+    if shape.plane is not None:
+        masks = [*(labels == part.index for part in parts), whole]
+        for name, mask in zip(judged, masks, strict=True):
+            found[f"{name}_symmetry"] = symmetry(mask, affine, shape.plane)
+    contrast = measure_contrast(volume.data[box], whole, volume.voxel_size)
+    found |= contrast._asdict()
+    found["longest_edge_mm"] = max(volume.voxel_size)
+    quality = {
+        key: round(value, 1 if key == "etiv_mm3" else 4)
+        for key, value in found.items()
+        if value is not None and np.isfinite(value)
+    }
+    if empty := not measures[-1].voxels:  # nothing says that what was measured is a skull
+        quality.pop("etiv_mm3", None)
+    main = steadiness(quality, empty=empty)
+    return quality if main is None else quality | {"steadiness": round(main, 4)}
+
+
+def _named(
+    names: Sequence[str], measure: str, values: Sequence[float] | None
+) -> dict[str, float | None]:
+    return {f"{n}_{measure}": v for n, v in zip(names, values or (), strict=False)}
+
+
+def _soft_dice(segmentation: Segmentation, regions: Sequence[Region]) -> list[float]:
+    """Dice between each region's probabilities and its own label, then of the whole brainstem.
+
+    The soft Dice confidence of Borges et al. (2024, arXiv 2402.10665); nan for an absent region.
+    """
+    labels = segmentation.labels[segmentation.box]
+    both, total = np.zeros(len(regions)), np.zeros(len(regions))
+    for k, (region, probability) in enumerate(
+        zip(regions, segmentation.probabilities, strict=True)
+    ):
+        mask = labels == region.index
+        if size := np.count_nonzero(mask):
+            both[k] = probability[mask].sum(dtype=np.float64)
+            total[k] = probability.sum(dtype=np.float64) + size
+    parts = of_brainstem(regions)
+    whole = np.isin(labels, [region.index for region in parts])
+    if not whole.any():
+        return [float("nan")] * (len(regions) + 1)
+    shares = np.where(total > 0, 2 * both / np.maximum(total, 1e-9), np.nan).tolist()
+    sum_ = segmentation.probabilities[[regions.index(part) for part in parts]].sum(axis=0)
+    of_whole = 2 * sum_[whole].sum(dtype=np.float64) / (sum_.sum(dtype=np.float64) + whole.sum())
+    return [*shares, float(of_whole)]

@@ -1,0 +1,186 @@
+"""Measures of the regions of a label map: volumes, clusters, centroids.
+
+A voxel's volume is the absolute determinant of the affine, which also holds on oblique and
+sheared grids, where the product of the voxel's edges does not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from nibabel.affines import apply_affine
+from scipy import ndimage
+
+from bids_app.regions import WHOLE_NAME
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from bids_app.regions import Region
+
+Box = tuple[slice, ...]
+WHOLE_ABBREVIATION = "BS"
+
+
+@dataclass(frozen=True)
+class RegionMeasure:
+    """Measures of one region, or of the whole brainstem.
+
+    Attributes
+    ----------
+    index : int or None
+        Value in the label map; None for the whole brainstem.
+    name, abbreviation : str
+        As written to tables.
+    voxels : int
+        How many voxels have the label.
+    volume_mm3 : float
+        Their volume.
+    soft_volume_mm3 : float or None
+        Sum of the region's probabilities times a voxel's volume; None without probabilities.
+    clusters : int
+        Connected components.
+    largest_share : float
+        Share of the region's voxels that lie in its largest cluster; 0 for an absent region.
+    centroid : tuple of float, or None
+        Mean position of its voxels in RAS+ millimetres, x, y, z; None for an absent region.
+    """
+
+    index: int | None
+    name: str
+    abbreviation: str
+    voxels: int
+    volume_mm3: float
+    soft_volume_mm3: float | None
+    clusters: int
+    largest_share: float
+    centroid: tuple[float, float, float] | None
+
+
+def measure_regions(
+    labels: NDArray[np.integer[Any]],
+    affine: NDArray[np.float64],
+    regions: Sequence[Region],
+    *,
+    whole: Sequence[Region] | None = None,
+    probabilities: NDArray[np.float32] | None = None,
+    connectivity: int = 1,
+) -> tuple[RegionMeasure, ...]:
+    """Measure each region of a label map, then the union of those that make a whole.
+
+    Parameters
+    ----------
+    labels : ndarray of int, shape (X, Y, Z)
+        Label map in any voxel order; labels that are not among `regions` do not count.
+    affine : ndarray, shape (4, 4)
+        Voxel indices of `labels` to RAS+ millimetres.
+    regions : sequence of Region
+        What to measure, K regions.
+    whole : sequence of Region, optional
+        Those of them that make the union; all by default.
+    probabilities : ndarray of float32, shape (K, x, y, z), optional
+        Probability maps of the regions in their order, on the voxels of `labels` or on the box
+        of them outside which they are 0.
+    connectivity : int
+        Voxels of one cluster share a face (1), at least an edge (2), or at least a corner (3).
+
+    Returns
+    -------
+    tuple of RegionMeasure
+        K rows in the order of `regions`, then the union.
+    """
+    parts = regions if whole is None else whole
+    soft_voxels: list[float | None] = [None] * (len(regions) + 1)
+    if probabilities is not None:
+        sums = [float(map_.sum(dtype=np.float64)) for map_ in probabilities]
+        soft_voxels = [*sums, sum(s for s, r in zip(sums, regions, strict=True) if r in parts)]
+    labels, affine_of_box, _ = crop(labels, affine, regions)
+    masks = [labels == region.index for region in regions]
+    union = np.isin(labels, [region.index for region in parts])
+    return tuple(
+        _measure(region, mask, soft, affine_of_box, connectivity)
+        for region, mask, soft in zip([*regions, None], [*masks, union], soft_voxels, strict=True)
+    )
+
+
+def crop(
+    labels: NDArray[np.integer[Any]],
+    affine: NDArray[np.float64],
+    regions: Sequence[Region],
+    margin: Sequence[int] = (0, 0, 0),
+) -> tuple[NDArray[np.integer[Any]], NDArray[np.float64], Box]:
+    """Cut a label map to the box around its regions, a small part of a head.
+
+    Parameters
+    ----------
+    labels : ndarray of int, shape (X, Y, Z)
+    affine : ndarray, shape (4, 4)
+        Voxel indices of `labels` to millimetres.
+    regions : sequence of Region
+        What the box must hold.
+    margin : sequence of three int
+        Voxels to keep around it, as far as the map reaches.
+
+    Returns
+    -------
+    labels : ndarray of int, shape (x, y, z)
+        Without a voxel where there is no region.
+    affine : ndarray, shape (4, 4)
+        Of the box.
+    box : tuple of three slices
+        Its place in the map.
+    """
+    outer = bounding_box(labels != 0)
+    inner = bounding_box(np.isin(labels[outer], [region.index for region in regions]))
+    box = tuple(
+        slice(max(a.start + b.start - m, 0), min(a.start + b.stop + m, size))
+        if b.stop
+        else slice(0, 0)
+        for a, b, m, size in zip(outer, inner, margin, labels.shape, strict=True)
+    )
+    of_box = affine.copy()
+    of_box[:3, 3] = apply_affine(affine, [axis.start for axis in box])
+    return labels[box], of_box, box
+
+
+def bounding_box(mask: NDArray[np.bool_]) -> Box:
+    """Smallest box with all true voxels, shape (X, Y, Z); empty where there are none."""
+    box = [slice(None)] * 3
+    for axis in range(3):
+        inside = np.flatnonzero(mask[tuple(box)].any(axis=tuple({0, 1, 2} - {axis})))
+        box[axis] = slice(inside[0], inside[-1] + 1) if inside.size else slice(0, 0)
+    return tuple(box)
+
+
+def _measure(
+    region: Region | None,
+    mask: NDArray[np.bool_],
+    soft_voxels: float | None,
+    affine: NDArray[np.float64],
+    connectivity: int,
+) -> RegionMeasure:
+    """Measure one region (None: the union) from its mask and the sum of its probabilities."""
+    voxel_mm3 = float(abs(np.linalg.det(affine[:3, :3])))
+    neighbours = ndimage.generate_binary_structure(3, connectivity)
+    numbered, clusters = ndimage.label(mask, neighbours)
+    sizes = np.bincount(numbered.ravel())[1:]
+    voxels = int(sizes.sum())
+    centroid = None
+    if voxels:
+        x, y, z = apply_affine(affine, np.argwhere(mask).mean(axis=0))
+        centroid = (float(x), float(y), float(z))
+    return RegionMeasure(
+        index=region.index if region else None,
+        name=region.name if region else WHOLE_NAME,
+        abbreviation=region.abbreviation if region else WHOLE_ABBREVIATION,
+        voxels=voxels,
+        volume_mm3=voxels * voxel_mm3,
+        soft_volume_mm3=None if soft_voxels is None else soft_voxels * voxel_mm3,
+        clusters=int(clusters),
+        largest_share=float(sizes.max()) / voxels if voxels else 0.0,
+        centroid=centroid,
+    )

@@ -1,0 +1,1 @@
+"""Import of MD-GRU models from TensorFlow checkpoints."""

@@ -1,0 +1,1 @@
+"""Import of nnU-Net v1 models."""

@@ -1,0 +1,115 @@
+"""Unpacking of archives that come from elsewhere."""
+
+from __future__ import annotations
+
+import shutil
+import tarfile
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+from bids_app.errors import ModelError
+from bids_app.io.files import is_web_page
+
+if TYPE_CHECKING:
+    import re
+    from pathlib import Path
+
+LARGEST = 4 * 2**30  # bytes; checkpoints of the published size have less than one tenth
+CHUNK = 2**20  # bytes
+
+
+def unpack(archive: Path, folder: Path, wanted: re.Pattern[str]) -> None:
+    """Unpack the wanted files of a tar archive, compressed or not.
+
+    Every member is looked at, wanted or not: one that would leave the folder, or is anything but
+    a plain file or a folder, condemns the archive. It is read to its end, so that the checksum of
+    a compressed one is compared.
+
+    Parameters
+    ----------
+    archive : Path
+    folder : Path
+        Where the files go. What is there already after an error, the caller removes.
+    wanted : re.Pattern
+        Of whole member names; that of a folder, which is made even if no file of it is wanted, ends
+        in a slash.
+
+    Raises
+    ------
+    ModelError
+        The archive is damaged, or has a suspicious member.
+    OSError
+        A file cannot be read or written.
+    """
+    tar = None
+    try:
+        with tarfile.open(archive) as tar:
+            try:
+                for member in tar:
+                    _extract(tar, member, _checked(archive, member), folder, wanted)
+            except ModelError:
+                _ends(tar)  # what looks suspicious may be damage, and then that is told
+                raise
+            # tarfile ends the loop without an error at a header that it cannot read.
+            if not _ends(tar):
+                raise tarfile.ReadError("not whole")  # noqa: TRY301
+    except ModelError:
+        raise
+    except Exception as error:  # a damaged archive raises almost anything
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        wrong = _what_is_wrong(archive, error) if tar is None else "damaged. Get it again."
+        raise ModelError(f"{archive.name}: {wrong}") from error
+
+
+def _extract(
+    tar: tarfile.TarFile,
+    member: tarfile.TarInfo,
+    path: PurePosixPath,
+    folder: Path,
+    wanted: re.Pattern[str],
+) -> None:
+    for inside in (*path.parents, path) if member.isdir() else path.parents:
+        if wanted.fullmatch(f"{inside}/"):
+            (folder / inside).mkdir(parents=True, exist_ok=True)
+    content = tar.extractfile(member) if wanted.fullmatch(str(path)) else None
+    if content is not None:
+        place = folder / path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with place.open("xb") as stream:
+            shutil.copyfileobj(content, stream)
+
+
+def _ends(tar: tarfile.TarFile) -> bool:
+    """Read the rest of an archive, and tell whether that is its end: zeros, a block at least."""
+    stream = tar.fileobj
+    stream.seek(tar.offset)
+    size = others = 0
+    while chunk := stream.read(CHUNK):
+        size += len(chunk)
+        others += len(chunk) - chunk.count(0)
+    return size >= tarfile.BLOCKSIZE and not others
+
+
+def _what_is_wrong(archive: Path, error: Exception) -> str:
+    """Say what a file is that cannot be read as a tar archive, as far as that can be told."""
+    if is_web_page(archive):
+        return "a web page, no tar archive. A login page, or the portal of a network?"
+    if archive.suffix in (".model", ".pth", ".pkl"):
+        return "one file of a model. Name the folder of the model, with plans and fold_*."
+    with archive.open("rb") as stream:
+        if stream.read(4) == b"PK\3\4":
+            return "a zip archive. Unpack it, and import the folder."
+    reason = str(error).partition("\n")[0].rstrip(":")
+    return f"damaged, or no tar archive ({reason}). Get it again."
+
+
+def _checked(archive: Path, member: tarfile.TarInfo) -> PurePosixPath:
+    path = PurePosixPath(member.name)
+    if path.is_absolute() or ".." in path.parts or "\\" in member.name or "\0" in member.name:
+        raise ModelError(f"{archive.name}: refused, its member {member.name!r} leads out of it.")
+    if not (member.isreg() or member.isdir()):
+        raise ModelError(f"{archive.name}: refused, its member {member.name!r} is no plain file.")
+    if member.size > LARGEST:
+        raise ModelError(f"{archive.name}: refused, its member {member.name!r} is too large.")
+    return path

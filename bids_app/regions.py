@@ -1,0 +1,92 @@
+"""Regions of the brainstem: their names, synonyms, colours and FreeSurfer codes."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+MIDBRAIN, PONS, MEDULLA = "midbrain", "pons", "medulla"
+WHOLE_NAME = "brainstem"
+PARTS = (MIDBRAIN, PONS, MEDULLA)
+REGIONS = (*PARTS, WHOLE_NAME)
+
+
+@dataclass(frozen=True)
+class Region:
+    """One label of a label map.
+
+    Attributes
+    ----------
+    index : int
+        Value in the label map.
+    name, abbreviation : str
+        As written to tables.
+    color : str
+        ``#RRGGBB``.
+    freesurfer : int or None
+        Code in FreeSurfer's colour table, where it has one.
+    """
+
+    index: int
+    name: str
+    abbreviation: str
+    color: str
+    freesurfer: int | None = None
+
+
+# Colours tell the regions apart for the common kinds of colour blindness (Okabe and Ito, 2008).
+_KNOWN = {
+    "midbrain": ("MB", "#E69F00", 173),
+    "pons": ("PO", "#56B4E9", 174),
+    "medulla": ("MO", "#009E73", 175),
+}
+_SYNONYMS = {  # in small letters, words apart
+    "mesencephalon": "midbrain",
+    "medulla oblongata": "medulla",
+    "myelencephalon": "medulla",
+    "brain stem": WHOLE_NAME,
+}
+_OTHER_COLORS = ("#CC79A7", "#D55E00", "#F0E442", "#0072B2", "#999999")
+
+
+def region(index: int, name: str) -> Region:
+    """Describe a label value by its region's name.
+
+    Parameters
+    ----------
+    index : int
+        Value in the label map, 1 to 255.
+    name : str
+        ``midbrain``, ``pons`` and ``medulla`` have settled abbreviations, colours and FreeSurfer
+        codes, and are known by other names too, such as ``Medulla_oblongata``; any other name
+        stays as it is and gets an abbreviation and a colour of its own.
+    """
+    plain = " ".join(re.split(r"[\s_-]+", name.strip().lower()))
+    known = _SYNONYMS.get(plain, plain)
+    name = known if known in (*_KNOWN, WHOLE_NAME) else name
+    if name in _KNOWN:
+        return Region(index, name, *_KNOWN[name])
+    abbreviation = "".join(c for c in name.upper() if c.isalnum())[:4] or f"L{index}"
+    return Region(index, name, abbreviation, _OTHER_COLORS[index % len(_OTHER_COLORS)])
+
+
+def of_brainstem(regions: Sequence[Region]) -> Sequence[Region]:
+    """Choose the regions that the whole brainstem is made of: all, where it knows none of them."""
+    known = [region for region in regions if region.name in (*_KNOWN, WHOLE_NAME)]
+    return known or regions
+
+
+def in_words(names: Sequence[str]) -> str:
+    """Name regions in a sentence."""
+    words = [("medulla oblongata" if n == "medulla" else n).replace("_", " ") for n in names]
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def first_words(names: Sequence[str]) -> str:
+    """Name regions at the start of a sentence."""
+    text = in_words(names)
+    return text[:1].upper() + text[1:]

@@ -1,0 +1,1 @@
+"""From a volume to its segmentation, with whichever engine a model needs."""

@@ -1,0 +1,158 @@
+"""The command line says what is wrong at once, and reads the same options from a file."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tomllib
+
+import pytest
+
+from bids_app.cli import main as cli
+from bids_app.errors import UsageError
+from bids_app.settings import OF_ONE_LEVEL, Settings
+
+BASE = ["bids", "out", "participant"]
+
+
+def test_labels_are_taken_as_fmriprep_takes_them():
+    settings = cli.parse([*BASE, "--participant_label", "01", "sub-02", "--skip_bids_validation"])
+    assert settings.participant_label == ("01", "sub-02")
+    assert settings.skip_bids_validation
+
+
+def test_several_thresholds_follow_one_option_or_several():
+    one = cli.parse([*BASE, "--flag-threshold", "noisy=8", "coarse=3"])
+    two = cli.parse([*BASE, "--flag-threshold", "noisy=8", "--flag-threshold", "coarse=3"])
+    assert one.flag_threshold == two.flag_threshold == ("noisy=8", "coarse=3")
+
+
+def test_labels_given_again_are_added():
+    settings = cli.parse([*BASE, "--participant-label", "01", "--participant_label", "02", "03"])
+    assert settings.participant_label == ("01", "02", "03")
+
+
+def test_options_have_the_defaults_of_the_settings():
+    settings = cli.parse([*BASE, "--nprocs", "3"])
+    assert settings.omp_nthreads == 3
+    assert settings == Settings(
+        settings.bids_dir, settings.output_dir, "participant", nprocs=3, omp_nthreads=3
+    )
+
+
+def test_more_network_threads_than_threads_are_refused():
+    with pytest.raises(UsageError, match="omp-nthreads 4"):
+        cli.parse([*BASE, "--nprocs", "2", "--omp-nthreads", "4"])
+
+
+def test_a_configuration_file_gives_options_and_the_command_line_wins(tmp_path):
+    file = tmp_path / "run.toml"
+    file.write_text(
+        'participant-label = ["01", "02"]\nno_tta = true\nforce = false\nnprocs = 2\n'
+        'model = "open"\nverbose = 2\n'
+    )
+    settings = cli.parse([*BASE, "--config-file", str(file), "--participant-label", "03"])
+    assert settings.participant_label == ("03",)
+    assert settings.no_tta
+    assert not settings.force
+    assert settings.nprocs == 2
+    assert settings.model == ("open",)
+    assert settings.verbose == 2
+
+
+def test_a_model_on_the_command_line_replaces_that_of_the_file(tmp_path):
+    file = tmp_path / "run.toml"
+    file.write_text('model = ["a", "b"]\n')
+    base = ["bids", "out", "group", "--config-file", str(file)]
+    assert cli.parse(base).model == ("a", "b")
+    assert cli.parse([*base, "--model", "c"]).model == ("c",)
+
+
+@pytest.mark.parametrize(
+    ("level", "options", "told"),
+    [
+        ("participant", ["--covariates", "age", "--norms", "n.tsv"], "--covariates, --norms: for"),
+        ("group", ["--force", "--device", "cpu"], "--force, --device: for the participant level"),
+        ("group", ["--bids-filter-file", "f.json"], "no effect at the group level"),
+    ],
+)
+def test_options_of_the_other_level_are_named_in_one_line(level, options, told, capsys):
+    cli.parse(["bids", "out", level, *options])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("warning: ")
+    assert told in line
+
+
+def test_options_of_the_level_or_of_both_or_from_a_file_are_not(tmp_path, capsys):
+    file = tmp_path / "run.toml"
+    file.write_text('covariates = ["age"]\nforce = true\n')
+    both = ["--nprocs", "2", "--participant-label", "01", "--flag-threshold", "noisy=8"]
+    for level, option in (("participant", "--no-tta"), ("group", "--covariates=sex")):
+        cli.parse(["bids", "out", level, option, *both, "--config-file", str(file)])
+    assert capsys.readouterr().err == ""
+
+
+def test_the_help_tells_the_level_of_each_option_of_one():
+    told = {
+        action.dest: f"{group.title} {action.help}"
+        for group in cli.make_parser()._action_groups
+        for action in group._group_actions
+    }
+    for name, level in OF_ONE_LEVEL.items():
+        assert f"{level} level" in told[name], name
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("no-such-option = 1", "no option --no-such-option"),
+        ("help = true", "no option --help"),
+        ("config-file = 'x'", "no option --config-file"),
+        ("force = 'yes'", "takes true or false"),
+        ("device = ['cpu', 'cuda']", "takes one value"),
+        ("device = true", "takes text"),
+        ("not toml", "not TOML"),
+    ],
+)
+def test_a_mistake_in_the_configuration_file_is_named(tmp_path, content, message):
+    file = tmp_path / "run.toml"
+    file.write_text(content)
+    with pytest.raises(UsageError, match=message):
+        cli.parse([*BASE, "--config-file", str(file)])
+
+
+def test_the_settings_of_a_run_can_be_given_again(tmp_path):
+    first = cli.parse([*BASE, "--nprocs", "2", "--folds", "0", "1", "--work-dir", str(tmp_path)])
+    file = tmp_path / "config.toml"
+    file.write_text(first.toml())
+    tomllib.loads(first.toml())
+    assert cli.parse([*BASE, "--config-file", str(file)]) == first
+
+
+def test_folds_are_a_set_in_order():
+    assert cli.parse([*BASE, "--folds", "1", "0", "--folds", "0"]).folds == ("0", "1")
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["bids", "out", "session"], [*BASE, "--nprocs", "0"], [*BASE, "--nope"]]
+)
+def test_a_wrong_command_line_ends_with_2(arguments):
+    with pytest.raises(SystemExit) as end:
+        cli.main(arguments)
+    assert end.value.code == 2
+
+
+def test_a_folder_that_is_no_dataset_ends_with_4(tmp_path, capsys):
+    assert cli.main([str(tmp_path), str(tmp_path / "out"), "participant"]) == 4
+    assert "dataset_description.json" in capsys.readouterr().err
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys; from bids_app.cli.main import make_parser; make_parser().format_help();"
+        "print([m for m in ('torch', 'numpy', 'nibabel', 'bids', 'pandas') if m in sys.modules])"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert answer.stdout.strip() == "[]"

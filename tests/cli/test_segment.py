@@ -1,0 +1,119 @@
+"""One image, with the options of MARS-brainstem's own command."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from make_fixture_model import write_random_model
+
+from bids_app.cli import segment as single
+from bids_app.models import install
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    trained = write_random_model(
+        folder / "trained", folds=1, spacing=(5.0, 5.0, 5.0), patch_size=(40, 48, 40)
+    )
+    return install.import_model(trained, "quick", folder).folder
+
+
+@pytest.fixture
+def head(whole_head, tmp_path):
+    return Path(shutil.copy(whole_head, tmp_path / "T1.nii.gz"))
+
+
+@pytest.fixture
+def segment(model):
+    def run(*arguments):
+        options = ("--model", str(model), "--no-tta", "--device", "cpu")
+        return single.main([*map(str, arguments), *options])
+
+    return run
+
+
+@pytest.mark.parametrize("name", ["T1.nii.gz", "T1"])
+def test_the_map_stands_beside_the_image(segment, head, name, capsys):
+    assert segment(head.with_name(name)) == 0
+    labels = nib.load(head.with_name("T1_brainstem.nii.gz"))
+    assert labels.shape == nib.load(head).shape
+    assert set(np.unique(labels.dataobj)) <= {0, 1, 2, 3}
+    assert "pons" in capsys.readouterr().out
+
+
+def test_an_uncompressed_image_does_too(segment, head):
+    plain = head.with_name("other.nii")
+    nib.save(nib.load(head), plain)
+    assert segment(plain.with_name("other"), "-q") == 0
+    assert plain.with_name("other_brainstem.nii.gz").is_file()
+
+
+def test_a_map_is_not_replaced_unless_asked(segment, head, capsys):
+    assert segment(head, "-q") == 0
+    before = head.with_name("T1_brainstem.nii.gz").read_bytes()
+    assert segment(head) == 2
+    assert "-x" in capsys.readouterr().err
+    assert segment(head, "-x", "-q") == 0
+    assert head.with_name("T1_brainstem.nii.gz").read_bytes() == before
+    assert capsys.readouterr().out == ""
+
+
+def test_the_image_itself_is_never_replaced(segment, head):
+    before = head.read_bytes()
+    assert segment(head, "-x", "-s", "") == 2
+    assert head.read_bytes() == before
+
+
+def test_probabilities_stand_beside_the_map(segment, head):
+    assert segment(head, "-q", "--write-probabilities") == 0
+    maps = nib.load(head.with_name("T1_brainstem_probseg.nii.gz"))
+    assert maps.shape == (*nib.load(head).shape, 3)
+
+
+def test_a_missing_image_ends_with_3_and_a_bad_one_with_1(segment, head, capsys):
+    assert segment(head.with_name("nothing")) == 3
+    assert segment(head.parent) == 2
+    assert "is a folder, and this command takes one image" in capsys.readouterr().err
+    head.with_name("bad.nii.gz").write_text("no image")
+    assert segment(head.with_name("bad")) == 1
+    assert "bad.nii.gz" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ((), "in/T1_brainstem.nii.gz"),
+        (("_mask",), "in/T1_mask.nii.gz"),
+        (("_b", Path("other/x.nii.gz")), "other/x.nii.gz"),
+        (("_b", Path("other/x")), "other/x.nii.gz"),
+        (("_b", Path("other/x.nii")), "other/x.nii"),
+        (("_b", None, Path("out")), "out/T1_b.nii.gz"),
+        (("_b", Path("other/x.nii.gz"), Path("out")), "out/x.nii.gz"),
+    ],
+)
+def test_the_map_is_named_as_the_options_say(options, expected):
+    options = options or ("_brainstem",)
+    assert single.output_path(Path("in/T1.nii.gz"), *options) == Path(expected)
+
+
+@pytest.mark.parametrize(
+    ("output", "reason"),
+    [
+        ("x.txt", "must end with .nii.gz or .nii"),
+        ("x.nii.bz2", "must end with .nii.gz or .nii"),
+        (".", "is a folder"),
+    ],
+)
+def test_an_output_that_is_no_name_of_an_image_ends_with_2_before_anything_is_done(
+    segment, head, output, reason, capsys
+):
+    assert segment(head, "-o", head.parent / output) == 2
+    said = capsys.readouterr().err
+    assert reason in said
+    assert len(said.splitlines()) == 1
+    assert list(head.parent.iterdir()) == [head]

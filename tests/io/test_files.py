@@ -1,0 +1,89 @@
+"""Files are there whole or not at all, and runs do not cross."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from bids_app.errors import OutputError
+from bids_app.io import files
+
+
+def test_a_file_is_written_whole_and_nothing_else_is_left(tmp_path):
+    path = tmp_path / "a" / "b.txt"
+    files.write_atomic(path, b"one")
+    files.write_atomic(path, b"two")
+    assert path.read_bytes() == b"two"
+    assert [p.name for p in path.parent.iterdir()] == ["b.txt"]
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_temporary_one(tmp_path, monkeypatch):
+    path = tmp_path / "b.txt"
+    files.write_atomic(path, b"one")
+
+    def full(_descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OutputError, match="No space left"):
+        files.write_atomic(path, b"two")
+    assert path.read_bytes() == b"one"
+    assert [p.name for p in tmp_path.iterdir()] == ["b.txt"]
+
+
+def test_an_unchanged_shared_file_is_left_alone(tmp_path):
+    path = tmp_path / "b.txt"
+    files.write_if_changed(path, b"one")
+    before = path.stat().st_ino
+    files.write_if_changed(path, b"one")
+    assert path.stat().st_ino == before
+    files.write_if_changed(path, b"two")
+    assert path.read_bytes() == b"two"
+
+
+def test_temporary_files_of_dead_processes_are_removed_and_those_of_living_ones_kept(tmp_path):
+    dead = subprocess.run(  # a process that is gone has its number free
+        [
+            sys.executable,
+            "-c",
+            "from bids_app import files; print(files.owned_name('x.nii.gz'))",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.strip()
+    elsewhere = ".x.nii.gz.another-machine_1_0123abcd.tmp"
+    for name in (dead, elsewhere, files.owned_name("x.nii.gz"), ".x.nii.gz.tmp"):
+        (tmp_path / name).touch()
+    files.clean([tmp_path, tmp_path / "absent"])
+    left = {p.name for p in tmp_path.iterdir()}
+    assert left == {elsewhere, files.owned_name("x.nii.gz"), ".x.nii.gz.tmp"}
+
+
+def test_a_lock_is_had_once_and_leaves_no_file(tmp_path):
+    path = tmp_path / ".x.lock"
+    with files.lock(path) as first, files.lock(path) as second:
+        assert first
+        assert not second
+        assert path.exists()
+    assert not path.exists()
+    with files.lock(path) as again:
+        assert again
+
+
+def test_a_lock_ends_with_its_process_and_its_file_is_cleaned_away(tmp_path):
+    path = tmp_path / ".x.lock"
+    code = (
+        "import os, pathlib, sys; from bids_app import files\n"
+        "held = files.lock(pathlib.Path(sys.argv[1])); held.__enter__(); os.kill(os.getpid(), 9)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(path)], check=False)
+    assert path.exists()
+    with files.lock(path) as had:
+        assert had
+    path.touch()
+    files.clean([tmp_path])
+    assert not path.exists()

@@ -1,0 +1,97 @@
+"""Flags warn of what measures tell, by thresholds that a user can set."""
+
+from __future__ import annotations
+
+import pytest
+
+from bids_app.bids.columns import OUTLIERS, QUALITY
+from bids_app.errors import UsageError
+from bids_app.measures.flags import CHECKS, FLAGS, flags_again, read_thresholds, steadiness
+from bids_app.regions import PARTS
+
+GOOD = {
+    "pons_agreement": 0.95, "pons_mirror_dice": 0.95, "pons_soft_dice": 0.94,
+    "locator_confidence": 0.9, "pons_largest_share": 1.0, "midbrain_pons_height_mm": 18.0,
+    "pons_medulla_contact_mm2": 300.0, "pons_symmetry": 0.95, "border_contrast": 0.8,
+    "contrast_to_noise": 20.0, "longest_edge_mm": 1.0,
+    "steadiness": 0.98, "pons_robust_z": 0.5, "pons_batch_z": 0.5,
+}  # fmt: skip
+MEASURED = {check.name: check for check in CHECKS if check.measure}
+
+
+def test_good_measures_raise_no_flag():
+    assert flags_again((), GOOD, {}) == ()
+    assert flags_again((), {}, {}) == ()
+
+
+def test_every_measure_of_the_table_is_one_that_is_taken():
+    for check in MEASURED.values():
+        assert check.measured(dict.fromkeys(QUALITY | OUTLIERS, 1.0)), check.name
+        assert len(check.measured(GOOD)) == 1
+
+
+@pytest.mark.parametrize("name", MEASURED)
+def test_a_measure_beyond_its_threshold_raises_its_flag_alone(name):
+    check = MEASURED[name]
+    (key,) = (k for k in GOOD if k == check.measure or k.endswith("_" + check.measure))
+    beyond = check.threshold + (-0.01 if check.comparison == "<" else 0.01)
+    assert flags_again((), GOOD | {key: beyond}, {}) == (name,)
+    assert flags_again((), GOOD | {key: check.threshold}, {}) == ()
+    assert flags_again((), GOOD | {key: beyond}, {name: beyond}) == ()
+
+
+def test_the_worst_region_counts():
+    assert flags_again((), GOOD | {"medulla_symmetry": 0.1}, {}) == ("asymmetric",)
+
+
+def test_facts_of_a_record_stay_and_thresholds_are_compared_anew():
+    earlier = ("out_of_view", "scattered")
+    assert flags_again(earlier, GOOD, {}) == ("out_of_view",)
+    assert flags_again(earlier, {}, {}) == earlier  # nothing on record to compare
+
+
+def test_explanations_tell_the_threshold_in_use():
+    assert "0.95" in FLAGS["scattered"]
+    assert "0.5" in MEASURED["scattered"].explain({"scattered": 0.5})
+
+
+def test_thresholds_are_read_from_words():
+    assert read_thresholds(["noisy=8", "coarse=3.5"]) == {"noisy": 8.0, "coarse": 3.5}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("noisy", "NAME=VALUE"),
+        ("noisy=", "not a number"),
+        ("noisy=much", "not a number"),
+        ("loud=3", "'loud' has a threshold. Those with one: unsteady, networks_disagree,"),
+        ("out_of_view=1", "'out_of_view' has a threshold"),
+        ("unsteady=1.1", "unsteady is from 0 to 1"),
+        ("asymmetric=-0.1", "asymmetric is from 0 to 1"),
+        ("coarse=-1", "coarse is a number of 0 or more"),
+        ("noisy=nan", "noisy is a number of 0 or more"),
+        ("noisy=inf", "noisy is a number of 0 or more"),
+    ],
+)
+def test_thresholds_that_mean_nothing_are_refused(text, message):
+    with pytest.raises(UsageError, match=f"--flag-threshold {text}: .*{message}"):
+        read_thresholds([text])
+
+
+def test_a_threshold_may_be_any_value_of_its_measure():
+    for name, check in MEASURED.items():
+        most = min(check.most, 100.0)
+        assert read_thresholds([f"{name}=0", f"{name}={most}"]) == {name: most}
+        assert check.threshold <= check.most
+
+
+def test_steadiness_is_the_mean_agreement_or_else_that_under_mirroring():
+    quality = {f"{r}_mirror_dice": v for r, v in zip(PARTS, (0.9, 0.6, 0.9), strict=True)}
+    assert steadiness(quality) == pytest.approx(0.8)
+    assert steadiness(quality | {f"{r}_agreement": 0.7 for r in PARTS}) == pytest.approx(0.7)
+
+
+def test_a_missing_region_counts_0_and_a_single_pass_tells_nothing():
+    assert steadiness({"pons_mirror_dice": 0.9, "medulla_mirror_dice": 0.9}) == pytest.approx(0.6)
+    assert steadiness({"pons_soft_dice": 0.9}) is None

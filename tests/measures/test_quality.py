@@ -1,0 +1,151 @@
+"""Measures of trust say what they should of made brainstems and images."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from made_brainstem import GRIDS, REGIONS, made
+from nibabel.affines import voxel_sizes
+from scipy import ndimage
+
+from bids_app.bids.columns import QUALITY
+from bids_app.measures.quality import judge, measure_quality
+from bids_app.measures.shape import measure_shape
+from bids_app.measures.volumes import measure_regions
+from bids_app.regions import region
+from bids_app.segmentation.segmenter import Segmentation
+
+TISSUE, CSF, NOISE = 100.0, 20.0, 4.0
+
+
+def take(labels, affine, data=None, sureness=1.0, **known):
+    """Measure a label map whose probabilities are `sureness` within each label."""
+    masks = np.stack([labels == region.index for region in REGIONS])
+    probabilities = (sureness * masks).astype(np.float32)
+    everything = tuple(slice(0, n) for n in labels.shape)
+    segmentation = Segmentation(labels, probabilities, everything, "cpu", **known)
+    if data is None:
+        data = image(labels)
+    volume = SimpleNamespace(data=data, affine=affine, voxel_size=tuple(voxel_sizes(affine)))
+    measures = measure_regions(labels, affine, REGIONS, probabilities=probabilities)
+    shape = measure_shape(labels, affine, REGIONS)
+    return measure_quality(volume, segmentation, REGIONS, measures, shape)
+
+
+def image(labels, tissue=TISSUE, csf=CSF, noise=NOISE):
+    generator = np.random.default_rng(0)
+    clean = np.where(labels > 0, tissue, csf)
+    return (clean + generator.normal(0, noise, labels.shape)).astype(np.float32)
+
+
+@pytest.fixture(scope="module", params=GRIDS)
+def found(request):
+    return take(*made(request.param))
+
+
+def test_of_an_empty_map_steadiness_is_0_and_the_skull_is_not_told():
+    labels, affine = made(next(iter(GRIDS)))
+    found = take(np.zeros_like(labels), affine, image(labels), intracranial_mm3=1.5e6)
+    assert found["steadiness"] == 0
+    assert "etiv_mm3" not in found
+
+
+def test_a_label_that_is_no_part_of_the_brainstem_changes_nothing_of_it():
+    labels, affine = made(next(iter(GRIDS)))
+    with_cord = labels.copy()
+    with_cord[-3:, -3:, -3:] = 9
+    regions = (*REGIONS, region(9, "cord"))
+    data = image(labels)
+    found = []
+    for map_, known in ((labels, REGIONS), (with_cord, regions)):
+        masks = np.stack([map_ == part.index for part in known]).astype(np.float32)
+        box = tuple(slice(0, n) for n in labels.shape)
+        volume = SimpleNamespace(data=data, affine=affine, voxel_size=tuple(voxel_sizes(affine)))
+        found.append(judge(volume, Segmentation(map_, masks, box, "cpu"), known))
+    alone, together = found
+    assert together.measures[-1] == alone.measures[-1]
+    areas = [found.shape.regions[-1].midsagittal_mm2 for found in (together, alone)]
+    assert areas[0] == pytest.approx(areas[1], rel=1e-3)  # sampled at other places
+    assert together.flags == alone.flags
+    shared = {key: together.quality[key] for key in alone.quality}
+    assert shared == pytest.approx(alone.quality, rel=0.02)
+
+
+def test_every_measure_has_its_column(found):
+    assert set(found) <= set(QUALITY)
+
+
+def test_order_contact_and_symmetry_of_a_good_map(found):
+    assert found["midbrain_pons_height_mm"] == pytest.approx(19.2, abs=1)
+    assert found["pons_medulla_height_mm"] == pytest.approx(25.5, abs=1.5)
+    assert found["pons_medulla_contact_mm2"] > np.pi * 8 * 6 * 0.95
+    for name in ("midbrain", "pons", "medulla", "brainstem"):
+        assert found[f"{name}_symmetry"] > 0.93
+        assert found[f"{name}_largest_share"] == 1
+
+
+def test_noise_and_contrast_are_those_that_were_drawn(found):
+    assert found["signal_to_noise"] == pytest.approx(TISSUE / NOISE, rel=0.05)
+    # The darkest tenth of the rim lies 1.28 standard deviations below its mean.
+    expected = (TISSUE - CSF) / NOISE + 1.28
+    assert found["contrast_to_noise"] == pytest.approx(expected, rel=0.05)
+    assert found["border_contrast"] > 0.95
+
+
+def test_a_border_that_brightens_outwards_has_no_contrast():
+    labels, affine = made("fine")
+    assert take(labels, affine, image(labels, tissue=60, csf=150))["border_contrast"] < 0.05
+
+
+def test_zeros_around_a_stripped_brain_are_no_csf():
+    labels, affine = made("fine")
+    data = image(labels)
+    data[ndimage.distance_transform_edt(labels == 0) > 3] = 0
+    assert take(labels, affine, data)["contrast_to_noise"] == pytest.approx(21.3, rel=0.06)
+
+
+def test_an_image_without_noise_has_no_ratio_to_it():
+    labels, affine = made("fine")
+    found = take(labels, affine, image(labels, noise=0))
+    assert "signal_to_noise" not in found
+    assert found["border_contrast"] > 0.9
+
+
+@pytest.mark.parametrize("sureness", [1.0, 0.8, 0.5])
+def test_soft_dice_falls_with_the_probabilities(sureness):
+    found = take(*made("fine"), sureness=sureness)
+    for name in ("midbrain", "pons", "medulla", "brainstem"):
+        assert found[f"{name}_soft_dice"] == pytest.approx(2 * sureness / (1 + sureness), abs=1e-3)
+
+
+def test_what_the_segmenter_tells_is_passed_on():
+    known = {"intracranial_mm3": 1.5e6, "confidence": 0.9, "agreement": (0.9, 0.95, float("nan")),
+             "mirror_dice": (0.8, 0.9, 0.7)}  # fmt: skip
+    found = take(*made("fine"), **known)
+    assert (found["etiv_mm3"], found["locator_confidence"]) == (1.5e6, 0.9)
+    assert (found["midbrain_agreement"], found["pons_agreement"]) == (0.9, 0.95)
+    assert "medulla_agreement" not in found
+    assert found["medulla_mirror_dice"] == 0.7
+
+
+def test_an_upside_down_map_has_negative_heights():
+    labels, affine = made("fine")
+    found = take(labels[:, :, ::-1].copy(), affine)
+    assert found["midbrain_pons_height_mm"] < 0
+    assert found["pons_medulla_height_mm"] < 0
+
+
+@pytest.mark.parametrize("absent", [1, 2, 3])
+def test_partial_maps_fail_at_nothing(absent):
+    found = take(*made("uneven", absent=absent))
+    name = REGIONS[absent - 1].name
+    assert not [key for key in found if key.startswith(name)]
+
+
+@pytest.mark.parametrize("voxels", [0, 1, 5])
+def test_empty_maps_and_specks_fail_at_nothing(voxels):
+    labels = np.zeros((30, 30, 30), np.uint8)
+    labels.flat[:voxels] = 2
+    assert take(labels, np.eye(4))["longest_edge_mm"] == 1
