@@ -1,4 +1,4 @@
-"""Prove the open model: agreement, steadiness, atrophy, eTIV, flags, other training runs.
+"""Prove the open model: agreement, self_consistency, atrophy, eTIV, flags, other training runs.
 
     python benchmarks/accuracy.py --data DATA --out benchmarks/accuracy.txt
         [--model M] [--second M] [--left-out ds011=M --left-out ds002748=M]
@@ -38,7 +38,7 @@ from bids_app import __version__  # noqa: E402
 # Title, the images it needs, and its lines.
 PARTS = {
     "agreement": ("Agreement with the labels of docs/labels.md", maps.agreement_jobs),
-    "steadiness": ("Steadiness", volumes.steadiness_jobs),
+    "self_consistency": ("Steadiness", volumes.self_consistency_jobs),
     "atrophy": ("Known atrophy", volumes.atrophy_jobs),
     "etiv": ("Estimated intracranial volume", volumes.etiv_jobs),
     "flags": ("Images without medulla or brainstem", volumes.flags_jobs),
@@ -47,7 +47,7 @@ PARTS = {
     "cost": ("Seconds and memory an image", maps.agreement_jobs),
 }
 LINES = {
-    "steadiness": volumes.steadiness_lines,
+    "self_consistency": volumes.self_consistency_lines,
     "atrophy": volumes.atrophy_lines,
     "etiv": volumes.etiv_lines,
     "flags": volumes.flags_lines,

@@ -53,7 +53,7 @@ class Change:
     mild: bool = False
 
 
-def steadiness() -> list[Change]:
+def self_consistency() -> list[Change]:
     """List the changes that should leave all volumes as they are; the mild ones come first."""
     mild = [
         *(

@@ -21,7 +21,7 @@ from accuracy_changes import (
     atrophy,
     emptied,
     keep_above_medulla,
-    steadiness,
+    self_consistency,
     strip,
 )
 from accuracy_deformation import WAYS, true_change
@@ -193,7 +193,7 @@ def find_change(title: str, head: str, places: Places) -> Change:
     if title == STRIPPED:
         brain = mask_path(head, places)
         return Change(title, lambda held: strip(held, np.asarray(nib.load(brain).dataobj) > 0))
-    listed = [*steadiness(), *emptied(), Change(ABOVE_MEDULLA, keep_above_medulla)]
+    listed = [*self_consistency(), *emptied(), Change(ABOVE_MEDULLA, keep_above_medulla)]
     listed += [change for way in WAYS for region in VALUES for change in atrophy(region, way)]
     return next(change for change in listed if change.title == title)
 

@@ -1,4 +1,4 @@
-"""How volumes follow what is done to a head: steadiness, atrophy, eTIV, flags."""
+"""How volumes follow what is done to a head: self_consistency, atrophy, eTIV, flags."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import accuracy_tables as tables
 import numpy as np
-from accuracy_changes import atrophy, emptied, steadiness
+from accuracy_changes import atrophy, emptied, self_consistency
 from accuracy_deformation import WAYS
 from accuracy_proof import REGIONS, Proof, job, yes
 from accuracy_runs import ABOVE_MEDULLA, ODD, PLAIN, STRIPPED, Job
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
     from accuracy_runs import Result
 
 INTRACRANIAL = tuple(f"ds011_sub-{number:02}" for number in range(1, 9))
-MILD = tuple(change.title for change in steadiness() if change.mild)
+MILD = tuple(change.title for change in self_consistency() if change.mild)
 EXACT = tuple(title for title in MILD if title.startswith("stored") or title.endswith("header"))
 
 
-def steadiness_jobs(proof: Proof) -> list[Job]:
+def self_consistency_jobs(proof: Proof) -> list[Job]:
     """List the changes that should change no volume."""
-    changes = [change.title for change in steadiness()]
+    changes = [change.title for change in self_consistency()]
     jobs = [job(proof, head, title) for head in proof.steady for title in (PLAIN, *changes)]
     return jobs + [job(proof, head, STRIPPED) for head in proof.strips()]
 
 
-def steadiness_lines(proof: Proof, results: Mapping[Job, Result]) -> list[str]:
+def self_consistency_lines(proof: Proof, results: Mapping[Job, Result]) -> list[str]:
     """Set the change of volumes under each change of the image."""
 
     def moved(title: str, heads: Sequence[str]) -> list[dict[str, float]]:
@@ -40,7 +40,7 @@ def steadiness_lines(proof: Proof, results: Mapping[Job, Result]) -> list[str]:
         ]
 
     rows, mild = [], []
-    for change in steadiness():
+    for change in self_consistency():
         found = moved(change.title, proof.steady)
         # Those that must be exact would only dilute the median.
         mild += found if change.mild and change.title not in EXACT else []

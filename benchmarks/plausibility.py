@@ -51,8 +51,8 @@ def check(path: Path) -> tuple[str, list[str]]:
         low, high = LIMITS_ML[measure.name]
         if not low <= measure.volume_mm3 / 1000 <= high:
             found.append(f"{measure.name} outside {low} to {high} ml")
-        if measure.voxels and measure.largest_share < MIN_LARGEST_SHARE:
-            found.append(f"{measure.name}: {measure.largest_share:.1%} in one cluster")
+        if measure.voxels and measure.largest_component_fraction < MIN_LARGEST_SHARE:
+            found.append(f"{measure.name}: {measure.largest_component_fraction:.1%} in one cluster")
     heights = [m.centroid[2] for m in regions if m.centroid]
     if len(heights) < len(regions) or heights != sorted(heights, reverse=True):
         found.append("centroids out of order")

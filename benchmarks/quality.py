@@ -143,7 +143,7 @@ def threshold_lines(tuning: Sequence[Run], tested: Sequence[Run]) -> list[str]:
              "warn where\tsensitivity\tspecificity\t"
              + "\t".join(f"bad of the warned, {p:.0%} bad" for p in PREVALENCES)]  # fmt: skip
     is_bad = bad(tested)
-    for name in (MAIN, "mean soft_dice", "locator_confidence"):
+    for name in (MAIN, "mean soft_dice", "localizer_confidence"):
         limit, warned = test_of(name, tuning, tested)
         lines.append(f"{name} < {limit:.3f}\t{told(warned, is_bad)}")
     return lines

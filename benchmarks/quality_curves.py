@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from quality_runs import UNDISTURBED, Run
 
-from bids_app.measures.flags import steadiness
+from bids_app.measures.flags import self_consistency
 from bids_app.regions import PARTS
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 BAD = 0.9  # Dice to the undisturbed result below which a result is bad
-MAIN = "steadiness"
+MAIN = "self_consistency"
 PREVALENCES = (0.01, 0.05, 0.2)
 RESAMPLED = 2000
 
@@ -47,18 +47,16 @@ def average(ending: str) -> Callable[[Run], float]:
 
 
 MEASURES: dict[str, Callable[[Run], float]] = {
-    MAIN: lambda found: steadiness(found.quality) or 0.0,
-    "steadiness and mean soft_dice": lambda found: (
-        ((steadiness(found.quality) or 0.0) + average("soft_dice")(found)) / 2
+    MAIN: lambda found: self_consistency(found.quality) or 0.0,
+    "self_consistency and mean soft_dice": lambda found: (
+        ((self_consistency(found.quality) or 0.0) + average("soft_dice")(found)) / 2
     ),
     "lowest mirror_dice": lowest("mirror_dice"),
     "mean soft_dice": average("soft_dice"),
     "lowest soft_dice": lowest("soft_dice"),
     "lowest symmetry": lowest("symmetry"),
-    "lowest largest_share": lowest("largest_share"),
-    "locator_confidence": lambda found: found.quality.get("locator_confidence", 0.0),
-    "border_contrast": lambda found: found.quality.get("border_contrast", 0.0),
-    "contrast_to_noise": lambda found: found.quality.get("contrast_to_noise", 0.0),
+    "lowest largest_component_fraction": lowest("largest_component_fraction"),
+    "localizer_confidence": lambda found: found.quality.get("localizer_confidence", 0.0),
 }
 
 

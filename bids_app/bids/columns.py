@@ -39,7 +39,7 @@ VOLUMES: Columns = {
         "midbrain's holds tectum and aqueduct where the model's labels do",
         "Units": "mm^2",
     },
-    "front_to_back_mm": {
+    "ap_diameter_mm": {
         "Description": "Largest diameter from front to back on the midsagittal plane, square to "
         "the axis of the pons (midbrain, pons) or of the medulla; n/a for other regions",
         "Units": "mm",
@@ -80,7 +80,7 @@ FROM_VOLUMES = {
     "clusters": "clusters",
     "surface_mm2": "surface_mm2",
     "midsagittal_mm2": "midsagittal_mm2",
-    "front_to_back_mm": "front_to_back_mm",
+    "ap_diameter_mm": "ap_diameter_mm",
     "20mm_mm3": "volume_20mm_mm3",
     "sd_mm3": "volume_sd_mm3",
 }
@@ -111,7 +111,7 @@ MEASURES: Columns = {
     ),
     **_of(
         PARTS,
-        "{}_front_to_back_mm",
+        "{}_ap_diameter_mm",
         "Largest diameter of the {} from front to back on the midsagittal plane",
         "mm",
     ),
@@ -148,12 +148,12 @@ QUALITY: Columns = {
         "as where no brainstem was found",
         "Units": "mm^3",
     },
-    "steadiness": {
+    "self_consistency": {
         "Description": "The main measure of quality, 0 to 1: mean agreement of the regions, or "
         "mean mirror_dice of a model of one network; a missing region counts 0, an empty map "
         "is 0; n/a of a single pass"
     },
-    "locator_confidence": {
+    "localizer_confidence": {
         "Description": "Mean probability, 0 to 1, with which the brainstem was located"
     },
     **_of(
@@ -174,7 +174,11 @@ QUALITY: Columns = {
         "Dice overlap, 0 to 1, between the probabilities of the {} and its label: how sure the "
         "model is",
     ),
-    **_of(REGIONS, "{}_largest_share", "Share of the {}, 0 to 1, in its largest connected piece"),
+    **_of(
+        REGIONS,
+        "{}_largest_component_fraction",
+        "Share of the {}, 0 to 1, in its largest connected piece",
+    ),
     **_of(
         REGIONS,
         "{}_symmetry",
@@ -196,16 +200,7 @@ QUALITY: Columns = {
         "Description": "Area of the voxel faces that pons and medulla share",
         "Units": "mm^2",
     },
-    "signal_to_noise": {"Description": "Median intensity inside the brainstem over its noise"},
-    "contrast_to_noise": {
-        "Description": "Intensity inside the brainstem less that of the darkest tenth of the rim "
-        "around it, over the noise inside"
-    },
-    "border_contrast": {
-        "Description": "Share of the brainstem's border, 0 to 1, across which the image darkens "
-        "outwards by a tenth at least"
-    },
-    "longest_edge_mm": {"Description": "Longest edge of a voxel", "Units": "mm"},
+    "max_voxel_edge_mm": {"Description": "Longest edge of a voxel", "Units": "mm"},
 }
 ACQUISITION: Columns = {
     "site": {
@@ -258,7 +253,7 @@ LONGITUDINAL: Columns = {
     ),
     **_of(
         REGIONS,
-        "{}_change_percent_a_year",
+        "{}_change_percent_per_year",
         "Change of the {} in per cent of the first volume, over years; n/a below 30 days",
         "percent/year",
     ),
@@ -271,13 +266,13 @@ LONGITUDINAL: Columns = {
     ),
     **_of(
         REGIONS,
-        "{}_smallest_percent",
+        "{}_smallest_detectable_percent",
         "Smallest change of the {} that stands out of the noise with 95 %: Student's t times the "
         "standard deviation of a change that is noise alone, and never below that of the passes "
-        "(1.96 change_sd_percent); a lower bound where noise_from is passes",
+        "(1.96 change_sd_percent); a lower bound where noise_source is passes",
         "percent",
     ),
-    "noise_from": {
+    "noise_source": {
         "Description": "What that noise is taken of; of several, the weakest",
         "Levels": {
             "repeats": "repeated scans of a session in this table (runs), 10 pairs at least",

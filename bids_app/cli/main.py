@@ -237,7 +237,7 @@ def _add_results(group: argparse._ArgumentGroup) -> None:
         action="extend",
         nargs="+",
         metavar="NAME=VALUE",
-        help="other thresholds for flags, such as noisy=8 coarse=3 (docs/quality.md lists names "
+        help="other thresholds for flags, such as low_confidence=0.8 low_resolution=3 (docs/quality.md lists names "
         "and thresholds). The group level and --reports-only set flags anew by their own "
         "thresholds, and no image needs to be segmented again for it",
     )

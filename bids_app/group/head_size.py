@@ -54,7 +54,7 @@ def normalise(rows: Sequence[Row]) -> list[str]:
             of_model = models.setdefault((row["model"], row["model_version"]), [])
             if np.isfinite(etiv):
                 of_model.append(row)
-            if np.isfinite(etiv) or row["locator_confidence"] != NOT_AVAILABLE:
+            if np.isfinite(etiv) or row["localizer_confidence"] != NOT_AVAILABLE:
                 estimating.add((row["model"], row["model_version"]))
     for model, of_model in models.items():
         if model not in estimating:

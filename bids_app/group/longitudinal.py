@@ -130,7 +130,7 @@ def _change(first: Row, later: Row, dates: Mapping[str, datetime]) -> Row:
         change[f"{region}_change_mm3"] = number(end - start)
         change[f"{region}_change_percent"] = number(percent)
         if span >= LEAST_YEARS:
-            change[f"{region}_change_percent_a_year"] = number(percent / span)
+            change[f"{region}_change_percent_per_year"] = number(percent / span)
         spreads = [row[f"{region}_sd_mm3"] for row in (first, later)]
         if NOT_AVAILABLE not in spreads:
             change[f"{region}_change_sd_percent"] = number(
@@ -246,11 +246,13 @@ def _add_noise(
                     least, source = wavering, "passes"
                 else:
                     continue
-                change[f"{region}_smallest_percent"] = number(least)
+                change[f"{region}_smallest_detectable_percent"] = number(least)
                 sources.add(source)
                 if source != "passes" and abs(float(percent)) > least:
                     beyond.append(region)
-            change["noise_from"] = next((s for s in _WEAKEST_FIRST if s in sources), NOT_AVAILABLE)
+            change["noise_source"] = next(
+                (s for s in _WEAKEST_FIRST if s in sources), NOT_AVAILABLE
+            )
             change["beyond_noise"] = ",".join(beyond) or NOT_AVAILABLE
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from bids_app.bids.columns import FROM_VOLUMES, GROUP, QUALITY
 from bids_app.bids.results import read_results
 from bids_app.io.tables import NOT_AVAILABLE
-from bids_app.measures.flags import flags_again, steadiness
+from bids_app.measures.flags import flags_again, self_consistency
 from bids_app.regions import REGIONS
 
 if TYPE_CHECKING:
@@ -82,9 +82,9 @@ def _row(result: Result, thresholds: Mapping[str, float]) -> Row:
     earlier = result.sidecar.get("Flags", [])
     if empty := "no_brainstem" in earlier:
         quality.pop("etiv_mm3", None)  # of records of earlier versions
-    main = steadiness(quality, empty=empty)
+    main = self_consistency(quality, empty=empty)
     if main is not None:  # records of earlier versions lack it
-        quality["steadiness"] = round(main, 4)
+        quality["self_consistency"] = round(main, 4)
     row |= {key: str(value) for key, value in quality.items() if key in QUALITY}
     flags = flags_again(earlier, quality, thresholds)
     row["flags"] = ",".join(flags) or NOT_AVAILABLE

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bids_app.geometry.midplane import symmetry
-from bids_app.measures.contrast import REACH_MM, measure_contrast
-from bids_app.measures.flags import flags, steadiness
+from bids_app.measures.flags import flags, self_consistency
 from bids_app.measures.shape import measure_shape
 from bids_app.measures.volumes import crop, measure_regions
 from bids_app.regions import MEDULLA, MIDBRAIN, PONS, WHOLE_NAME, of_brainstem
@@ -108,7 +107,7 @@ def measure_quality(
     names = [region.name for region in regions]
     found: dict[str, float | None] = {
         "etiv_mm3": segmentation.intracranial_mm3,
-        "locator_confidence": segmentation.confidence,
+        "localizer_confidence": segmentation.confidence,
     }
     found |= _named(names, "agreement", segmentation.agreement)
     found |= _named(names, "mirror_dice", segmentation.mirror_dice)
@@ -116,24 +115,21 @@ def measure_quality(
     # Other labels than the brainstem's may well be of two pieces, or lie to one side.
     parts = of_brainstem(regions)
     judged = [*(part.name for part in parts), WHOLE_NAME]
-    shares = {m.name: m.largest_share for m in measures if m.voxels}
-    found |= {f"{name}_largest_share": shares.get(name) for name in judged}
+    shares = {m.name: m.largest_component_fraction for m in measures if m.voxels}
+    found |= {f"{name}_largest_component_fraction": shares.get(name) for name in judged}
     centres = {m.name: m.centroid for m in measures}
     for pair, border in zip(((MIDBRAIN, PONS), (PONS, MEDULLA)), shape.borders, strict=True):
         upper, lower = (centres.get(name) for name in pair)
         if upper is not None and lower is not None:
             found["_".join((*pair, "height_mm"))] = upper[2] - lower[2]
             found["_".join((*pair, "contact_mm2"))] = border.area_mm2
-    margin = [int(np.ceil(REACH_MM / edge)) for edge in volume.voxel_size]
-    labels, affine, box = crop(segmentation.labels, volume.affine, regions, margin)
+    labels, affine, _ = crop(segmentation.labels, volume.affine, regions)
     whole = np.isin(labels, [part.index for part in parts])
     if shape.plane is not None:
         masks = [*(labels == part.index for part in parts), whole]
         for name, mask in zip(judged, masks, strict=True):
             found[f"{name}_symmetry"] = symmetry(mask, affine, shape.plane)
-    contrast = measure_contrast(volume.data[box], whole, volume.voxel_size)
-    found |= contrast._asdict()
-    found["longest_edge_mm"] = max(volume.voxel_size)
+    found["max_voxel_edge_mm"] = max(volume.voxel_size)
     quality = {
         key: round(value, 1 if key == "etiv_mm3" else 4)
         for key, value in found.items()
@@ -141,8 +137,8 @@ def measure_quality(
     }
     if empty := not measures[-1].voxels:  # nothing says that what was measured is a skull
         quality.pop("etiv_mm3", None)
-    main = steadiness(quality, empty=empty)
-    return quality if main is None else quality | {"steadiness": round(main, 4)}
+    main = self_consistency(quality, empty=empty)
+    return quality if main is None else quality | {"self_consistency": round(main, 4)}
 
 
 def _named(

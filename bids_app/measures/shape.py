@@ -46,7 +46,7 @@ class RegionShape:
         Area of the closed surface, the borders with other regions included.
     midsagittal_mm2 : float or None
         Area on the midsagittal plane.
-    front_to_back_mm : float or None
+    ap_diameter_mm : float or None
         Largest diameter from front to back on the midsagittal plane, square to the axis of the
         pons (midbrain and pons) or of the medulla.
     to_20mm_mm3 : float or None
@@ -55,7 +55,7 @@ class RegionShape:
 
     surface_mm2: float | None = None
     midsagittal_mm2: float | None = None
-    front_to_back_mm: float | None = None
+    ap_diameter_mm: float | None = None
     to_20mm_mm3: float | None = None
 
 
@@ -135,18 +135,18 @@ def measure_shape(
         if axis is not None:
             for region in regions:
                 if region.name in (MIDBRAIN, PONS):
-                    diameters[region.name] = _front_to_back(cut == region.index)
+                    diameters[region.name] = _ap_diameter(cut == region.index)
     if plane is not None and lower.centre is not None:
         axis = _axis_of_medulla(medulla, affine, lower.centre)
         if axis is not None:
             cut = section(medulla, [1], affine, plane, plane.within(axis))
-            diameters[MEDULLA] = _front_to_back(cut == 1)
+            diameters[MEDULLA] = _ap_diameter(cut == 1)
             fixed = _volume_to(FIXED_LENGTH_MM, medulla, affine, lower.centre, axis)
     measured = [
         RegionShape(
             surface_mm2=surface_area(mask, affine) if mask.any() else None,
             midsagittal_mm2=areas.get(name) if mask.any() else None,
-            front_to_back_mm=diameters.get(name) if mask.any() else None,
+            ap_diameter_mm=diameters.get(name) if mask.any() else None,
             to_20mm_mm3=fixed if name == MEDULLA else None,
         )
         for name, mask in masks.items()
@@ -254,7 +254,7 @@ def _axis_of_medulla(medulla: NDArray[np.bool_], affine: Floats, start: Floats) 
     return None if length < _NO_LENGTH else axis / length
 
 
-def _front_to_back(cut: NDArray[np.bool_]) -> float:
+def _ap_diameter(cut: NDArray[np.bool_]) -> float:
     """Give the largest extent of a section along its second axis, in mm."""
     rows = cut.sum(axis=1) * STEP_MM
     return float(ndimage.uniform_filter1d(rows, round(_SMOOTH_MM / STEP_MM), mode="constant").max())

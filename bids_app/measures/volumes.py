@@ -44,7 +44,7 @@ class RegionMeasure:
         Sum of the region's probabilities times a voxel's volume; None without probabilities.
     clusters : int
         Connected components.
-    largest_share : float
+    largest_component_fraction : float
         Share of the region's voxels that lie in its largest cluster; 0 for an absent region.
     centroid : tuple of float, or None
         Mean position of its voxels in RAS+ millimetres, x, y, z; None for an absent region.
@@ -57,7 +57,7 @@ class RegionMeasure:
     volume_mm3: float
     soft_volume_mm3: float | None
     clusters: int
-    largest_share: float
+    largest_component_fraction: float
     centroid: tuple[float, float, float] | None
 
 
@@ -181,6 +181,6 @@ def _measure(
         volume_mm3=voxels * voxel_mm3,
         soft_volume_mm3=None if soft_voxels is None else soft_voxels * voxel_mm3,
         clusters=int(clusters),
-        largest_share=float(sizes.max()) / voxels if voxels else 0.0,
+        largest_component_fraction=float(sizes.max()) / voxels if voxels else 0.0,
         centroid=centroid,
     )

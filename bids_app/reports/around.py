@@ -114,7 +114,7 @@ class Around:
             self.changes_between(results),
             {**self.thresholds, **self.given},
         )
-        return {topic: told[topic] for topic in ("outlying", "change") if topic in told}
+        return {topic: told[topic] for topic in ("outlier", "change") if topic in told}
 
     def _row(self, result: Result) -> Row | None:
         """Give the group table's row of a result, unless the result was made anew since."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     Row = dict[str, str]
 
 _FLAGS = LONGITUDINAL["flags"]["Levels"]
-_NOISE = LONGITUDINAL["noise_from"]["Levels"]
+_NOISE = LONGITUDINAL["noise_source"]["Levels"]
 
 
 def changes_section(changes: Sequence[Row]) -> Markup | None:
@@ -39,7 +39,7 @@ def changes_section(changes: Sequence[Row]) -> Markup | None:
         *heads("Beyond noise", "Flags"),
     ]
     flags = dict.fromkeys(flag for change in changes for flag in flags_of(change))
-    noises = dict.fromkeys(change["noise_from"] for change in changes)
+    noises = dict.fromkeys(change["noise_source"] for change in changes)
     return element(
         "section",
         element("h2", "Change between sessions", id="change"),
@@ -68,7 +68,7 @@ def _line(change: Row) -> Markup:
     flags = flags_of(change)
     beyond = change["beyond_noise"].replace(",", ", ")
     if beyond == NOT_AVAILABLE:
-        beyond = "none" if change["noise_from"] in ("repeats", "changes") else "cannot be told"
+        beyond = "none" if change["noise_source"] in ("repeats", "changes") else "cannot be told"
     return element(
         "tr",
         element("th", foreign(_name(change)), scope="row"),
@@ -87,7 +87,9 @@ def _name(change: Row) -> str:
 
 
 def _percent(change: Row, region: str) -> str:
-    percent, least = (change[f"{region}_{end}"] for end in ("change_percent", "smallest_percent"))
+    percent, least = (
+        change[f"{region}_{end}"] for end in ("change_percent", "smallest_detectable_percent")
+    )
     if percent == NOT_AVAILABLE:
         return NOT_AVAILABLE
     return f"{float(percent):+.1f} ({least if least == NOT_AVAILABLE else f'{float(least):.1f}'})"

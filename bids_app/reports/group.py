@@ -273,7 +273,7 @@ def _changes(rows: Sequence[Row], files: GroupFiles) -> Markup | None:
 
 def _beyond_noise(rows: Sequence[Row]) -> str:
     """Tell how many changes stand out of the noise, or why that cannot be told."""
-    told = [row for row in rows if row["noise_from"] in ("repeats", "changes")]
+    told = [row for row in rows if row["noise_source"] in ("repeats", "changes")]
     if not told:
         alike = len({row["participant_id"] for row in rows if row["flags"] in ALIKE})
         return (

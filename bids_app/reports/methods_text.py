@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     Row = Mapping[str, str]
 
 RESIDUAL_METHOD = "Sanfilipo et al. 2004, https://doi.org/10.1016/j.neuroimage.2004.03.037"
-_NOISE = {  # by what `noise_from` says
+_NOISE = {  # by what `noise_source` says
     "repeats": "repeated scans of a session",
     "changes": "the scatter of the changes between images without a flag about their median",
 }
 
 
 def thresholds_told(thresholds: Mapping[str, float]) -> str:
-    """Say by which thresholds flags were told: ``the app's thresholds but for noisy (8)``."""
+    """Say by which thresholds flags were told: ``the app's thresholds but for low_resolution (3)``."""
     usual = {check.name: check.threshold for check in CHECKS}
     others = ", ".join(
         f"{name} ({value:g})"
@@ -54,7 +54,7 @@ def group_sentences(
     Returns
     -------
     dict of str to str
-        By topic, of ``flags``, ``outlying``, ``adjusted``, ``norms``, ``ratings`` and ``change``
+        By topic, of ``flags``, ``outlier``, ``adjusted``, ``norms``, ``ratings`` and ``change``
         those that were done.
     """
     told = {}
@@ -70,13 +70,13 @@ def group_sentences(
     among = [
         text.format(f"{limits[flag]:g}")
         for flag, ending, text in (
-            ("outlying", "robust_z", "{} in the dataset"),
-            ("outlying_in_batch", "batch_z", "{} among the images of a site and scanner"),
+            ("outlier", "robust_z", "{} in the dataset"),
+            ("outlier_in_batch", "batch_z", "{} among the images of a site and scanner"),
         )
         if _any(results, (f"{region}_{ending}" for region in REGIONS))
     ]
     if among:
-        told["outlying"] = (
+        told["outlier"] = (
             "Volumes were flagged as outlying where their distance from the median was above "
             f"{' or '.join(among)}, in robust standard deviations (the median absolute deviation "
             "over 0.6745)."
@@ -98,7 +98,7 @@ def group_sentences(
 
 
 def _change(changes: Sequence[Row]) -> str:
-    noises = {change["noise_from"] for change in changes}
+    noises = {change["noise_source"] for change in changes}
     sources = " or ".join(text for noise, text in _NOISE.items() if noise in noises)
     text = (
         "Change is the difference of a volume from that of the participant's first session, each "

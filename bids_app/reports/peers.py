@@ -198,9 +198,9 @@ def outlying(
     peers : Peers
         Of the dataset.
     thresholds : mapping of str to float, optional
-        That of the flag ``outlying`` stands in the place of `OUTLYING`.
+        That of the flag ``outlier`` stands in the place of `OUTLYING`.
     """
-    limit = (thresholds or {}).get("outlying", OUTLYING)
+    limit = (thresholds or {}).get("outlier", OUTLYING)
     said = []
     for region, value in volumes.items():
         spread = peers.of(*model, region)

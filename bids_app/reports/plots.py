@@ -46,7 +46,7 @@ def distribution(title: str, color: str, groups: Mapping[str, Sequence[Point]]) 
     Of a group of more than `MOST_DOTS` values a histogram stands in the place of the dots.
     Boxes reach from the first to the third quartile, whiskers to the furthest values within one
     and a half times that length (Tukey). Values that lie out within their group (see
-    `outlying`) are ringed and lead to their report.
+    `outlier`) are ringed and lead to their report.
 
     Parameters
     ----------

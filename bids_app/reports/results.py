@@ -38,7 +38,7 @@ FURTHEST = "furthest_z"
 WHY = "why"  # which regions lie out, and how far; told beside the flags
 _OWN = ("participant_id", "flags", "rating", "source", WHY)  # have places of their own, or none
 _BEHIND = ("site", "manufacturer", "scanner_model", "field_strength_t")  # are in `batch`
-_AMONG = {"outlying": "in the dataset", "outlying_in_batch": "at its site and scanner"}
+_AMONG = {"outlier": "in the dataset", "outlier_in_batch": "at its site and scanner"}
 _NAMES = {
     "etiv_mm3": "eTIV (ml)",
     "batch": "Site and scanner",
@@ -100,7 +100,7 @@ def results_section(
             "Images that failed come first, then results with the most flags. "
             if any(row["flags"] == "failed" for row in rows)
             else "Results with the most flags come first. ",
-            "Beside outlying stand the regions that lie out, each with its robust z. "
+            "Beside outlier stand the regions that lie out, each with its robust z. "
             if any(row[WHY] for row in rows)
             else None,
             cut,

@@ -23,20 +23,18 @@ if TYPE_CHECKING:
 # What a check looks at, in words for a reader who sees all in order; other checks go by the name
 # of their measure.
 _LOOKS_AT = {
-    "unsteady": "Steadiness, the main measure (Dice, mean)",
+    "low_self_consistency": "Steadiness, the main measure (Dice, mean)",
     "networks_disagree": "Networks agree (Dice)",
     "mirrors_disagree": "Same result on the mirrored image (Dice)",
-    "unsure": "Network is sure (soft Dice)",
-    "located_unsurely": "Brainstem was located surely (probability)",
-    "scattered": "Regions are in one piece (share of the largest)",
+    "low_confidence": "Network is sure (soft Dice)",
+    "low_localizer_confidence": "Brainstem was located surely (probability)",
+    "fragmented": "Regions are in one piece (share of the largest)",
     "wrong_order": "Midbrain over pons over medulla (mm)",
-    "regions_apart": "Neighbouring regions touch (mm²)",
+    "regions_disconnected": "Neighbouring regions touch (mm²)",
     "asymmetric": "Left and right are alike (Dice)",
-    "low_contrast": "Border is seen in the image (share)",
-    "noisy": "Contrast over noise",
-    "coarse": "Longest voxel edge (mm)",
-    "outlying": "Volumes are like those of the dataset (robust z)",
-    "outlying_in_batch": "Volumes are like those of site and scanner (robust z)",
+    "low_resolution": "Longest voxel edge (mm)",
+    "outlier": "Volumes are like those of the dataset (robust z)",
+    "outlier_in_batch": "Volumes are like those of site and scanner (robust z)",
 }
 _FIRST = ("index", "name", "abbreviation", "volume_mm3")  # told elsewhere, or not worth a line
 

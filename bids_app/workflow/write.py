@@ -184,7 +184,7 @@ def _rows(
             *(measure.centroid or (None, None, None)),
             of_shape.surface_mm2,
             of_shape.midsagittal_mm2,
-            of_shape.front_to_back_mm,
+            of_shape.ap_diameter_mm,
             of_shape.to_20mm_mm3,
             None if share is None or math.isnan(share) else share * measure.volume_mm3,
         )

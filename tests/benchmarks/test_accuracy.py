@@ -81,7 +81,7 @@ def test_nothing_but_noise_is_left_out_of_a_cut_head(head):
 
 
 def test_titles_tell_changes_apart(head):
-    listed = [*changes.steadiness(), *changes.atrophy("pons"), *changes.emptied()]
+    listed = [*changes.self_consistency(), *changes.atrophy("pons"), *changes.emptied()]
     assert len({change.title for change in listed}) == len(listed)
 
 

@@ -422,7 +422,7 @@ def test_pybids_is_imported_late_and_without_a_home_folder(tmp_path: Path) -> No
     code = """
 import pwd, sys
 from pathlib import Path
-from bids_app.scans import find_scans
+from bids_app.bids.scans import find_scans
 assert "bids" not in sys.modules
 def nobody(uid): raise KeyError(uid)
 pwd.getpwuid = nobody

@@ -22,9 +22,11 @@ def test_labels_are_taken_as_fmriprep_takes_them():
 
 
 def test_several_thresholds_follow_one_option_or_several():
-    one = cli.parse([*BASE, "--flag-threshold", "noisy=8", "coarse=3"])
-    two = cli.parse([*BASE, "--flag-threshold", "noisy=8", "--flag-threshold", "coarse=3"])
-    assert one.flag_threshold == two.flag_threshold == ("noisy=8", "coarse=3")
+    one = cli.parse([*BASE, "--flag-threshold", "wrong_order=8", "low_resolution=3"])
+    two = cli.parse(
+        [*BASE, "--flag-threshold", "wrong_order=8", "--flag-threshold", "low_resolution=3"]
+    )
+    assert one.flag_threshold == two.flag_threshold == ("wrong_order=8", "low_resolution=3")
 
 
 def test_labels_given_again_are_added():
@@ -86,7 +88,7 @@ def test_options_of_the_other_level_are_named_in_one_line(level, options, told, 
 def test_options_of_the_level_or_of_both_or_from_a_file_are_not(tmp_path, capsys):
     file = tmp_path / "run.toml"
     file.write_text('covariates = ["age"]\nforce = true\n')
-    both = ["--nprocs", "2", "--participant-label", "01", "--flag-threshold", "noisy=8"]
+    both = ["--nprocs", "2", "--participant-label", "01", "--flag-threshold", "wrong_order=8"]
     for level, option in (("participant", "--no-tta"), ("group", "--covariates=sex")):
         cli.parse(["bids", "out", level, option, *both, "--config-file", str(file)])
     assert capsys.readouterr().err == ""

@@ -102,7 +102,7 @@ def test_options_of_the_cluster_and_of_the_app_arrive(write):
     scripts = write(
         *("--time", "2:00:00", "--mem", "3G", "--partition", "long", "--max-jobs", "5"),
         *("--nprocs", "4", "--no-tta", "--covariates", "age"),
-        *("--flag-threshold", "noisy=8", "coarse=3"),
+        *("--flag-threshold", "wrong_order=8", "low_resolution=3"),
     )
     array, group = sends(scripts["submit.sh"])
     for job in (array, group):
@@ -110,7 +110,7 @@ def test_options_of_the_cluster_and_of_the_app_arrive(write):
     assert {"--cpus-per-task=4", "--array=1-2%5"} <= set(array)
     assert "--no-tta" in scripts["participant.sh"]
     assert "--nprocs=4" in scripts["participant.sh"]
-    assert "--flag-threshold noisy=8 coarse=3" in scripts["group.sh"]
+    assert "--flag-threshold wrong_order=8 low_resolution=3" in scripts["group.sh"]
     group_level, states = scripts["group.sh"].split(") ||")[0].split("states=")
     assert "--covariates age" in group_level
     assert "--covariates" not in states + scripts["participant.sh"]

@@ -50,7 +50,7 @@ def test_adjusted_volumes_no_longer_follow_the_head_and_keep_their_mean():
 
 def test_flagged_images_are_adjusted_but_do_not_count():
     rows = people(20)
-    odd = row("sub-99", 1.5e6, 90000, flags="noisy")
+    odd = row("sub-99", 1.5e6, 90000, flags="wrong_order")
     normalise(both := [*rows, odd])
     normalise(alone := people(20))
     np.testing.assert_allclose(adjusted(both[:-1]), adjusted(alone))
@@ -64,7 +64,7 @@ def test_a_region_that_the_model_has_not_stays_missing():
 
 
 def test_it_is_told_why_no_volume_is_adjusted():
-    flagged = [row(f"sub-9{k}", 1.5e6, 7500, flags="noisy") for k in range(9)]
+    flagged = [row(f"sub-9{k}", 1.5e6, 7500, flags="wrong_order") for k in range(9)]
     failed = row("sub-99", "n/a", np.nan, flags="failed", model="other")
     [reason] = normalise([*people(4), *flagged, failed])
     assert "n/a for model open n/a: they need " in reason
@@ -77,7 +77,7 @@ def test_that_a_model_estimates_no_etiv_is_told():
     [reason] = normalise(rows)
     assert reason.startswith("Model mine n/a estimates no eTIV: etiv_mm3, ")
     for known in rows:
-        known["locator_confidence"] = "0.97"
+        known["localizer_confidence"] = "0.97"
     [reason] = normalise(rows)
     assert reason.endswith("there are 0")
 

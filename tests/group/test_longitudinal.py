@@ -34,7 +34,7 @@ def test_change_is_from_the_first_session_to_each_later_one():
     assert {c["first_session_id"] for c in changes} == {"ses-a"}
     assert changes[1]["pons_change_mm3"] == "-50.000"
     assert changes[1]["pons_change_percent"] == "-5.000"
-    assert changes[1]["pons_change_percent_a_year"] == "-2.500"
+    assert changes[1]["pons_change_percent_per_year"] == "-2.500"
     assert changes[1]["years"] == "2.000"
     assert changes[1]["flags"] == "n/a"
     assert list(changes[0]) == list(LONGITUDINAL)
@@ -52,14 +52,14 @@ def test_without_dates_sessions_are_counted_as_people_count():
     assert [c["session_id"] for c in changes] == ["ses-2", "ses-10"]
     assert {c["first_session_id"] for c in changes} == {"ses-1"}
     assert changes[0]["flags"] == "no_date"
-    assert changes[0]["pons_change_percent_a_year"] == "n/a"
+    assert changes[0]["pons_change_percent_per_year"] == "n/a"
 
 
 def test_a_change_within_days_is_not_told_a_year():
     rows = [row(session="ses-a"), row(session="ses-b")]
     change = find_changes(rows, dated(rows, a=0, b=3))[0]
     assert change["years"] == "0.008"
-    assert change["pons_change_percent_a_year"] == "n/a"
+    assert change["pons_change_percent_per_year"] == "n/a"
 
 
 def test_only_images_of_the_same_name_and_model_are_compared():
@@ -94,7 +94,7 @@ def test_what_makes_a_change_doubtful_is_flagged(column, flag):
         ({"etiv_mm3": "1500000"}, {"etiv_mm3": "n/a"}, ""),
         ({"flags": "no_etiv"}, {"flags": "no_etiv"}, ""),
         ({"flags": "no_etiv"}, {}, "flagged_image"),
-        ({"flags": "no_etiv"}, {"flags": "no_etiv,noisy"}, "flagged_image"),
+        ({"flags": "no_etiv"}, {"flags": "no_etiv,wrong_order"}, "flagged_image"),
         ({"rating": "fail"}, {"rating": "pass"}, "rated_fail"),
         ({}, {"rating": "fail"}, "rated_fail"),
     ],
@@ -123,8 +123,8 @@ def test_noise_comes_from_repeated_scans_first(flags):
         rows += [row(f"sub-{i:02d}", "ses-2", run="1", volume=930 if i else 985)]
     changes = find_changes([r | {"flags": flags} for r in rows], {})
     # Two values 20 apart deviate by 20 / sqrt(2); t of 10 (2.228) times sqrt(2) of that is 44.56.
-    assert changes[1]["pons_smallest_percent"] == "4.456"
-    assert changes[1]["noise_from"] == "repeats"
+    assert changes[1]["pons_smallest_detectable_percent"] == "4.456"
+    assert changes[1]["noise_source"] == "repeats"
     assert changes[1]["beyond_noise"] == "midbrain,pons,medulla,brainstem"
     assert changes[0]["beyond_noise"] == "n/a"
 
@@ -135,14 +135,14 @@ def test_else_from_the_scatter_of_changes():
         rows += [row(f"sub-{i:02d}"), row(f"sub-{i:02d}", "ses-2", volume=1000 + i - 5)]
     changes = find_changes(rows, {})
     # Changes of -0.5 to 0.5 %: the median absolute deviation is 0.3.
-    assert float(changes[0]["pons_smallest_percent"]) == pytest.approx(
+    assert float(changes[0]["pons_smallest_detectable_percent"]) == pytest.approx(
         2.868 * 1.4826 * 0.3,
         abs=1e-3,  # t of 0.37 * 10
     )
-    assert changes[0]["noise_from"] == "changes"
+    assert changes[0]["noise_source"] == "changes"
     rows[-1]["rating"] = "fail"
     rows[-3]["rating"] = "fail"  # 9 are left
-    assert find_changes(rows, {})[0]["pons_smallest_percent"] == "n/a"
+    assert find_changes(rows, {})[0]["pons_smallest_detectable_percent"] == "n/a"
 
 
 @pytest.mark.parametrize(("number", "shift", "few"), [(10, 0, True), (40, 0, True), (40, 5, False)])
@@ -166,8 +166,8 @@ def test_no_change_within_the_wavering_of_the_passes_is_beyond_noise():
             row(f"sub-{i:02d}", "ses-2", volume=1000 + i / 100, pons_sd_mm3="4.0"),
         ]
     change = find_changes(rows, {})[11]
-    assert change["pons_smallest_percent"] == "0.980"
-    assert change["noise_from"] == "changes"
+    assert change["pons_smallest_detectable_percent"] == "0.980"
+    assert change["noise_source"] == "changes"
     assert "pons" not in change["beyond_noise"]
 
 
@@ -176,10 +176,10 @@ def test_else_from_the_passes_of_the_network():
     rows = [row(**spread), row(session="ses-2", volume=1010, **spread | {"pons_sd_mm3": "4.0"})]
     change = find_changes(rows, {})[0]
     assert change["pons_change_sd_percent"] == "0.500"
-    assert change["pons_smallest_percent"] == "0.980"
-    assert change["noise_from"] == "passes"
+    assert change["pons_smallest_detectable_percent"] == "0.980"
+    assert change["noise_source"] == "passes"
     assert change["beyond_noise"] == "n/a"  # passes hold no second scan
-    assert change["medulla_smallest_percent"] == "n/a"
+    assert change["medulla_smallest_detectable_percent"] == "n/a"
 
 
 def test_a_table_of_earlier_changes_goes_when_there_are_none(tmp_path):

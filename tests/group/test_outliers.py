@@ -26,24 +26,24 @@ def test_robust_z_needs_values_and_a_spread():
 
 
 def test_what_lies_out_is_flagged_whatever_other_flags_there_are():
-    rows = [row(15000 + i) for i in range(20)] + [row(9000, flags="noisy")]
+    rows = [row(15000 + i) for i in range(20)] + [row(9000, flags="wrong_order")]
     add_outliers(rows, {})
-    assert rows[-1]["flags"] == "noisy,outlying"
+    assert rows[-1]["flags"] == "wrong_order,outlier"
     assert {r["flags"] for r in rows[:-1]} == {"n/a"}
     assert rows[0]["midbrain_robust_z"] == "n/a"
 
 
 def test_skull_stripped_images_count_in_the_median_and_flagged_ones_do_not():
     stripped = [row(15000 + i, flags="no_etiv") for i in range(11)]
-    rows = [*stripped, *[row(9000, flags="no_etiv,noisy") for _ in range(20)]]
+    rows = [*stripped, *[row(9000, flags="no_etiv,wrong_order") for _ in range(20)]]
     add_outliers(rows, {})
     assert {r["flags"] for r in stripped} == {"no_etiv"}
-    assert {r["flags"] for r in rows[11:]} == {"no_etiv,noisy,outlying"}
+    assert {r["flags"] for r in rows[11:]} == {"no_etiv,wrong_order,outlier"}
 
 
 def test_the_threshold_is_the_users():
     rows = [row(15000 + i) for i in range(20)] + [row(9000)]
-    add_outliers(rows, {"outlying": 1e6})
+    add_outliers(rows, {"outlier": 1e6})
     assert rows[-1]["flags"] == "n/a"
 
 
@@ -57,7 +57,7 @@ def test_an_image_can_lie_out_at_its_site_alone():
     sites = [row(15000 + 10 * i, batch="Basel") for i in range(20)]
     sites += [row(12000 + 10 * i, batch="Bern") for i in range(20)]
     sites.append(row(12100, batch="Basel"))
-    add_outliers(sites, {"outlying": 1e6})
-    assert sites[-1]["flags"] == "outlying_in_batch"
+    add_outliers(sites, {"outlier": 1e6})
+    assert sites[-1]["flags"] == "outlier_in_batch"
     assert sites[-1]["pons_robust_z"] != "n/a"
     assert {r["flags"] for r in sites[:-1]} == {"n/a"}

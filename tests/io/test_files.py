@@ -49,7 +49,7 @@ def test_temporary_files_of_dead_processes_are_removed_and_those_of_living_ones_
         [
             sys.executable,
             "-c",
-            "from bids_app import files; print(files.owned_name('x.nii.gz'))",
+            "from bids_app.io import files; print(files.owned_name('x.nii.gz'))",
         ],
         capture_output=True,
         text=True,
@@ -77,7 +77,7 @@ def test_a_lock_is_had_once_and_leaves_no_file(tmp_path):
 def test_a_lock_ends_with_its_process_and_its_file_is_cleaned_away(tmp_path):
     path = tmp_path / ".x.lock"
     code = (
-        "import os, pathlib, sys; from bids_app import files\n"
+        "import os, pathlib, sys; from bids_app.io import files\n"
         "held = files.lock(pathlib.Path(sys.argv[1])); held.__enter__(); os.kill(os.getpid(), 9)"
     )
     subprocess.run([sys.executable, "-c", code, str(path)], check=False)

@@ -6,15 +6,15 @@ import pytest
 
 from bids_app.bids.columns import OUTLIERS, QUALITY
 from bids_app.errors import UsageError
-from bids_app.measures.flags import CHECKS, FLAGS, flags_again, read_thresholds, steadiness
+from bids_app.measures.flags import CHECKS, FLAGS, flags_again, read_thresholds, self_consistency
 from bids_app.regions import PARTS
 
 GOOD = {
     "pons_agreement": 0.95, "pons_mirror_dice": 0.95, "pons_soft_dice": 0.94,
-    "locator_confidence": 0.9, "pons_largest_share": 1.0, "midbrain_pons_height_mm": 18.0,
-    "pons_medulla_contact_mm2": 300.0, "pons_symmetry": 0.95, "border_contrast": 0.8,
-    "contrast_to_noise": 20.0, "longest_edge_mm": 1.0,
-    "steadiness": 0.98, "pons_robust_z": 0.5, "pons_batch_z": 0.5,
+    "localizer_confidence": 0.9, "pons_largest_component_fraction": 1.0,
+    "midbrain_pons_height_mm": 18.0, "pons_medulla_contact_mm2": 300.0, "pons_symmetry": 0.95,
+    "max_voxel_edge_mm": 1.0,
+    "self_consistency": 0.98, "pons_robust_z": 0.5, "pons_batch_z": 0.5,
 }  # fmt: skip
 MEASURED = {check.name: check for check in CHECKS if check.measure}
 
@@ -45,33 +45,39 @@ def test_the_worst_region_counts():
 
 
 def test_facts_of_a_record_stay_and_thresholds_are_compared_anew():
-    earlier = ("out_of_view", "scattered")
+    earlier = ("out_of_view", "fragmented")
     assert flags_again(earlier, GOOD, {}) == ("out_of_view",)
     assert flags_again(earlier, {}, {}) == earlier  # nothing on record to compare
 
 
 def test_explanations_tell_the_threshold_in_use():
-    assert "0.95" in FLAGS["scattered"]
-    assert "0.5" in MEASURED["scattered"].explain({"scattered": 0.5})
+    assert "0.95" in FLAGS["fragmented"]
+    assert "0.5" in MEASURED["fragmented"].explain({"fragmented": 0.5})
 
 
 def test_thresholds_are_read_from_words():
-    assert read_thresholds(["noisy=8", "coarse=3.5"]) == {"noisy": 8.0, "coarse": 3.5}
+    assert read_thresholds(["wrong_order=8", "low_resolution=3.5"]) == {
+        "wrong_order": 8.0,
+        "low_resolution": 3.5,
+    }
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("noisy", "NAME=VALUE"),
-        ("noisy=", "not a number"),
-        ("noisy=much", "not a number"),
-        ("loud=3", "'loud' has a threshold. Those with one: unsteady, networks_disagree,"),
+        ("wrong_order", "NAME=VALUE"),
+        ("wrong_order=", "not a number"),
+        ("wrong_order=much", "not a number"),
+        (
+            "loud=3",
+            "'loud' has a threshold. Those with one: low_self_consistency, networks_disagree,",
+        ),
         ("out_of_view=1", "'out_of_view' has a threshold"),
-        ("unsteady=1.1", "unsteady is from 0 to 1"),
+        ("low_self_consistency=1.1", "low_self_consistency is from 0 to 1"),
         ("asymmetric=-0.1", "asymmetric is from 0 to 1"),
-        ("coarse=-1", "coarse is a number of 0 or more"),
-        ("noisy=nan", "noisy is a number of 0 or more"),
-        ("noisy=inf", "noisy is a number of 0 or more"),
+        ("low_resolution=-1", "low_resolution is a number of 0 or more"),
+        ("wrong_order=nan", "wrong_order is a number of 0 or more"),
+        ("wrong_order=inf", "wrong_order is a number of 0 or more"),
     ],
 )
 def test_thresholds_that_mean_nothing_are_refused(text, message):
@@ -86,12 +92,14 @@ def test_a_threshold_may_be_any_value_of_its_measure():
         assert check.threshold <= check.most
 
 
-def test_steadiness_is_the_mean_agreement_or_else_that_under_mirroring():
+def test_self_consistency_is_the_mean_agreement_or_else_that_under_mirroring():
     quality = {f"{r}_mirror_dice": v for r, v in zip(PARTS, (0.9, 0.6, 0.9), strict=True)}
-    assert steadiness(quality) == pytest.approx(0.8)
-    assert steadiness(quality | {f"{r}_agreement": 0.7 for r in PARTS}) == pytest.approx(0.7)
+    assert self_consistency(quality) == pytest.approx(0.8)
+    assert self_consistency(quality | {f"{r}_agreement": 0.7 for r in PARTS}) == pytest.approx(0.7)
 
 
 def test_a_missing_region_counts_0_and_a_single_pass_tells_nothing():
-    assert steadiness({"pons_mirror_dice": 0.9, "medulla_mirror_dice": 0.9}) == pytest.approx(0.6)
-    assert steadiness({"pons_soft_dice": 0.9}) is None
+    assert self_consistency({"pons_mirror_dice": 0.9, "medulla_mirror_dice": 0.9}) == pytest.approx(
+        0.6
+    )
+    assert self_consistency({"pons_soft_dice": 0.9}) is None

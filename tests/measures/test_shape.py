@@ -22,10 +22,10 @@ def test_midsagittal_areas_are_those_of_the_middle_sections(shape):
     assert whole == sum(parts)
 
 
-def test_diameters_run_from_front_to_back(shape):
+def test_diameters_run_from_ap_diameter(shape):
     for label, (_, along, _, _) in PARTS.items():
-        assert shape.regions[label - 1].front_to_back_mm == pytest.approx(2 * along, abs=0.8)
-    assert shape.regions[-1].front_to_back_mm is None
+        assert shape.regions[label - 1].ap_diameter_mm == pytest.approx(2 * along, abs=0.8)
+    assert shape.regions[-1].ap_diameter_mm is None
 
 
 def test_the_medulla_is_measured_to_20_mm_below_the_pons(shape):
@@ -46,7 +46,7 @@ def test_the_medullas_fixed_part_does_not_hang_on_its_lower_limit():
 def test_a_medulla_that_ends_above_20_mm_has_no_fixed_part():
     shape = measure_shape(*made("fine", end=-32.0), REGIONS)
     assert shape.regions[2].to_20mm_mm3 is None
-    assert shape.regions[2].front_to_back_mm == pytest.approx(12, abs=0.8)
+    assert shape.regions[2].ap_diameter_mm == pytest.approx(12, abs=0.8)
 
 
 @pytest.mark.parametrize("grid", GRIDS)
@@ -76,7 +76,7 @@ def test_an_empty_map_has_nothing_and_fails_at_nothing():
     shape = measure_shape(np.zeros((9, 9, 9), np.uint8), np.eye(4), REGIONS)
     assert shape.plane is None
     for region in shape.regions:
-        assert region.surface_mm2 is region.midsagittal_mm2 is region.front_to_back_mm is None
+        assert region.surface_mm2 is region.midsagittal_mm2 is region.ap_diameter_mm is None
 
 
 @pytest.mark.parametrize("absent", [1, 2, 3])

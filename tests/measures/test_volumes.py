@@ -92,8 +92,8 @@ def test_regions_that_touch_are_one_cluster_of_the_whole() -> None:
     labels[8:12, 8:12, 21] = 0
     measures = measure_regions(labels, np.eye(4), REGIONS)
     assert [m.clusters for m in measures] == [2, 1, 1, 3]
-    assert measures[0].largest_share == pytest.approx(48 / 80)
-    assert measures[1].largest_share == 1
+    assert measures[0].largest_component_fraction == pytest.approx(48 / 80)
+    assert measures[1].largest_component_fraction == 1
 
 
 @pytest.mark.parametrize(("connectivity", "clusters"), [(1, 4), (2, 3), (3, 2)])
@@ -112,7 +112,7 @@ def test_absent_regions_have_no_voxels_and_no_centroid() -> None:
     labels[labels == 3] = 0
     _, _, medulla, whole = measure_regions(labels, np.eye(4), REGIONS)
     assert (medulla.voxels, medulla.volume_mm3, medulla.clusters) == (0, 0, 0)
-    assert (medulla.largest_share, medulla.centroid) == (0, None)
+    assert (medulla.largest_component_fraction, medulla.centroid) == (0, None)
     assert whole.voxels == 608
 
 
@@ -167,7 +167,10 @@ def test_measures_do_not_depend_on_the_order_of_the_axes(
         strict=True,
     ):
         assert (first.voxels, first.volume_mm3) == (second.voxels, second.volume_mm3)
-        assert (first.clusters, first.largest_share) == (second.clusters, second.largest_share)
+        assert (first.clusters, first.largest_component_fraction) == (
+            second.clusters,
+            second.largest_component_fraction,
+        )
         if first.voxels:
             np.testing.assert_allclose(first.centroid, second.centroid, atol=1e-9)
 

@@ -47,7 +47,7 @@ def test_the_regions_of_a_head_are_plausible_and_in_order(head, of_head):
     for measured in measures:
         low, high = LIMITS_ML[measured.name]
         assert low < measured.volume_mm3 / 1000 < high
-        assert measured.largest_share > 0.98
+        assert measured.largest_component_fraction > 0.98
     heights = [measured.centroid[2] for measured in measures[:3]]
     assert heights == sorted(heights, reverse=True)
     assert flags(of_head, measures) == ()

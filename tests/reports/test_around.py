@@ -10,15 +10,15 @@ from bids_app.io.tables import table
 
 from .test_group import row
 
-OUT = {"flags": "noisy,outlying", "pons_robust_z": "-4.213", "medulla_robust_z": "1.000"}
+OUT = {"flags": "wrong_order,outlier", "pons_robust_z": "-4.213", "medulla_robust_z": "1.000"}
 
 
 @pytest.fixture
 def grouped(dataset):
-    """A result, and the group level's row of it: noisy by its threshold, and lying out."""
-    dataset.add(Quality={"contrast_to_noise": 6.0, "pons_soft_dice": 0.9})
+    """A result, and the group level's row of it: a flag by its threshold, and an outlier."""
+    dataset.add(Quality={"midbrain_pons_height_mm": 6.0, "pons_soft_dice": 0.9})
     dataset.group([row(**OUT)])
-    thresholds = {"flags": {"Thresholds": {"noisy": 8.0}}}
+    thresholds = {"flags": {"Thresholds": {"wrong_order": 8.0}}}
     (dataset.folder / "group_volumes.json").write_text(json.dumps(thresholds))
     return dataset
 
@@ -36,8 +36,8 @@ def change(dataset, **others):
         "source": later,
         "years": "1.420",
         "pons_change_percent": "-2.500",
-        "pons_smallest_percent": "1.800",
-        "noise_from": "changes",
+        "pons_smallest_detectable_percent": "1.800",
+        "noise_source": "changes",
         "beyond_noise": "pons",
         "flags": "etiv_changed",
     }
@@ -50,16 +50,16 @@ def test_flags_of_the_group_level_are_told_with_region_and_z(grouped):
     page = grouped.participant()
     assert "1 result, 1 flagged." in page.text
     assert "out in the dataset (group level): pons -4.21" in page.text
-    assert "4.21 (pons)at most 3.5outlying" in page.text  # among the checks
+    assert "4.21 (pons)at most 3.5outlier" in page.text  # among the checks
     assert "less than 8 times the noise" in page.text
     assert page.all("a", href="group.html")
     methods = page.text.split("A text for a methods section")[1]
-    assert "with the app's thresholds but for noisy (8)." in methods
+    assert "with the app's thresholds but for wrong_order (8)." in methods
     assert "Volumes were flagged as outlying" in methods
 
 
 def test_without_a_group_level_the_flags_are_those_of_the_run(dataset):
-    page = dataset.add(Quality={"contrast_to_noise": 6.0}).participant()
+    page = dataset.add(Quality={"midbrain_pons_height_mm": 6.0}).participant()
     assert "1 result, none flagged." in page.text
     assert not page.all("a", href="group.html")
 
@@ -71,25 +71,28 @@ def test_a_result_made_again_since_has_its_own_flags(grouped):
 
 
 def test_thresholds_that_are_asked_for_win(grouped):
-    page = grouped.participant(given={"noisy": 5.0, "outlying": 4.0, "unsure": 0.95})
-    assert "unsure: the network is unsure" in page.text
+    page = grouped.participant(given={"wrong_order": 5.0, "outlier": 4.0, "low_confidence": 0.95})
+    assert "low_confidence: the network is unsure" in page.text
     assert "at least 0.95" in page.text
     assert "more than 4 robust standard deviations" in page.text
-    assert "noisy" not in page.text
-    assert "1 result, none flagged." in grouped.participant(given={"noisy": 5, "outlying": 5}).text
+    assert "wrong_order" not in page.text
+    assert (
+        "1 result, none flagged."
+        in grouped.participant(given={"wrong_order": 5, "outlier": 5}).text
+    )
 
 
 def test_thresholds_are_asked_for_without_a_group_level_too(dataset):
-    dataset.add(Quality={"contrast_to_noise": 6.0}, Flags=["out_of_view", "new_flag"])
-    page = dataset.participant(given={"noisy": 8.0})
-    for flag in ("out_of_view", "new_flag", "noisy: "):
+    dataset.add(Quality={"midbrain_pons_height_mm": 6.0}, Flags=["out_of_view", "new_flag"])
+    page = dataset.participant(given={"wrong_order": 8.0})
+    for flag in ("out_of_view", "new_flag", "wrong_order: "):
         assert flag in page.text
 
 
 @pytest.mark.parametrize("noise", ["changes", "passes"])
 def test_changes_between_sessions_are_on_the_page(dataset, noise):
     dataset.add("sub-01_ses-1").add("sub-01_ses-2")
-    change(dataset, noise_from=noise, beyond_noise="pons" if noise == "changes" else "n/a")
+    change(dataset, noise_source=noise, beyond_noise="pons" if noise == "changes" else "n/a")
     dataset.group([row(session="ses-1"), row(session="ses-2")])
     text = dataset.participant().text
     assert "ses-1 to ses-2, model open1.420" in text
@@ -98,7 +101,7 @@ def test_changes_between_sessions_are_on_the_page(dataset, noise):
         f"-2.5 (1.8)n/an/a{'pons' if noise == 'changes' else 'cannot be told'}etiv_changed" in text
     )
     assert "etiv_changed: etiv_mm3 differs by more than 3 %" in text
-    assert LONGITUDINAL["noise_from"]["Levels"][noise] in text
+    assert LONGITUDINAL["noise_source"]["Levels"][noise] in text
     assert "Change is the difference of a volume" in text.split("A text for a methods section")[1]
 
 

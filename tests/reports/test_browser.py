@@ -94,7 +94,7 @@ def test_axe_finds_no_fault(browser, page):
 @pytest.mark.skipif(AXE is None, reason="AXE_CORE does not name axe.min.js of the npm package")
 def test_axe_finds_no_fault_in_the_page_of_a_dataset(browser, dataset):
     failed = row("sub-02", flags="failed") | {"failure": "truncated"}
-    dataset.group([row(), row("sub-03", flags="noisy,coarse"), failed])
+    dataset.group([row(), row("sub-03", flags="wrong_order,low_resolution"), failed])
     browser.open(dataset.folder / "group.html")
     assert browser.axe(Path(AXE)) == []
     assert browser.faults == []

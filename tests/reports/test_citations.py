@@ -183,9 +183,9 @@ def test_the_intracranial_volume_is_told_only_where_it_was_estimated():
         return Used.from_sidecar("open1", {"Model": model | {"Engine": engine}, "Quality": quality})
 
     assert "eTIV" in boilerplate(used("etiv_mm3"))
-    assert "eTIV" not in boilerplate(used("contrast_to_noise"))
+    assert "eTIV" not in boilerplate(used("midbrain_pons_height_mm"))
     assert "eTIV" not in boilerplate(registered("mars-nnunet"))
-    [both] = merged([used("etiv_mm3"), used("contrast_to_noise")])
+    [both] = merged([used("etiv_mm3"), used("midbrain_pons_height_mm")])
     assert both.etiv
     assert len(merged([used("etiv_mm3"), used(engine="nnunet")])) == 2
 
@@ -195,8 +195,10 @@ def test_thresholds_of_flags_are_told_where_they_are_not_the_apps():
         return boilerplate(Used.from_sidecar("x", {"Model": {"Engine": "nnunet"},
                                                    "FlagThresholds": thresholds}))  # fmt: skip
 
-    assert "need no ground truth, with the app's thresholds." in text(noisy=5)
-    assert "the app's thresholds but for coarse (3), noisy (8)." in text(noisy=8, coarse=3.0)
+    assert "need no ground truth, with the app's thresholds." in text(wrong_order=5)
+    assert "the app's thresholds but for low_resolution (3), wrong_order (8)." in text(
+        wrong_order=8, low_resolution=3.0
+    )
 
 
 def test_the_group_level_has_a_section_of_its_own_that_is_written_anew(open_model, tmp_path):

@@ -48,13 +48,13 @@ def data(page):
 def test_every_result_has_a_row_flagged_ones_first(dataset):
     rows = [
         row("sub-01"),
-        row("sub-02", flags="scattered,out_of_view"),
+        row("sub-02", flags="fragmented,out_of_view"),
         row("sub-03"),
         row("sub-04", flags="failed"),
     ]
     page = dataset.group(rows)
     assert [line[1] for line in cells(page)] == ["sub-04", "sub-02", "sub-01", "sub-03"]
-    assert [line[0] for line in cells(page)] == ["failed", "scatteredout_of_view", "none", "none"]
+    assert [line[0] for line in cells(page)] == ["failed", "fragmentedout_of_view", "none", "none"]
     assert "3 results, 1 flagged, 1 failed." in page.text
 
 
@@ -64,28 +64,28 @@ def test_volumes_are_told_in_millilitres(dataset):
 
 
 def test_each_flag_is_counted_and_explained(dataset):
-    page = dataset.group([row("sub-01", flags="scattered"), row("sub-02", flags="scattered")])
-    assert FLAGS["scattered"] in page.text
+    page = dataset.group([row("sub-01", flags="fragmented"), row("sub-02", flags="fragmented")])
+    assert FLAGS["fragmented"] in page.text
     assert "#flags" in {link["href"] for link in page.all("a")}
 
 
 def test_flags_are_explained_by_the_thresholds_of_the_group_level(dataset):
-    told = {"flags": {"Levels": {"noisy": "less than 8 times the noise"}, "Thresholds": {}}}
+    told = {"flags": {"Levels": {"wrong_order": "less than 8 times the noise"}, "Thresholds": {}}}
     (dataset.folder / "group_volumes.json").write_text(json.dumps(told))
-    page = dataset.group([row(flags="noisy"), row("sub-02", flags="failed")])
+    page = dataset.group([row(flags="wrong_order"), row("sub-02", flags="failed")])
     assert page.text.count("less than 8 times the noise") == 1
     assert data(page)["meanings"] == told["flags"]["Levels"]
 
 
 def test_an_outlying_row_tells_which_regions_and_how_far(dataset):
-    (dataset.folder / "group_volumes.json").write_text('{"flags": {"Thresholds": {"outlying": 4}}}')
+    (dataset.folder / "group_volumes.json").write_text('{"flags": {"Thresholds": {"outlier": 4}}}')
     scores = {"pons_robust_z": "4.21", "medulla_robust_z": "-3.90", "brainstem_robust_z": "-5.00"}
-    out = row("sub-02", flags="outlying,outlying_in_batch", pons_batch_z="-3.600", **scores)
+    out = row("sub-02", flags="outlier,outlier_in_batch", pons_batch_z="-3.600", **scores)
     page = dataset.group([row(pons_robust_z="0.10"), out])
     told = "pons +4.21, brainstem -5.00 in the dataset; pons -3.60 at its site and scanner"
-    assert cells(page)[0][0] == f"outlyingoutlying_in_batch{told}"
+    assert cells(page)[0][0] == f"outlieroutlier_in_batch{told}"
     assert [line[-1] for line in data(page)["rows"]] == [told, ""]
-    assert "Beside outlying stand the regions" in page.text
+    assert "Beside outlier stand the regions" in page.text
 
 
 def test_without_flags_there_is_no_such_section(dataset):
@@ -121,7 +121,7 @@ def test_a_table_of_failures_alone_has_no_plots(dataset):
 
 
 def test_an_image_without_brainstem_is_listed_but_not_drawn(dataset):
-    page = dataset.group([row(), row("sub-02", flags="no_brainstem,unsteady", scale=0)])
+    page = dataset.group([row(), row("sub-02", flags="no_brainstem,low_self_consistency", scale=0)])
     assert cells(page)[0][3:9] == ["open", "1.0.0", *["0.00"] * 4]
     assert page.source.count("h0") == len(REGIONS)  # a dot each
 
@@ -175,7 +175,9 @@ def test_the_same_table_gives_the_same_bytes(dataset):
 
 def test_the_script_has_every_result_also_those_left_out_of_the_page(dataset, monkeypatch):
     monkeypatch.setattr(results, "STATIC", 3)
-    page = dataset.group([row(f"sub-{i:02d}") for i in range(9)] + [row("sub-10", flags="noisy")])
+    page = dataset.group(
+        [row(f"sub-{i:02d}") for i in range(9)] + [row("sub-10", flags="wrong_order")]
+    )
     assert [line[1] for line in cells(page)] == ["sub-10", "sub-00", "sub-01"]
     names = [column["name"] for column in data(page)["columns"]]
     assert names[:2] == ["flags", "participant_id"]
@@ -185,7 +187,9 @@ def test_the_script_has_every_result_also_those_left_out_of_the_page(dataset, mo
 
 def test_a_page_too_large_keeps_the_flagged_and_says_so(dataset, monkeypatch):
     monkeypatch.setattr(results, "MOST", 3)
-    page = dataset.group([row(f"sub-{i:02d}") for i in range(9)] + [row("sub-10", flags="noisy")])
+    page = dataset.group(
+        [row(f"sub-{i:02d}") for i in range(9)] + [row("sub-10", flags="wrong_order")]
+    )
     assert [line[1] for line in data(page)["rows"]] == ["sub-10", "sub-00", "sub-01"]
     assert "This page holds 3 of 10 results" in page.text
 
@@ -218,7 +222,7 @@ def test_changes_are_drawn_by_session(dataset, source, claim):
         "model": "open",
         "pons_change_percent": "-1.500",
         "flags": "scanner_changed",
-        "noise_from": source,
+        "noise_source": source,
         "beyond_noise": "pons" if source == "repeats" else "n/a",
     }
     place = GroupFiles(dataset.folder).longitudinal

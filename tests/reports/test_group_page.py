@@ -14,7 +14,7 @@ EVIL = "<img src=x onerror=alert(1)>\"'\u202e"
 @pytest.fixture
 def page(dataset, tmp_path):
     rows = [row(f"sub-{i:03d}", scale=1 + (i * 37 % 100) / 100) for i in range(250)]
-    rows[7] = row("sub-007", flags="noisy,scattered", scale=0.5)
+    rows[7] = row("sub-007", flags="wrong_order,fragmented", scale=0.5)
     rows[8] = row("sub-008", flags="failed")
     rows[9] |= {"participant_id": EVIL}
     dataset.group(rows)
@@ -59,7 +59,7 @@ def test_results_are_found_by_text_and_by_flag(page):
              "f.dispatchEvent(new Event('input')); 0")  # fmt: skip
     page.wait_for("document.querySelector('#count').textContent.startsWith('10 of 249')")
     page.run("f.value = ''; 0")
-    choose(page, "flag:scattered")
+    choose(page, "flag:fragmented")
     assert page.run(PEOPLE) == ["sub-007"]
 
 

@@ -9,34 +9,34 @@ def row(**values):
 
 
 def change(noise):
-    return dict.fromkeys(LONGITUDINAL, "n/a") | {"noise_from": noise}
+    return dict.fromkeys(LONGITUDINAL, "n/a") | {"noise_source": noise}
 
 
 def test_of_plain_results_the_flags_alone_are_told():
-    rows = [row(), row(flags="noisy"), row(flags="failed")]
+    rows = [row(), row(flags="wrong_order"), row(flags="failed")]
     assert group_sentences(rows, [], {}) == {
-        "flags": "Of 2 results, 1 had a flag (noisy 1), by the app's thresholds."
+        "flags": "Of 2 results, 1 had a flag (wrong_order 1), by the app's thresholds."
     }
     assert group_sentences([row(flags="failed")], [], {})["flags"].startswith("Of 0 results, 0 had")
 
 
 def test_flags_are_counted_by_name():
-    rows = [row(flags="no_etiv"), row(flags="no_etiv,noisy"), row()]
+    rows = [row(flags="no_etiv"), row(flags="no_etiv,wrong_order"), row()]
     told = group_sentences(rows, [], {})["flags"]
-    assert told == "Of 3 results, 2 had a flag (no_etiv 2, noisy 1), by the app's thresholds."
+    assert told == "Of 3 results, 2 had a flag (no_etiv 2, wrong_order 1), by the app's thresholds."
 
 
 def test_what_was_done_is_told_with_its_thresholds():
     done = {"pons_robust_z": "0.20", "pons_adjusted_mm3": "1.000", "pons_mm3_norm_z": "0.5",
             "rating": "pass"}  # fmt: skip
-    told = group_sentences([row(**done)], [], {"outlying": 4.0, "noisy": 8.0})
-    assert list(told) == ["flags", "outlying", "adjusted", "norms", "ratings"]
-    assert "but for noisy (8), outlying (4)" in told["flags"]
-    assert "above 4 in the dataset, in robust standard" in told["outlying"]
+    told = group_sentences([row(**done)], [], {"outlier": 4.0, "wrong_order": 8.0})
+    assert list(told) == ["flags", "outlier", "adjusted", "norms", "ratings"]
+    assert "but for wrong_order (8), outlier (4)" in told["flags"]
+    assert "above 4 in the dataset, in robust standard" in told["outlier"]
     assert "Sanfilipo et al. 2004, https://doi.org/10.1016/" in told["adjusted"]
     assert "for pons_mm3." in told["norms"]
     batch = group_sentences([row(pons_batch_z="0.1", pons_robust_z="0.1")], [], {})
-    assert "above 3.5 in the dataset or 3.5 among the images of a site" in batch["outlying"]
+    assert "above 3.5 in the dataset or 3.5 among the images of a site" in batch["outlier"]
 
 
 def test_changes_are_told_with_the_noise_that_they_were_held_against():

@@ -167,11 +167,11 @@ def test_the_same_results_give_the_same_bytes(dataset):
 def test_checks_show_the_worst_region_and_the_limit_that_the_run_set(dataset):
     page = dataset.add(
         Quality={
-            "midbrain_soft_dice": 0.95, "pons_soft_dice": 0.5, "contrast_to_noise": 6.0,
-            "midbrain_pons_height_mm": 18.0, "pons_medulla_height_mm": 20.0,
+            "midbrain_soft_dice": 0.95, "pons_soft_dice": 0.5,
+            "midbrain_pons_height_mm": 6.0, "pons_medulla_height_mm": 20.0,
         },
-        Flags=["noisy"],
-        FlagThresholds={"noisy": 8.0},
+        Flags=["wrong_order"],
+        FlagThresholds={"wrong_order": 8.0},
     ).participant()  # fmt: skip
     for words in ("0.5 (pons)", "at least 0.85", "18 (midbrain and pons)", "at least 8",
                   "less than 8 times the noise", "All 5 measures of quality"):  # fmt: skip
@@ -181,7 +181,7 @@ def test_checks_show_the_worst_region_and_the_limit_that_the_run_set(dataset):
 
 def test_all_measures_of_quality_are_told_with_their_meaning_and_limit(dataset):
     page = dataset.add(
-        Quality={"signal_to_noise": 30.0, "midbrain_soft_dice": 0.95, "pons_soft_dice": 0.5}
+        Quality={"localizer_confidence": 0.9, "midbrain_soft_dice": 0.95, "pons_soft_dice": 0.5}
     ).participant()
     folded = page.source.split("All 3 measures of quality")[1].split("</details>")[0]
     assert "between the probabilities of the region and its label" in folded

@@ -255,7 +255,7 @@ def test_an_image_without_brainstem_counts_in_nothing(coarse_dataset, output, tm
     norms.write_text("measure\tmean\tsd\npons_mm3\t1000\t500\n")
     assert group(coarse_dataset, output, "--norms", str(norms)) == 0
     empty, whole = (row for row in read(output) if row["session_id"] == "ses-1")
-    assert {"no_brainstem", "unsteady"} < set(empty["flags"].split(","))
+    assert {"no_brainstem", "low_self_consistency"} < set(empty["flags"].split(","))
     assert empty["etiv_mm3"] == empty["pons_etiv_fraction"] == empty["pons_mm3_norm_z"] == "n/a"
     assert whole["pons_mm3_norm_z"] != "n/a"
     assert [c["model"] for c in read(output, "group_longitudinal.tsv")] == ["second"]
@@ -352,11 +352,11 @@ def test_reports_of_nothing_end_with_3(coarse_dataset, output, tmp_path, capsys)
 
 def test_flags_follow_the_thresholds_of_the_group_run(coarse_dataset, output):
     group(coarse_dataset, output)
-    assert all("coarse" in row["flags"].split(",") for row in read(output))
-    assert group(coarse_dataset, output, "--flag-threshold", "coarse=6") == 0
-    assert not any("coarse" in row["flags"].split(",") for row in read(output))
+    assert all("low_resolution" in row["flags"].split(",") for row in read(output))
+    assert group(coarse_dataset, output, "--flag-threshold", "low_resolution=6") == 0
+    assert not any("low_resolution" in row["flags"].split(",") for row in read(output))
     levels = json.loads((output / "group_volumes.json").read_text())["flags"]["Levels"]
-    assert "6 mm" in levels["coarse"]
+    assert "6 mm" in levels["low_resolution"]
     assert group(coarse_dataset, output, "--flag-threshold", "loud=6") == 2
 
 
@@ -366,12 +366,12 @@ def test_pages_made_again_have_the_flags_of_the_group_or_of_thresholds_given(
     page = output / "sub-01.html"
     arguments = [str(coarse_dataset), str(output), "participant", "--reports-only"]
     assert cli.main(arguments) == 0
-    assert "coarse: an edge of the voxels is longer than 2.1 mm" in page.read_text()
-    group(coarse_dataset, output, "--flag-threshold", "coarse=6")
+    assert "low_resolution: an edge of the voxels is longer than 2.1 mm" in page.read_text()
+    group(coarse_dataset, output, "--flag-threshold", "low_resolution=6")
     assert cli.main(arguments) == 0
-    assert "coarse: " not in page.read_text()
-    assert cli.main([*arguments, "--flag-threshold", "coarse=2.5"]) == 0
-    assert "coarse: an edge of the voxels is longer than 2.5 mm" in page.read_text()
+    assert "low_resolution: " not in page.read_text()
+    assert cli.main([*arguments, "--flag-threshold", "low_resolution=2.5"]) == 0
+    assert "low_resolution: an edge of the voxels is longer than 2.5 mm" in page.read_text()
 
 
 def test_results_are_given_in_freesurfers_layout(coarse_dataset, output):
