@@ -30,6 +30,7 @@ from bids_app.errors import ImageError
 from bids_app.io.images import read_volume
 from bids_app.measures.quality import judge
 from bids_app.models import store
+from bids_app.models.manifest import verify
 from bids_app.segmentation.segmenter import Choice, load_segmenter
 from training.evaluate import VALUES, HeldOut, read_held_out, volume_of
 
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from bids_app.models.manifest import Model
     from bids_app.segmentation.segmenter import Segmenter
 
 LABELS = Path(__file__).resolve().parent.parent / "training" / "labels_v1"
@@ -216,10 +218,10 @@ def read_head(name: str, data: Path) -> HeldOut:
 
 
 @lru_cache
-def load_model(name: str) -> store.Model:
+def load_model(name: str) -> Model:
     """Find a model by name or folder, and check it."""
     model = store.find(name)
-    store.verify(model)
+    verify(model)
     return model
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from bids_app.io.images import Volume
-    from bids_app.models.store import Model
+    from bids_app.models.manifest import Model
     from bids_app.segmentation.segmenter import Segmentation
 
 ENDINGS = (".nii.gz", ".nii")
@@ -178,11 +178,12 @@ def _run(arguments: argparse.Namespace) -> int:
     from bids_app.io.files import write_atomic
     from bids_app.io.images import label_image, nifti_bytes, probability_image, read_volume
     from bids_app.models import store
+    from bids_app.models.manifest import verify
     from bids_app.segmentation.segmenter import Choice, load_segmenter
 
     model = store.find(arguments.model, arguments.models_dir)
-    store.verify(model)
-    if not arguments.quiet and (line := store.without_effect(model, vars(arguments))):
+    verify(model)
+    if not arguments.quiet and (line := model.ineffective_options(vars(arguments))):
         print(f"warning: {line}", file=sys.stderr)
     try:
         volume = read_volume(image, assume_ras=arguments.assume_ras)

@@ -21,9 +21,10 @@ from bids_app.engines.nnunet.cascade import Cascade
 from bids_app.engines.nnunet.inference import NnUNet
 from bids_app.engines.nnunet.votes import relative_spread
 from bids_app.errors import ModelError, UsageError
+from bids_app.io.progress import Progress
 from bids_app.models import store
+from bids_app.models.manifest import verify
 from bids_app.regions import of_brainstem
-from bids_app.segmentation.progress import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from bids_app.engines.nnunet.cascade import CascadeOutput
     from bids_app.engines.nnunet.inference import Inferred, Runtime
     from bids_app.io.images import Volume
-    from bids_app.models.store import Model
+    from bids_app.models.manifest import Model
     from bids_app.regions import Region
 
 LOG = logging.getLogger(__name__)
@@ -185,7 +186,7 @@ def load_segmenters(model: Model, choice: Choice, most: int) -> list[Segmenter]:
     UsageError, ModelError
         As `load_segmenter`.
     """
-    store.check_folds(model, choice.folds)
+    model.check_folds(choice.folds)
     device = check_device(choice.device, model)
     torch.set_num_threads(choice.threads)
     if device.type == "cuda":
@@ -389,7 +390,7 @@ def _told(choice: Choice, device: torch.device) -> str:
 def _load_locator(choice: Choice, device: torch.device) -> Cascade:
     """Load the open model, for its locator."""
     model = store.find(store.DEFAULT)
-    store.verify(model)
+    verify(model)
     return Cascade(model.folder, device=device, mirror=False, half=choice.half)
 
 

@@ -11,6 +11,7 @@ from bids_app.io.images import read_volume
 from bids_app.measures.flags import flags
 from bids_app.measures.volumes import measure_regions
 from bids_app.models import store
+from bids_app.models.manifest import verify
 from bids_app.segmentation.segmenter import Choice, load_segmenter
 
 MODEL = store.find("open")
@@ -19,7 +20,7 @@ LIMITS_ML = {"midbrain": (5, 15), "pons": (9, 22), "medulla": (3, 9), "brainstem
 
 @pytest.fixture(scope="module")
 def segment():
-    store.verify(MODEL)
+    verify(MODEL)
     return load_segmenter(MODEL, Choice(device="cpu", threads=2))
 
 

@@ -13,7 +13,7 @@ from bids_app.engines.mdgru import network
 from bids_app.engines.nnunet import inference
 from bids_app.io.images import label_image, read_volume
 from bids_app.models.install import import_model
-from bids_app.models.store import MANIFEST, manifest_text, read_manifest
+from bids_app.models.manifest import MANIFEST, manifest_text, read_manifest
 from bids_app.segmentation import segmenter as segment
 from bids_app.segmentation.segmenter import Choice, all_gpus, load_segmenter
 
