@@ -31,7 +31,8 @@ from bids_app.io.images import read_volume
 from bids_app.measures.quality import judge
 from bids_app.models import store
 from bids_app.models.manifest import verify
-from bids_app.segmentation.segmenter import Choice, load_segmenter
+from bids_app.segmentation.segmenter import load_segmenter
+from bids_app.segmentation.types import InferenceOptions
 from training.evaluate import VALUES, HeldOut, read_held_out, volume_of
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from bids_app.models.manifest import Model
-    from bids_app.segmentation.segmenter import Segmenter
+    from bids_app.segmentation.types import Segmenter
 
 LABELS = Path(__file__).resolve().parent.parent / "training" / "labels_v1"
 PLAIN, STRIPPED, ABOVE_MEDULLA = (
@@ -228,4 +229,4 @@ def load_model(name: str) -> Model:
 @lru_cache
 def load(name: str) -> Segmenter:
     """Load a model on one thread of the CPU."""
-    return load_segmenter(load_model(name), Choice(device="cpu", threads=1))
+    return load_segmenter(load_model(name), InferenceOptions(device="cpu", threads=1))

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from bids_app.bids.scans import Scan
     from bids_app.bids.validation import Report
     from bids_app.models.manifest import Model
-    from bids_app.segmentation.segmenter import Segmenter
+    from bids_app.segmentation.types import Segmenter
     from bids_app.settings import Settings
     from bids_app.workflow.interrupt import Stop
 
@@ -67,7 +67,7 @@ def run(settings: Settings) -> int:
     verify(model)
     model.check_folds(settings.folds)
     if settings.device not in ("auto", "cpu"):  # these are there; others need torch to tell
-        from bids_app.segmentation.segmenter import check_device
+        from bids_app.segmentation.devices import check_device
 
         check_device(settings.device, model)
     if settings.dry_run:
@@ -258,9 +258,10 @@ def _clean(settings: Settings, tasks: Iterable[Task]) -> None:
 
 def _load(settings: Settings, model: Model, stop: Stop, images: int) -> list[Segmenter]:
     # Not at the top: torch takes seconds to import, and there may be nothing left to do.
-    from bids_app.segmentation.segmenter import Choice, load_segmenters
+    from bids_app.segmentation.segmenter import load_segmenters
+    from bids_app.segmentation.types import InferenceOptions
 
-    choice = Choice(
+    options = InferenceOptions(
         device=settings.device,
         folds=settings.folds,
         mirror=not settings.no_tta,
@@ -269,7 +270,7 @@ def _load(settings: Settings, model: Model, stop: Stop, images: int) -> list[Seg
         threads=settings.omp_nthreads,
         check=stop.check,
     )
-    return load_segmenters(model, choice, images)
+    return load_segmenters(model, options, images)
 
 
 def _remarks(validation: Future[Report] | None) -> dict[str, str]:
