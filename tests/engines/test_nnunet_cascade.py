@@ -175,5 +175,5 @@ def test_networks_of_other_classes_are_refused(tmp_path):
     folder = write_cascade(tmp_path)
     bands = [("background", 0), ("cord", 1), ("pons", 2)]
     write_band_model(folder / "segmenter", bands, patch_size=(8, 8, 8), spacing=(1, 1, 1))
-    with pytest.raises(ModelError, match="not a cascade's"):
+    with pytest.raises(ModelError, match="the classes of a cascade"):
         Cascade(folder, device=CPU)

@@ -178,7 +178,7 @@ def test_a_pickle_may_name_numbers_alone(tmp_path, name):
     module, _, function = name.rpartition(".")
     path = tmp_path / "x.pkl"
     path.write_bytes(f"c{module}\n{function}\n.".encode())
-    with pytest.raises(ModelError, match=f"wants {name}"):
+    with pytest.raises(ModelError, match=f"asks for {name}"):
         read_pickle(path)
 
 
@@ -247,8 +247,8 @@ def test_an_archive_of_two_models_is_refused(source, target, tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
-        ("x.tar.gz", b"<html>not found</html>", "a web page, no tar archive"),
-        ("x.tar.gz", b"text", r"no tar archive \([^:]*\)\. Get it again\.$"),
+        ("x.tar.gz", b"<html>not found</html>", "a web page, not a tar archive"),
+        ("x.tar.gz", b"text", r"not a tar archive \([^:]*\)\. Get it again\.$"),
         ("x.zip", b"PK\3\4", "a zip archive. Unpack it, and import the folder"),
         ("model_final_checkpoint.model", b"PK\3\4", "Name the folder of the model"),
     ],
