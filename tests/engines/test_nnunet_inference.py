@@ -141,10 +141,10 @@ def test_a_run_that_is_to_end_can_leave_off_before_any_pass(folder, head):
 @pytest.mark.parametrize("mirror", [False, True])
 def test_progress_adds_up_to_the_passes(folder, head, mirror):
     engine = NnUNet(folder, device=CPU, mirror=mirror)
-    passes, told = [], []
+    passes, calls = [], []
     engine.before_each_pass(lambda: passes.append(1))
-    engine.infer(engine.prepare(cut(head, PIECE), (1, 1, 1)), lambda n, of: told.append((n, of)))
-    assert told == [(1, len(passes))] * len(passes)
+    engine.infer(engine.prepare(cut(head, PIECE), (1, 1, 1)), lambda n, of: calls.append((n, of)))
+    assert calls == [(1, len(passes))] * len(passes)
 
 
 def test_mirrorings_at_once_give_the_same_bytes(folder, head):

@@ -60,7 +60,7 @@ def test_any_file_of_a_checkpoint_names_it(model, checkpoint):
         assert import_model(path, "small", model.folder.parent) == model
 
 
-def test_a_shard_without_its_index_is_told(checkpoint, tmp_path):
+def test_a_shard_without_its_index_is_reported(checkpoint, tmp_path):
     (shard,) = checkpoint.glob("*.data-*")
     alone = Path(shutil.copy(shard, tmp_path))
     with pytest.raises(ModelError, match=r"model_1\.index is missing"):
@@ -120,10 +120,10 @@ def test_a_manifest_that_cannot_be_followed_is_refused_when_it_is_read(model, tm
     text = manifest_text(model) + "\n"
     path = tmp_path / "model.toml"
     path.write_text(text.replace("[inference]\n", '[inference]\nconvolution = "fft"\n'))
-    with pytest.raises(ModelError) as told:
+    with pytest.raises(ModelError) as caught:
         read_manifest(tmp_path)
     why = "[inference] convolution is 'fft', not 'direct' or 'tiled'"
-    assert str(told.value) == f"{path}: not a valid manifest ({why})."
+    assert str(caught.value) == f"{path}: not a valid manifest ({why})."
 
 
 def test_weights_of_another_network_are_not_run(tmp_path):
@@ -133,7 +133,7 @@ def test_weights_of_another_network_are_not_run(tmp_path):
 
 
 @needs_tiny
-def test_the_graph_tells_the_windows(tmp_path):
+def test_the_graph_gives_the_window_size(tmp_path):
     tiny = import_model(TINY, "tiny", tmp_path)
     assert tiny.inference["window"] == [16, 18, 20]
 

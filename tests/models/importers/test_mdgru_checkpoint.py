@@ -203,5 +203,5 @@ def test_another_layout_than_the_one_expected_is_refused(tensors):
     refused(select_weights, tensors, PUBLISHED, match="has the shape")
 
 
-def test_a_folder_that_is_not_there_is_told(tmp_path):
+def test_a_folder_that_is_not_there_is_reported(tmp_path):
     refused(read_checkpoint, Path(tmp_path / "none.index"), match="missing")
