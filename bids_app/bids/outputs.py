@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bids_app.bids.scans import Scan
-    from bids_app.models.store import Model
+    from bids_app.models.manifest import Model
 
 ENTITIES = SCAN_ENTITIES[2:]  # beside participant and session, which have columns of their own
 WHOLE, SELECTION = "group", "selection"  # stems of the tables and the page of the group level

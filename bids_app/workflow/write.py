@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from bids_app.io.images import Volume
     from bids_app.measures.shape import Shape
     from bids_app.measures.volumes import RegionMeasure
-    from bids_app.models.store import Model
-    from bids_app.segmentation.segmenter import Segmentation
+    from bids_app.models.manifest import Model
+    from bids_app.segmentation.types import Segmentation
 
 
 @dataclass(frozen=True)

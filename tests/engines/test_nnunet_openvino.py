@@ -13,7 +13,8 @@ from torch import nn
 from bids_app.engines.nnunet.inference import NnUNet
 from bids_app.engines.nnunet.openvino import OpenVINONetwork
 from bids_app.errors import UsageError
-from bids_app.segmentation.segmenter import Choice, choose_device
+from bids_app.segmentation.devices import choose_device
+from bids_app.segmentation.types import InferenceOptions
 
 CPU = torch.device("cpu")
 
@@ -69,7 +70,7 @@ def test_other_layers_are_left_to_torch():
         OpenVINONetwork(nn.Sequential(nn.Conv3d(1, 2, 3)), (8, 8, 8), 1)
 
 
-def test_without_openvino_the_user_is_told_what_to_install(monkeypatch):
+def test_without_openvino_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(UsageError, match=r"pip install .*'\.\[cpu\]'"):
         OpenVINONetwork(nn.Identity(), (8, 8, 8), 1)
@@ -77,5 +78,5 @@ def test_without_openvino_the_user_is_told_what_to_install(monkeypatch):
 
 def test_openvino_is_a_way_to_use_the_cpu():
     assert choose_device("openvino") == CPU
-    assert Choice(device="openvino").runtime == "openvino"
-    assert Choice(device="cpu").runtime == "torch"
+    assert InferenceOptions(device="openvino").runtime == "openvino"
+    assert InferenceOptions(device="cpu").runtime == "torch"
