@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 def sidecar(result: Result) -> dict[str, Any]:
     """Give the sidecar with its keys in the file."""
     content = result.sidecar.model_dump(by_alias=True, mode="json")
-    content["Quality"]["voxel_size_mm"] = content.pop("voxel_size_mm")
+    if size := content.pop("voxel_size_mm"):
+        content["Quality"]["voxel_size_mm"] = size
     content["Locator"] = content.pop("Localizer")
     return content
 

@@ -73,7 +73,7 @@ def test_flags_are_explained_by_the_thresholds_of_the_group_level(dataset):
     (dataset.folder / "group_volumes.json").write_text(json.dumps(told))
     page = dataset.group([row(flags="wrong_order"), row("sub-02", flags="failed")])
     assert page.text.count("less than 8 times the noise") == 1
-    assert data(page)["meanings"] == told["flags"].levels
+    assert data(page)["meanings"] == told["flags"]["Levels"]
 
 
 def test_an_outlying_row_tells_which_regions_and_how_far(dataset):
