@@ -15,8 +15,6 @@ from bids_app.bids.results import read_results
 from bids_app.bids.scans import find_scans
 from bids_app.bids.validation import validate
 from bids_app.errors import BrainstemError, DatasetError, NoScanError, UsageError, few, listing
-from bids_app.group.model_agreement import write_comparisons
-from bids_app.group.table import read_failures
 from bids_app.io.files import clean
 from bids_app.measures.flags import read_thresholds
 from bids_app.models import store
@@ -25,7 +23,9 @@ from bids_app.regions import REGIONS, of_brainstem
 from bids_app.reports.around import read_around
 from bids_app.reports.citations import Used, write_citations
 from bids_app.reports.figures import mend_figures
+from bids_app.reports.from_files import read_failures, sidecar
 from bids_app.reports.participant import write_report
+from bids_app.workflow.comparison import compare_models
 from bids_app.workflow.freesurfer import write_freesurfer
 from bids_app.workflow.interrupt import stoppable
 from bids_app.workflow.log import Failures, start_log, stop_log
@@ -109,7 +109,7 @@ def _make_reports_again(settings: Settings) -> int:
             ):
                 LOG.warning("%s: no picture or no viewer, as %s", result.source, reason)
         write_citations(
-            output_dir / "logs", (Used.from_sidecar(r.label, r.sidecar) for r in results)
+            output_dir / "logs", (Used.from_sidecar(r.label, sidecar(r)) for r in results)
         )
         around = read_around(output_dir, there, read_thresholds(settings.flag_threshold))
         for participant in participants:
@@ -295,7 +295,7 @@ def _remarks(validation: Future[Report] | None) -> dict[str, str]:
 def _write_reports(settings: Settings, outcome: Outcome, failed: set[str]) -> None:
     changed = {scan.participant for scan, _ in outcome.done}
     for participant in sorted(changed):
-        write_comparisons(settings.output_dir, participant)
+        compare_models(read_results(settings.output_dir, participant))
     missing = {
         scan.participant
         for scan in outcome.complete
@@ -346,7 +346,7 @@ def _summary_table(model: Model, outcome: Outcome) -> str:
     columns = "  ".join(f"{head:>10}" for head in heads)
     lines = [f"{title:<{width}}  {columns}  {'seconds':>7}  flags"]
     for scan, record in sorted(outcome.done, key=lambda pair: pair[0]):
-        volumes = "  ".join(f"{m.volume_mm3 / 1000:10.2f}" for m in record.measures)
+        volumes = "  ".join(f"{m.volume_mm3 / 1000:10.2f}" for m in record.volumes)
         flags = ", ".join(record.flags) or "-"
         lines.append(f"{names[scan]:<{width}}  {volumes}  {record.seconds:7.1f}  {flags}")
     return "\n".join(lines)

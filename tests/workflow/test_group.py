@@ -154,8 +154,8 @@ def test_a_table_with_commas_is_told_to_be_saved_with_tabs(
     (output / "group_ratings.tsv").write_text("source,model,model_version,rating\n")
     assert group(bids, output) == 2
     told = capsys.readouterr().err
-    assert "participants.tsv must be tab-separated (TSV), but has commas" in told
-    assert "group_ratings.tsv must be tab-separated (TSV), but has commas" in told
+    assert "participants.tsv must be tab-separated (TSV), but commas" in told
+    assert "group_ratings.tsv must be tab-separated (TSV), but commas" in told
 
 
 def test_hostile_covariates_are_shown_as_text(coarse_dataset, output, tmp_path):
@@ -366,12 +366,12 @@ def test_pages_made_again_have_the_flags_of_the_group_or_of_thresholds_given(
     page = output / "sub-01.html"
     arguments = [str(coarse_dataset), str(output), "participant", "--reports-only"]
     assert cli.main(arguments) == 0
-    assert "low_resolution: an edge of the voxels is longer than 2.1 mm" in page.read_text()
+    assert "low_resolution: a voxel edge is longer than 2.1 mm" in page.read_text()
     group(coarse_dataset, output, "--flag-threshold", "low_resolution=6")
     assert cli.main(arguments) == 0
     assert "low_resolution: " not in page.read_text()
     assert cli.main([*arguments, "--flag-threshold", "low_resolution=2.5"]) == 0
-    assert "low_resolution: an edge of the voxels is longer than 2.5 mm" in page.read_text()
+    assert "low_resolution: a voxel edge is longer than 2.5 mm" in page.read_text()
 
 
 def test_results_are_given_in_freesurfers_layout(coarse_dataset, output):
