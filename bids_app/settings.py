@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -130,3 +131,11 @@ def _toml(value: Any) -> str:
     elif isinstance(value, Path):
         value = str(value.absolute())
     return json.dumps(value, ensure_ascii=False)
+
+
+def available_cpus() -> int:
+    """Count the CPUs that this process may run on."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on macOS
+        return os.cpu_count() or 1

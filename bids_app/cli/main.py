@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bids_app import __version__
-from bids_app.cli.options import add_model_options, available_cpus, guarded, positive
+from bids_app.cli.options import add_model_options, guarded, positive
 from bids_app.errors import DatasetError, UsageError
-from bids_app.settings import LEVELS, OF_ONE_LEVEL, Settings
+from bids_app.settings import LEVELS, OF_ONE_LEVEL, Settings, available_cpus
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -237,9 +237,9 @@ def _add_results(group: argparse._ArgumentGroup) -> None:
         action="extend",
         nargs="+",
         metavar="NAME=VALUE",
-        help="other thresholds for flags, such as low_confidence=0.8 low_resolution=3 (docs/quality.md lists names "
-        "and thresholds). The group level and --reports-only set flags anew by their own "
-        "thresholds, and no image needs to be segmented again for it",
+        help="other thresholds for flags, such as low_confidence=0.8 low_resolution=3 "
+        "(docs/quality.md lists names and thresholds). The group level and --reports-only apply "
+        "their own thresholds; no image needs to be segmented again",
     )
     group.add_argument(
         "--freesurfer-stats",

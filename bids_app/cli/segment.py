@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bids_app import __version__
-from bids_app.cli.options import add_model_options, available_cpus, guarded, positive
+from bids_app.cli.options import add_model_options, guarded, positive
 from bids_app.errors import ImageError, NoScanError, UsageError
+from bids_app.settings import available_cpus
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -15,19 +15,17 @@ from bids_app.bids.columns import VOLUMES
 from bids_app.bids.outputs import model_entry, source_uri
 from bids_app.io.files import remove, write_atomic
 from bids_app.io.images import label_image, nifti_bytes, probability_image
-from bids_app.io.tables import NOT_AVAILABLE, dump_json, number, table
+from bids_app.io.tables import dump_json, number, table
 from bids_app.measures.quality import judge
 from bids_app.models import store
 from bids_app.regions import first_words
 from bids_app.reports.figures import write_figures
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from bids_app.bids.outputs import Outputs
     from bids_app.bids.scans import Scan
     from bids_app.io.images import Volume
-    from bids_app.measures.shape import Shape
+    from bids_app.measures.quality import Findings
     from bids_app.measures.volumes import RegionMeasure
     from bids_app.models.store import Model
     from bids_app.segmentation.segmenter import Segmentation
@@ -115,9 +113,9 @@ def write_image(
         _write_probabilities(outputs, scan, volume, segmentation, context)
     else:  # maps of an earlier run would not belong to these labels
         remove([outputs.probseg_sidecar, outputs.probseg])
-    write_atomic(
-        outputs.volumes, table(list(VOLUMES), _rows(found.measures, found.shape, segmentation))
-    )
+    rows = volume_rows(found, segmentation)
+    cells = [[_cell(row[column]) for column in VOLUMES] for row in rows]
+    write_atomic(outputs.volumes, table(list(VOLUMES), cells))
     write_atomic(outputs.volumes_sidecar, dump_json(VOLUMES))
     write_figures(outputs, volume, segmentation.labels, context.model.regions)
     regions = [region.name for region in context.model.regions]
@@ -173,31 +171,41 @@ def _origin(scan: Scan) -> dict[str, Any]:
     return {"Sources": [uri], "SpatialReference": uri}
 
 
-def _rows(
-    measures: Sequence[RegionMeasure], shape: Shape, segmentation: Segmentation
-) -> list[list[str]]:
-    """Write the rows of the table of volumes."""
-    spread = segmentation.spread or [None] * len(measures)
+def volume_rows(found: Findings, segmentation: Segmentation) -> list[dict[str, Any]]:
+    """Give the rows of the table of volumes, one per region and then the whole brainstem.
+
+    Returns
+    -------
+    list of dict
+        By column of `bids_app.bids.columns.VOLUMES`; None for what is not available.
+    """
+    spread = segmentation.spread or [None] * len(found.measures)
     rows = []
-    for measure, of_shape, share in zip(measures, shape.regions, spread, strict=True):
-        values = (
-            *(measure.centroid or (None, None, None)),
-            of_shape.surface_mm2,
-            of_shape.midsagittal_mm2,
-            of_shape.ap_diameter_mm,
-            of_shape.to_20mm_mm3,
-            None if share is None or math.isnan(share) else share * measure.volume_mm3,
-        )
+    for measure, shape, share in zip(found.measures, found.shape.regions, spread, strict=True):
+        x, y, z = measure.centroid or (None, None, None)
         rows.append(
-            [
-                NOT_AVAILABLE if measure.index is None else str(measure.index),
-                measure.name,
-                measure.abbreviation,
-                str(measure.voxels),
-                number(measure.volume_mm3),
-                number(measure.soft_volume_mm3),
-                str(measure.clusters),
-                *(number(value) for value in values),
-            ]
+            {
+                "index": measure.index,
+                "name": measure.name,
+                "abbreviation": measure.abbreviation,
+                "voxels": measure.voxels,
+                "volume_mm3": measure.volume_mm3,
+                "soft_volume_mm3": measure.soft_volume_mm3,
+                "clusters": measure.clusters,
+                "centroid_x_mm": x,
+                "centroid_y_mm": y,
+                "centroid_z_mm": z,
+                "surface_mm2": shape.surface_mm2,
+                "midsagittal_mm2": shape.midsagittal_mm2,
+                "ap_diameter_mm": shape.ap_diameter_mm,
+                "volume_20mm_mm3": shape.to_20mm_mm3,
+                "volume_sd_mm3": None
+                if share is None or math.isnan(share)
+                else share * measure.volume_mm3,
+            }
         )
     return rows
+
+
+def _cell(value: str | float | None) -> str:
+    return number(value) if isinstance(value, float | None) else str(value)
