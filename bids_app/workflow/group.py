@@ -205,7 +205,7 @@ def _without_result(settings: Settings, rows: Iterable[Row]) -> list[str]:
     """Participants of the input dataset, among those asked for, that have no row."""
     done = {row["participant_id"] for row in rows}
     there = {path.name for path in settings.bids_dir.glob("sub-*") if path.is_dir()}
-    return [name for name in settings.asked_for(there) if name not in done]
+    return [name for name in settings.requested(there) if name not in done]
 
 
 def _tell_failed(rows: Sequence[Row]) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import sys
+from datetime import UTC, datetime
 from threading import Lock
 from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
 from bids_app.bids.outputs import ENTITIES
-from bids_app.io.files import write_atomic
+from bids_app.io.files import run_token, write_atomic
 from bids_app.io.tables import NOT_AVAILABLE, table
 
 if TYPE_CHECKING:
@@ -43,16 +44,27 @@ class _OneLine(logging.Formatter):
         return message if record.levelno <= logging.INFO else f"{record.levelname}: {message}"
 
 
-def start_log(settings: Settings, *, keep: bool) -> None:
-    """Send log lines to the screen, and to ``run.log`` beside the run's settings if kept.
+def new_run_id() -> str:
+    """Name a run: the current time (UTC) and eight hexadecimal digits."""
+    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}_{run_token()}"
+
+
+def start_log(settings: Settings, *, keep: bool) -> Path:
+    """Send log lines to the screen and, if kept, to ``run.log`` beside the run's settings.
 
     Parameters
     ----------
     settings : Settings
-        Of the run; `verbose` says whether the screen tells details too.
+        Settings of the run; `verbose` sends details to the screen too.
     keep : bool
         Write log and settings to the run's folder.
+
+    Returns
+    -------
+    Path
+        The run's folder, ``logs/<run id>`` in the output folder; it exists only if kept.
     """
+    folder = settings.output_dir / "logs" / new_run_id()
     LOG.setLevel(logging.DEBUG)
     LOG.propagate = False
     stop_log()
@@ -60,10 +72,11 @@ def start_log(settings: Settings, *, keep: bool) -> None:
     screen.setFormatter(_OneLine())
     LOG.addHandler(screen)
     if keep:
-        write_atomic(settings.run_folder / "config.toml", settings.toml().encode())
-        file = logging.FileHandler(settings.run_folder / "run.log", encoding="utf-8")
+        write_atomic(folder / "config.toml", settings.toml().encode())
+        file = logging.FileHandler(folder / "run.log", encoding="utf-8")
         file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         LOG.addHandler(file)
+    return folder
 
 
 def stop_log() -> None:

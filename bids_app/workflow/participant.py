@@ -33,6 +33,7 @@ from bids_app.workflow.write import Context, software_versions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from pathlib import Path
 
     from bids_app.bids.scans import Scan
     from bids_app.bids.validation import Report
@@ -74,11 +75,12 @@ def run(settings: Settings) -> int:
     else:
         claim(settings.output_dir, settings.bids_dir)
     with ExitStack() as stack:
-        start_log(settings, keep=not settings.dry_run)
+        run_folder = start_log(settings, keep=not settings.dry_run)
         stack.callback(stop_log)
         _announce(settings, model)
         try:
-            return _run(settings, model, stack.enter_context(ThreadPoolExecutor(1)))
+            background = stack.enter_context(ThreadPoolExecutor(1))
+            return _run(settings, model, run_folder, background)
         except BrainstemError as error:
             LOG.debug("ended: %s", error)  # the screen gets it from the command
             raise
@@ -93,7 +95,7 @@ def _make_reports_again(settings: Settings) -> int:
     known = there | {row["participant_id"] for row in failures.values()}
     if not known:
         raise NoScanError(f"{output_dir}: no result is there. Run the participant level first.")
-    participants = settings.asked_for(known)
+    participants = settings.requested(known)
     if not participants:
         names = listing("participant", (name.removeprefix("sub-") for name in known))
         raise NoScanError(
@@ -120,7 +122,7 @@ def _make_reports_again(settings: Settings) -> int:
     return 0
 
 
-def _run(settings: Settings, model: Model, background: ThreadPoolExecutor) -> int:
+def _run(settings: Settings, model: Model, run_folder: Path, background: ThreadPoolExecutor) -> int:
     # The validator is a process of its own and takes seconds, so it starts first.
     validation = None
     if not settings.skip_bids_validation:
@@ -132,12 +134,7 @@ def _run(settings: Settings, model: Model, background: ThreadPoolExecutor) -> in
             work_dir=settings.work_dir,
         )
     tasks = _tasks(settings, model)
-    context = Context(
-        model,
-        settings.of_result(model),
-        settings.write_probabilities,
-        read_thresholds(settings.flag_threshold),
-    )
+    context = Context.of(model, settings)
     if settings.dry_run:
         _remarks(validation)
         left = set(_left(settings, tasks, context))
@@ -148,7 +145,7 @@ def _run(settings: Settings, model: Model, background: ThreadPoolExecutor) -> in
     todo = _left(settings, tasks, context)
     pending = {task.scan for task in todo}
     outcome = Outcome(complete=[task.scan for task in tasks if task.scan not in pending])
-    failures = Failures(settings.run_folder / "failures.tsv", model)
+    failures = Failures(run_folder / "failures.tsv", model)
     with stoppable() as stop:
         segmenters = _load(settings, model, stop, len(todo)) if todo else []
         remarks = _remarks(validation)

@@ -16,6 +16,7 @@ from bids_app.bids.outputs import model_entry, source_uri
 from bids_app.io.files import remove, write_atomic
 from bids_app.io.images import label_image, nifti_bytes, probability_image
 from bids_app.io.tables import dump_json, number, table
+from bids_app.measures.flags import read_thresholds
 from bids_app.measures.quality import judge
 from bids_app.models import store
 from bids_app.regions import first_words
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from bids_app.measures.volumes import RegionMeasure
     from bids_app.models.store import Model
     from bids_app.segmentation.segmenter import Segmentation
+    from bids_app.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,21 @@ class Context:
     settings: dict[str, Any]
     probabilities: bool
     thresholds: dict[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, model: Model, settings: Settings) -> Context:
+        """Describe a run; a setting that means nothing to the model counts as its default."""
+        unused = model.unused
+        return cls(
+            model,
+            {
+                "Folds": "all" if "folds" in unused else list(settings.folds) or "all",
+                "Mirroring": "no_tta" not in unused and not settings.no_tta,
+                "Region": "region" not in unused and settings.region,
+            },
+            settings.write_probabilities,
+            read_thresholds(settings.flag_threshold),
+        )
 
     @cached_property
     def models(self) -> dict[str, Any]:
