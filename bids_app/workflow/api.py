@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from bids_app.bids.columns import VOLUMES
 from bids_app.errors import ImageError
 from bids_app.io.files import write_atomic
 from bids_app.io.images import label_image, nifti_bytes, probability_image, read_volume, volume_of
@@ -298,6 +299,5 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     import pandas as pd  # takes half a second
 
     table = pd.DataFrame(rows).set_index("name")
-    whole = ("index", "voxels", "clusters")
-    numbers = table.columns.drop("abbreviation")  # a column of None alone would hold objects
-    return table.astype({name: "Int64" if name in whole else "float64" for name in numbers})
+    types = {"int": "Int64", "float": "float64", "str": "object"}
+    return table.astype({name: types[VOLUMES[name].dtype] for name in table.columns})

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from bids_app import __version__
 from bids_app.bids.columns import VOLUMES
-from bids_app.bids.outputs import model_entry, source_uri
+from bids_app.bids.results import model_entry, source_uri
 from bids_app.io.files import remove, write_atomic
 from bids_app.io.images import label_image, nifti_bytes, probability_image
-from bids_app.io.tables import dump_json, number, table
+from bids_app.io.tables import data_dictionary, dump_json, dump_rows
 from bids_app.measures.flags import read_thresholds
 from bids_app.measures.quality import judge
 from bids_app.models import store
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from bids_app.bids.outputs import Outputs
     from bids_app.bids.scans import Scan
     from bids_app.io.images import Volume
+    from bids_app.io.tables import Value
     from bids_app.measures.quality import Findings
     from bids_app.measures.volumes import RegionMeasure
     from bids_app.models.store import Model
@@ -131,9 +132,8 @@ def write_image(
     else:  # maps of an earlier run would not belong to these labels
         remove([outputs.probseg_sidecar, outputs.probseg])
     rows = volume_rows(found, segmentation)
-    cells = [[_cell(row[column]) for column in VOLUMES] for row in rows]
-    write_atomic(outputs.volumes, table(list(VOLUMES), cells))
-    write_atomic(outputs.volumes_sidecar, dump_json(VOLUMES))
+    write_atomic(outputs.volumes, dump_rows(rows, VOLUMES))
+    write_atomic(outputs.volumes_sidecar, dump_json(data_dictionary(VOLUMES)))
     write_figures(outputs, volume, segmentation.labels, context.model.regions)
     regions = [region.name for region in context.model.regions]
     sidecar = {
@@ -188,7 +188,7 @@ def _origin(scan: Scan) -> dict[str, Any]:
     return {"Sources": [uri], "SpatialReference": uri}
 
 
-def volume_rows(found: Findings, segmentation: Segmentation) -> list[dict[str, Any]]:
+def volume_rows(found: Findings, segmentation: Segmentation) -> list[dict[str, Value]]:
     """Give the rows of the table of volumes, one per region and then the whole brainstem.
 
     Returns
@@ -197,7 +197,7 @@ def volume_rows(found: Findings, segmentation: Segmentation) -> list[dict[str, A
         By column of `bids_app.bids.columns.VOLUMES`; None for what is not available.
     """
     spread = segmentation.spread or [None] * len(found.measures)
-    rows = []
+    rows: list[dict[str, Value]] = []
     for measure, shape, share in zip(found.measures, found.shape.regions, spread, strict=True):
         x, y, z = measure.centroid or (None, None, None)
         rows.append(
@@ -222,7 +222,3 @@ def volume_rows(found: Findings, segmentation: Segmentation) -> list[dict[str, A
             }
         )
     return rows
-
-
-def _cell(value: str | float | None) -> str:
-    return number(value) if isinstance(value, float | None) else str(value)
