@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from bids_app.measures.volumes import RegionMeasure
-    from bids_app.segmentation.segmenter import Segmentation
+    from bids_app.segmentation.types import Segmentation
 
 
 @dataclass(frozen=True)

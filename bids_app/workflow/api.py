@@ -26,6 +26,7 @@ from bids_app.io.files import write_atomic
 from bids_app.io.images import label_image, nifti_bytes, probability_image, read_volume, volume_of
 from bids_app.measures.quality import judge
 from bids_app.models import store
+from bids_app.models.manifest import verify
 from bids_app.settings import available_cpus
 from bids_app.workflow.write import volume_rows
 
@@ -36,8 +37,8 @@ if TYPE_CHECKING:
     from nibabel.spatialimages import SpatialImage
 
     from bids_app.io.images import Volume
-    from bids_app.models.store import Model
-    from bids_app.segmentation.segmenter import Segmentation
+    from bids_app.models.manifest import Model
+    from bids_app.segmentation.types import Segmentation
 
     Image: TypeAlias = str | os.PathLike[str] | SpatialImage
 
@@ -180,17 +181,18 @@ class Segmenter:
         flag_thresholds: Mapping[str, float] | None = None,
     ) -> None:
         self.model = store.find(os.fspath(model), None if models_dir is None else Path(models_dir))
-        store.verify(self.model)
+        verify(self.model)
         # Not at the top: torch takes seconds to import, which an unknown model need not cost.
-        from bids_app.segmentation.segmenter import Choice, load_segmenter
+        from bids_app.segmentation.segmenter import load_segmenter
+        from bids_app.segmentation.types import InferenceOptions
 
         given = {"folds": folds, "no_tta": not tta, "float32": float32, "region": region}
-        no_effect = store.without_effect(self.model, given)
+        no_effect = self.model.ineffective_options(given)
         self.warnings: tuple[str, ...] = (no_effect,) if no_effect else ()
         self._thresholds = dict(flag_thresholds or {})
         self._network = load_segmenter(
             self.model,
-            Choice(
+            InferenceOptions(
                 device=device,
                 folds=tuple(sorted(set(folds))),
                 mirror=tta,

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from bids_app.io.tables import Value
     from bids_app.measures.quality import Findings
     from bids_app.measures.volumes import RegionMeasure
-    from bids_app.models.store import Model
-    from bids_app.segmentation.segmenter import Segmentation
+    from bids_app.models.manifest import Model
+    from bids_app.segmentation.types import Segmentation
     from bids_app.settings import Settings
 
 
@@ -58,7 +58,7 @@ class Context:
     @classmethod
     def of(cls, model: Model, settings: Settings) -> Context:
         """Describe a run; a setting that means nothing to the model counts as its default."""
-        unused = model.unused
+        unused = model.unused_options
         return cls(
             model,
             {

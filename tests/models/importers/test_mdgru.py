@@ -26,7 +26,8 @@ from bids_app.models.importers.mdgru.graph import Graph, check_graph
 from bids_app.models.importers.mdgru.importer import import_checkpoint
 from bids_app.models.importers.mdgru.nodes import Node, OtherGraphError, read_nodes
 from bids_app.models.install import import_model
-from bids_app.models.store import find, manifest_text, read_manifest, verify
+from bids_app.models.manifest import manifest_text, read_manifest, verify
+from bids_app.models.store import find
 
 CPU = torch.device("cpu")
 SHARED = Path(os.environ.get("BRAINSTEM_SHARED", Path(__file__).parents[4] / "shared"))

@@ -21,7 +21,7 @@ from bids_app.engines.nnunet.inference import NnUNet
 from bids_app.errors import ModelError, OutputError
 from bids_app.models.importers.nnunet_v1.importer import WEIGHTS, import_v1
 from bids_app.models.importers.nnunet_v1.unpickle import read_pickle
-from bids_app.models.store import read_manifest, verify
+from bids_app.models.manifest import read_manifest, verify
 
 WHO = {"name": "v1small", "label": "v1small", "licence": "CC0-1.0", "citation": "Nobody"}
 
@@ -275,7 +275,7 @@ def test_a_fold_without_weights_is_named(source, target, tmp_path, packed, lost,
 def test_a_fold_whose_training_was_not_finished_is_named(source, target, tmp_path, packed):
     for path in source.glob("fold_*/*"):
         path.rename(path.with_name(path.name.replace("final_checkpoint", "best")))
-    reason = "^fold_0 lacks .* training was not finished: there is model_best.model"
+    reason = "^fold_0 lacks .* training was not finished: there is only model_best.model"
     refused(pack(source, tmp_path / "x.tar.gz") if packed else source, target, reason)
 
 

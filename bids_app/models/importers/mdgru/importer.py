@@ -18,9 +18,9 @@ from bids_app.engines.nnunet.weights import save
 from bids_app.errors import ModelError
 from bids_app.models.importers.mdgru.checkpoint import read_checkpoint
 from bids_app.models.importers.mdgru.graph import check_graph
+from bids_app.models.manifest import Model, describe_file, list_files
 from bids_app.models.place import put_in_place
-from bids_app.models.store import Model, describe_file, list_files
-from bids_app.regions import region
+from bids_app.regions import PARTS, region
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 PUBLISHED_NAME = "mars-mdgru"
 _FILE = re.compile(r"(.+)\.(?:index|meta|meta\.gz|data-\d{5}-of-\d{5})")
 _GRAPHS = (".meta", ".meta.gz")
-LABELS = ("midbrain", "pons", "medulla")
 
 
 def is_checkpoint(source: Path) -> bool:
@@ -84,8 +83,8 @@ def import_checkpoint(
         )
         raise ModelError(f"{index}: {error}{hint if name == PUBLISHED_NAME else ''}") from None
     classes = len(weights[f"{LAYERS[-1]}/b"])
-    if classes != len(LABELS) + 1:
-        raise ModelError(f"{index}: {classes} classes; background and {', '.join(LABELS)} are run.")
+    if classes != len(PARTS) + 1:
+        raise ModelError(f"{index}: {classes} classes; background and {', '.join(PARTS)} are run.")
     graphs = [p for ending in _GRAPHS if (p := index.with_suffix(ending)).exists()]
     window = check_graph(graphs[0]) if graphs else Inference.window
     # Stated nowhere: a fifth of the window, as with the published model; 1 would have no taper.
@@ -107,7 +106,7 @@ def import_checkpoint(
             licence=licence,
             citation=citation,
             doi=doi,
-            regions=tuple(region(value, text) for value, text in enumerate(LABELS, start=1)),
+            regions=tuple(region(value, text) for value, text in enumerate(PARTS, start=1)),
             files=list_files(made),
             sources=tuple(describe_file(p, p.name) for p in sorted([index, *shards, *graphs])),
             inference=inference,

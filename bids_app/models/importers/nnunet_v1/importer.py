@@ -22,9 +22,10 @@ from bids_app.io.files import owned_name
 from bids_app.models.importers.nnunet_v1 import convert as convert_v1
 from bids_app.models.importers.nnunet_v1.unpack import unpack
 from bids_app.models.importers.nnunet_v1.unpickle import read_pickle
-from bids_app.models.place import put_in_place, trained_folds
-from bids_app.models.store import Model, describe_file, list_files
-from bids_app.regions import region
+from bids_app.models.importers.nnunet_v2 import trained_folds
+from bids_app.models.manifest import Model, describe_file, list_files
+from bids_app.models.place import put_in_place
+from bids_app.regions import PARTS, region
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -38,7 +39,6 @@ WANTED = re.compile(
     r"(?:.*/)?(?:plans\.pkl|postprocessing\.json|"
     rf"fold_\d+/(?:{re.escape(WEIGHTS)}(?:\.pkl)?|{re.escape(UNFINISHED)})?)"
 )
-LABELS = ("midbrain", "pons", "medulla")
 MIRROR_AXES = (0, 1, 2)  # nnUNetTrainerV2 mirrors along all three
 
 
@@ -56,7 +56,7 @@ def import_v1(
     licence: str,
     citation: str,
     doi: str = "",
-    labels: Sequence[str] = LABELS,
+    labels: Sequence[str] = PARTS,
 ) -> Model:
     """Install an nnU-Net v1 model.
 
@@ -104,7 +104,7 @@ def import_v1(
     return put_in_place(target, make)
 
 
-def convert(source: Path, folder: Path, labels: Sequence[str] = LABELS) -> None:
+def convert(source: Path, folder: Path, labels: Sequence[str] = PARTS) -> None:
     """Write the nnU-Net v2 model folder of an nnU-Net v1 model.
 
     Parameters
