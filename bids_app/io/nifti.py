@@ -148,6 +148,21 @@ def stored_image(image: Any) -> StoredImage:
     return StoredImage(header, shape, voxels, None, ())
 
 
+def load_image(path: Path) -> Any:
+    """Load an image that the app wrote, by nibabel.
+
+    Returns
+    -------
+    nibabel.Nifti1Image or nibabel.Nifti2Image
+
+    Raises
+    ------
+    OSError, nibabel.filebasedimages.ImageFileError
+        It cannot be read.
+    """
+    return nib.load(path)
+
+
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file's bytes on disk, in hexadecimal.
 
