@@ -35,8 +35,11 @@ from bids_app.models.store import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    # From the source, the folder to create and a template, to the model.
+    Converter = Callable[[Path, Path, Model], Model]
 
 IMPORTED = ("nnunet", "mdgru")  # engines of the published models that can be imported
 _SECONDS_BETWEEN_CHECKS = 0.5
@@ -99,32 +102,60 @@ def import_model(
     target = target_folder(name, directory)
     published = published or (name if name in registry() else "")
     _check_exists(source)
-    if not (source / MANIFEST).is_file():
-        from bids_app.models.importers.mdgru.importer import import_checkpoint, is_checkpoint
-        from bids_app.models.importers.nnunet_v1.importer import import_v1, is_v1  # brings torch
-
-        for applies, kind, import_ in (
-            (is_checkpoint, ("mdgru", "v2"), import_checkpoint),
-            (is_v1, ("nnunet", "v1"), import_v1),
-        ):
-            if applies(source):
-                _check_kind(source, kind, published, directory)
-                label = check_label(name, default_label(name), directory)
-                return import_(source, target, name=name, label=label, **asdict(credits_))
-    model = _describe(source, name, credits_)
+    if (source / MANIFEST).is_file():
+        model = read_manifest(source)
+        verify(model)
+        if model.licence == NOT_STATED:
+            model = replace(model, **asdict(credits_))
+        if model.name != name:
+            model = replace(model, name=name, label=default_label(name))
+        convert: Converter = _copy
+    else:
+        engine, mode, convert = _recognize(source)
+        model = Model(
+            folder=target,
+            name=name,
+            label=default_label(name),
+            version="1",
+            engine=engine,
+            averaging="softmax",
+            mode=mode,
+            **asdict(credits_),
+            regions=(),
+            files=(),
+        )
     _check_kind(source, (model.engine, model.mode), published, directory)
     check_label(name, model.label, directory)
+    return put_in_place(target, lambda made: convert(source, made, model))
 
-    def copy(made: Path) -> Model:
-        for file in model.files:
-            path = made / file.path
-            path.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source / file.path, path)
-        verify(replace(model, folder=made))
-        _check_plans(model, made)
-        return model
 
-    return put_in_place(target, copy)
+def _recognize(source: Path) -> tuple[str, str, Converter]:
+    """Engine, mode and converter of files without a manifest."""
+    from bids_app.models.importers.mdgru.importer import import_checkpoint, is_checkpoint
+    from bids_app.models.importers.nnunet_v1.importer import import_v1, is_v1  # brings torch
+    from bids_app.models.importers.nnunet_v2 import check_trained, describe_trained
+
+    if is_checkpoint(source):
+        return "mdgru", "v2", import_checkpoint
+    if is_v1(source):
+        return "nnunet", "v1", import_v1
+    check_trained(source)
+    return "nnunet", "v2", lambda *a: _copy(a[0], a[1], describe_trained(a[0], a[2]))
+
+
+def _copy(source: Path, folder: Path, model: Model) -> Model:
+    """Copy the files of a model, and check its plans for names that planners do not write."""
+    for file in model.files:
+        path = folder / file.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source / file.path, path)
+    verify(replace(model, folder=folder))
+    if model.engine != "mdgru":
+        from bids_app.engines.nnunet.plans import check_plans  # brings torch
+
+        for network in ("locator", "segmenter") if model.engine == "cascade" else (".",):
+            check_plans(folder / network)
+    return model
 
 
 def fetch_model(name: str, directory: Path | None, url: str | None = None) -> Model:
@@ -220,8 +251,8 @@ def target_folder(name: str, directory: Path | None) -> Path:
     return root / name
 
 
-def check_label(name: str, label: str, directory: Path | None) -> str:
-    """Return a label after checking that no other model, published or installed, has it.
+def check_label(name: str, label: str, directory: Path | None) -> None:
+    """Check that no other model, published or installed, has the label of a new one.
 
     Raises
     ------
@@ -235,7 +266,6 @@ def check_label(name: str, label: str, directory: Path | None) -> str:
                 f"The name {name} would be confused with {other}: both are seg-{label} in file "
                 "names. Choose another name."
             )
-    return label
 
 
 def _check_exists(source: Path) -> None:
@@ -268,29 +298,6 @@ def _check_kind(
         f"{problem} A model of your own, such as one fine-tuned from {published}, needs a name of "
         f"its own: `brainstem-models import NAME {where} --models-dir {root}`."
     )
-
-
-def _describe(source: Path, name: str, credits_: Credits) -> Model:
-    """Describe the model in a folder, under its new name and label."""
-    if (source / MANIFEST).is_file():
-        model = read_manifest(source)
-        verify(model)
-        if model.licence == NOT_STATED:
-            model = replace(model, **asdict(credits_))
-        return model if name == model.name else replace(model, name=name, label=default_label(name))
-    from bids_app.models.importers.nnunet_v2 import describe_trained
-
-    return describe_trained(source, name=name, label=default_label(name), **asdict(credits_))
-
-
-def _check_plans(model: Model, folder: Path) -> None:
-    """Refuse plans with names that nnU-Net's planners do not write."""
-    if model.engine == "mdgru":
-        return
-    from bids_app.engines.nnunet.plans import check_plans  # brings torch
-
-    for network in ("locator", "segmenter") if model.engine == "cascade" else (".",):
-        check_plans(folder / network)
 
 
 def _intact_model(target: Path) -> Model | None:

@@ -87,7 +87,7 @@ def test_a_manifest_that_cannot_be_followed_ends_a_dry_run(bids, model, tmp_path
     assert cli.main([*words, "--models-dir", str(broken.parent)]) == 5
     line = capsys.readouterr().err
     assert str(broken / MANIFEST) in line
-    assert "can be 'direct' or 'tiled'" in line
+    assert "not 'direct' or 'tiled'" in line
 
 
 LINE = r"[0-2]\.\d of 2 windows, \d\d:\d\d, about \d\d:\d\d left"

@@ -3,60 +3,58 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from bids_app.errors import ModelError, reason
-from bids_app.models.manifest import MANIFEST, Model, list_files
+from bids_app.models.manifest import MANIFEST, list_files
 from bids_app.regions import region
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from bids_app.models.manifest import Model
+
 _NETWORK_FILES = ("plans.json", "dataset.json", "fold_*/checkpoint_final.pth")
 
 
-def describe_trained(
-    source: Path, *, name: str, label: str, licence: str, citation: str, doi: str
-) -> Model:
-    """Describe a trained model by the files that inference needs.
-
-    Parameters
-    ----------
-    source : Path
-        Holds ``plans.json``, ``dataset.json`` and ``fold_*/checkpoint_final.pth``.
-    name, label, licence, citation, doi : str
-        For the manifest.
+def check_trained(source: Path) -> None:
+    """Check that a folder holds a trained model.
 
     Raises
     ------
     ModelError
-        A file is missing or cannot be read, or the model has several input channels or region
-        labels.
+        It lacks ``plans.json``, ``dataset.json`` or ``fold_*/checkpoint_final.pth``.
     """
     if (source / _NETWORK_FILES[0]).is_file():
         trained_folds(source, ("checkpoint_final.pth",), "checkpoint_best.pth")
-    files = [list_files(source, pattern) for pattern in _NETWORK_FILES]
-    if not all(files):
+    if not all(list(source.glob(pattern)) for pattern in _NETWORK_FILES):
         raise ModelError(
             f"{source}: not a model. There is neither a {MANIFEST}, nor the files of an nnU-Net v2 "
             f"model ({', '.join(_NETWORK_FILES)}), nor an nnU-Net v1 model (plans.pkl), "
             "nor a TensorFlow checkpoint of MD-GRU (*.index, *.data-*)."
         )
-    return Model(
-        folder=source,
-        name=name,
-        label=label,
-        version="1",
-        engine="nnunet",
-        averaging="logits",
-        mode="v2",
-        licence=licence,
-        citation=citation,
-        doi=doi,
-        regions=tuple(region(value, text) for value, text in _read_labels(source)),
-        files=tuple(file for listed in files for file in listed),
-    )
+
+
+def describe_trained(source: Path, template: Model) -> Model:
+    """Describe a trained model by the files that inference needs.
+
+    Parameters
+    ----------
+    source : Path
+        See `check_trained`.
+    template : Model
+        Name, label, licence and citation.
+
+    Raises
+    ------
+    ModelError
+        ``dataset.json`` cannot be read, or the model has several input channels or region labels.
+    """
+    files = [file for pattern in _NETWORK_FILES for file in list_files(source, pattern)]
+    regions = tuple(region(value, text) for value, text in _read_labels(source))
+    return replace(template, averaging="logits", regions=regions, files=tuple(files))
 
 
 def trained_folds(folder: Path, needed: Sequence[str], unfinished: str) -> list[Path]:

@@ -23,7 +23,6 @@ from bids_app.engines.mdgru.resampling import (
 )
 from bids_app.errors import ModelError
 from bids_app.models.importers.mdgru.graph import Graph, check_graph
-from bids_app.models.importers.mdgru.importer import import_checkpoint
 from bids_app.models.importers.mdgru.nodes import Node, OtherGraphError, read_nodes
 from bids_app.models.install import import_model
 from bids_app.models.manifest import manifest_text, read_manifest, verify
@@ -32,7 +31,6 @@ from bids_app.models.store import find
 CPU = torch.device("cpu")
 SHARED = Path(os.environ.get("BRAINSTEM_SHARED", Path(__file__).parents[4] / "shared"))
 TINY = SHARED / "reference" / "mdgru" / "tiny"
-WHO = {"licence": "CC0-1.0", "citation": "Nobody"}
 SMALL_WINDOWS = {"window": [12, 12, 12], "padding": [2, 2, 2]}
 needs_tiny = pytest.mark.skipif(not TINY.is_dir(), reason=f"no {TINY}: a graph of the original")
 
@@ -62,7 +60,7 @@ def test_any_file_of_a_checkpoint_names_it(model, checkpoint):
         assert import_model(path, "small", model.folder.parent) == model
 
 
-def test_a_shard_without_its_index_is_told(checkpoint, tmp_path):
+def test_a_shard_without_its_index_is_reported(checkpoint, tmp_path):
     (shard,) = checkpoint.glob("*.data-*")
     alone = Path(shutil.copy(shard, tmp_path))
     with pytest.raises(ModelError, match=r"model_1\.index is missing"):
@@ -77,12 +75,11 @@ def test_another_checkpoint_does_not_replace_a_model(model, tmp_path):
 
 
 def test_the_published_name_is_for_the_published_layout(checkpoint, tmp_path):
-    with pytest.raises(ModelError, match=r"has the shape .* a name of its own.* --models-dir "):
+    with pytest.raises(ModelError, match=r"has the shape .* under its own name.* --models-dir "):
         import_model(checkpoint, "mars-mdgru", tmp_path)
     assert not list(tmp_path.iterdir())
     folder = write_checkpoint(tmp_path / "published", random_weights_of_published()).parent
-    published = import_checkpoint(folder, tmp_path / "m", name="mars-mdgru", label="x", **WHO)
-    verify(published)
+    verify(import_model(folder, "mars-mdgru", tmp_path))
 
 
 def random_weights_of_published():
@@ -123,10 +120,10 @@ def test_a_manifest_that_cannot_be_followed_is_refused_when_it_is_read(model, tm
     text = manifest_text(model) + "\n"
     path = tmp_path / "model.toml"
     path.write_text(text.replace("[inference]\n", '[inference]\nconvolution = "fft"\n'))
-    with pytest.raises(ModelError) as told:
+    with pytest.raises(ModelError) as caught:
         read_manifest(tmp_path)
-    why = "[inference] convolution is 'fft', and can be 'direct' or 'tiled'"
-    assert str(told.value) == f"{path}: not a valid manifest ({why})."
+    why = "[inference] convolution is 'fft', not 'direct' or 'tiled'"
+    assert str(caught.value) == f"{path}: not a valid manifest ({why})."
 
 
 def test_weights_of_another_network_are_not_run(tmp_path):
@@ -136,8 +133,8 @@ def test_weights_of_another_network_are_not_run(tmp_path):
 
 
 @needs_tiny
-def test_the_graph_tells_the_windows(tmp_path):
-    tiny = import_checkpoint(TINY, tmp_path / "tiny", name="tiny", label="tiny", **WHO)
+def test_the_graph_gives_the_window_size(tmp_path):
+    tiny = import_model(TINY, "tiny", tmp_path)
     assert tiny.inference["window"] == [16, 18, 20]
 
 
@@ -167,7 +164,7 @@ def altered(node, op=None, swap=None, replace=None):
     [
         ("default/1/Tanh", {"op": "Relu"}, "activation after layer 1"),
         ("default/2/truediv", {"op": "Identity"}, "mean"),
-        ("default/2/AddN", {"op": "Mul"}, "brought together"),
+        ("default/2/AddN", {"op": "Mul"}, "how scans are combined"),
         (f"{CELL}/Tanh", {"op": "Relu"}, "activation of the candidate"),
         (f"{CELL}/Sigmoid", {"op": "Relu"}, "activation or order of the gates"),
         (f"{CELL}/Sigmoid_1", {"op": "Relu"}, "activation or order of the gates"),
@@ -176,7 +173,7 @@ def altered(node, op=None, swap=None, replace=None):
         (f"{CELL}/mul", {"swap": (0, 1), "replace": {0: f"{CELL}/Sigmoid_1"}}, "residual"),
         (f"{CELL}/Gates/ConvLinear/mul", {"op": "Div"}, "DropConnect"),
         ("default/2/mdgru/dim3/backward/ReverseV2", {"op": "Identity"}, "direction of a scan"),
-        ("default/Placeholder_2", {"op": "Mul"}, "what the first layer gets"),
+        ("default/Placeholder_2", {"op": "Mul"}, "input of the first layer"),
     ],
 )
 def test_a_graph_that_differs_is_refused_by_its_option(nodes, name, change, option):
