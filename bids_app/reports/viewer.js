@@ -4,7 +4,7 @@
 {
   const VIEWS = { "Slices and 3-D": 3, "Sagittal": 2, "Coronal": 1, "Axial": 0, "3-D": 4 };
   const THREE_D = 4;
-  const WHITE = 96, LEVELS = 128; // of bids_app/reports/cutout.py
+  const WHITE = 96, LEVELS = 128; // of bids_app/reports/images/cutout.py
   const HEADER = 352;
   const FILL = 0.35; // opacity of regions
   // Arrows move the crosshair by a voxel: to the right, to the front, up.

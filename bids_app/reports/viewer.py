@@ -38,7 +38,7 @@ def library_data() -> Markup:
 
 
 def cutout_data(identifier: str, cutout: bytes) -> Markup:
-    """Make the element that carries a cut-out of `bids_app.reports.cutout`."""
+    """Make the element that carries a cut-out of `bids_app.reports.images.cutout`."""
     return _data(identifier, cutout)
 
 

@@ -23,7 +23,7 @@ from bids_app.models import store
 from bids_app.regions import REGIONS, of_brainstem
 from bids_app.reports.around import read_around
 from bids_app.reports.citations import Used, write_citations
-from bids_app.reports.figures import mend_figures
+from bids_app.reports.images.figures import restore_figures
 from bids_app.reports.participant import write_report
 from bids_app.workflow.freesurfer import write_freesurfer
 from bids_app.workflow.interrupt import stoppable
@@ -104,7 +104,7 @@ def _make_reports_again(settings: Settings) -> int:
     try:
         for result in results:
             if result.participant in participants and (
-                reason := mend_figures(result, settings.bids_dir, assume_ras=settings.assume_ras)
+                reason := restore_figures(result, settings.bids_dir, assume_ras=settings.assume_ras)
             ):
                 LOG.warning("%s: no picture or no viewer, as %s", result.source, reason)
         write_citations(

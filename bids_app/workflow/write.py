@@ -19,7 +19,7 @@ from bids_app.io.tables import NOT_AVAILABLE, dump_json, number, table
 from bids_app.measures.quality import judge
 from bids_app.models import store
 from bids_app.regions import first_words
-from bids_app.reports.figures import write_figures
+from bids_app.reports.images.figures import write_figures
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

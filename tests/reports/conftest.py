@@ -16,8 +16,8 @@ from bids_app.io.tables import table
 from bids_app.regions import region
 from bids_app.reports.around import read_around
 from bids_app.reports.group import write_group_report
+from bids_app.reports.images.png import encode
 from bids_app.reports.participant import write_report
-from bids_app.reports.png import encode
 
 REGIONS = {"midbrain": 9000.0, "pons": 15000.0, "medulla": 5000.0}
 

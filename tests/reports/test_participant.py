@@ -13,7 +13,7 @@ from bids_app.bids.columns import QUALITY, VOLUMES
 from bids_app.io.tables import table
 from bids_app.measures.flags import FLAGS
 from bids_app.regions import REGIONS
-from bids_app.reports.cutout import cut_out
+from bids_app.reports.images.cutout import cut_out
 from bids_app.reports.viewer import library
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>&amp;\u202eevil" + "x" * 3000
