@@ -1,15 +1,15 @@
-"""The derivative dataset: names of its files, their contents, and how results are found again.
+"""Names of the files of the derivative dataset.
 
-Only this module knows file names of outputs. It follows the BIDS specification's derivatives
-(https://bids-specification.readthedocs.io/en/stable/derivatives/introduction.html): the method is
-told by ``seg-<label>``, maps stand in the native space of their source, and references are BIDS
-URIs. The sidecar of the label map is written last; it marks an image as complete.
+They follow the BIDS specification's derivatives
+(https://bids-specification.readthedocs.io/en/stable/derivatives/introduction.html):
+``seg-<label>`` names the method, and maps are in the native space of their source. The sidecar of
+the label map is written last; it marks an image as complete.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bids_app.bids.scans import ENTITIES as SCAN_ENTITIES
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bids_app.bids.scans import Scan
-    from bids_app.models.store import Model
 
 ENTITIES = SCAN_ENTITIES[2:]  # beside participant and session, which have columns of their own
 WHOLE, SELECTION = "group", "selection"  # stems of the tables and the page of the group level
@@ -29,14 +28,14 @@ FREESURFER_FOLDER = "freesurfer"
 
 @dataclass(frozen=True)
 class Outputs:
-    """Paths of all files that belong to one image and one model.
+    """Paths of all files of one image and one model.
 
     Attributes
     ----------
     folder : Path
         The image's ``anat`` folder in the output dataset.
     stem : str
-        File names up to and with ``seg-<label>``.
+        File names up to and including ``seg-<label>``.
     figures : Path
         The participant's folder of pictures.
     """
@@ -88,12 +87,12 @@ class Outputs:
 
     @property
     def comparison(self) -> Path:
-        """Table of how this image's models agree, one for all of them."""
+        """Table of how models agree on this image, one table for all of them."""
         return self.folder / f"{self.stem.rpartition('_seg-')[0]}_comparison.tsv"
 
     @property
     def comparison_sidecar(self) -> Path:
-        """Data dictionary of the table of how models agree."""
+        """Data dictionary of that table."""
         return self.comparison.with_suffix(".json")
 
     @property
@@ -112,7 +111,7 @@ class Outputs:
         return self.folder / f".{self.stem}.lock"
 
     def expected(self, *, probabilities: bool) -> tuple[Path, ...]:
-        """Files that a complete image has, the sidecar first."""
+        """Files of a complete image, the sidecar first."""
         files = (
             self.sidecar, self.dseg, self.volumes, self.volumes_sidecar, self.picture, self.cutout,
         )  # fmt: skip
@@ -121,14 +120,14 @@ class Outputs:
 
 @dataclass(frozen=True)
 class GroupFiles:
-    """Paths of what the group level writes.
+    """Paths of the files that the group level writes.
 
     Attributes
     ----------
     folder : Path
         The output dataset.
     stem : str
-        `WHOLE`, or `SELECTION` where the user chose results of the folder.
+        `WHOLE`, or `SELECTION` if the user chose some results of the folder.
     """
 
     folder: Path
@@ -158,33 +157,3 @@ class GroupFiles:
 def report_name(participant: str) -> str:
     """Name of a participant's report at the top of the dataset."""
     return f"{participant}.html"
-
-
-def source_uri(scan: Scan) -> str:
-    """BIDS URI of a source image."""
-    return f"bids:raw:{scan.relative}"
-
-
-def model_entry(model: Model) -> dict[str, Any]:
-    """Describe a model as sidecars do."""
-    of_nnunet: dict[str, Any] = {}
-    if model.engine == "nnunet":
-        # Not at the top: it brings scipy, which most of what names files can do without.
-        from bids_app.engines.nnunet.postprocessing import read_steps
-
-        of_nnunet = {"Mode": model.mode, "Networks": len(model.folds)}
-        if steps := read_steps(model.folder):
-            names = {region.index: region.name for region in model.regions}
-            of_nnunet["LargestComponent"] = [
-                [names.get(value, f"label {value}") for value in step.classes] for step in steps
-            ]
-    return {
-        "Name": model.name,
-        "Version": model.version,
-        "Engine": model.engine,
-        **of_nnunet,
-        "Regions": [region.name for region in model.regions],
-        "SHA256": model.sha256,
-        "License": model.licence,
-        "Citation": model.reference,
-    }

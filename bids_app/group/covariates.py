@@ -117,7 +117,7 @@ def join_ratings(rows: Sequence[Row], path: Path, *, whole: bool = True) -> None
         raise UsageError(f"{path} {error}") from None
     if missing := [column for column in needed if column not in names]:
         raise UsageError(f"{path} has no column {missing[0]}. It needs {', '.join(needed)}.")
-    allowed = {*GROUP["rating"]["Levels"], NOT_AVAILABLE}
+    allowed = {*GROUP["rating"].levels, NOT_AVAILABLE}
     ratings = {}
     for count, line in enumerate(lines, start=2):
         if any(line[column] is None for column in needed):

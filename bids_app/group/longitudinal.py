@@ -20,7 +20,7 @@ from bids_app.bids.outputs import ENTITIES
 from bids_app.bids.sidecars import years
 from bids_app.group.table import flags_of, in_doubt
 from bids_app.io.files import remove, write_atomic
-from bids_app.io.tables import NOT_AVAILABLE, dump_json, number, table
+from bids_app.io.tables import NOT_AVAILABLE, data_dictionary, dump_json, number, table
 from bids_app.regions import REGIONS
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def write_longitudinal(place: Path, rows: Sequence[Row], dates: Mapping[str, dat
     if changes:
         content = [[change[column] for column in LONGITUDINAL] for change in changes]
         write_atomic(place, table(list(LONGITUDINAL), content))
-        write_atomic(place.with_suffix(".json"), dump_json(LONGITUDINAL))
+        write_atomic(place.with_suffix(".json"), dump_json(data_dictionary(LONGITUDINAL)))
     else:
         remove([place, place.with_suffix(".json")])
     return len(changes)

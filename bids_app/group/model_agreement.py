@@ -15,10 +15,10 @@ import nibabel as nib
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
 
-from bids_app.bids.outputs import ENTITIES
+from bids_app.bids.columns import COMPARISON, GROUP_COMPARISON
 from bids_app.bids.results import read_results
 from bids_app.io.files import remove, write_atomic
-from bids_app.io.tables import NOT_AVAILABLE, dump_json, number, read_table, table
+from bids_app.io.tables import NOT_AVAILABLE, data_dictionary, dump_json, number, read_table, table
 from bids_app.regions import of_brainstem, region
 
 if TYPE_CHECKING:
@@ -31,31 +31,6 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 _UNREADABLE = (OSError, EOFError, ValueError, zlib.error, ImageFileError)
-COLUMNS: dict[str, dict[str, Any]] = {
-    "model": {"Description": "Name of the first model"},
-    "model_version": {"Description": "Version of the first model"},
-    "other_model": {"Description": "Name of the second model"},
-    "other_model_version": {"Description": "Version of the second model"},
-    "name": {"Description": "Name of the region"},
-    "dice": {
-        "Description": "Dice overlap of both maps, 0 to 1; n/a where the region is in neither"
-    },
-    "difference_mm3": {
-        "Description": "Volume by the first model less that by the second",
-        "Units": "mm^3",
-    },
-    "difference_percent": {
-        "Description": "That difference in percent of the mean of both volumes",
-        "Units": "percent",
-    },
-}
-GROUP_COLUMNS: dict[str, dict[str, Any]] = {
-    "participant_id": {"Description": "Participant"},
-    "session_id": {"Description": "Session"},
-    **{key: {"Description": f"BIDS entity {key} of the source image"} for key in ENTITIES},
-    "source": {"Description": "Path of the source image in its dataset"},
-    **COLUMNS,
-}
 
 
 def write_comparisons(output_dir: Path, participant: str) -> None:
@@ -74,8 +49,8 @@ def write_comparisons(output_dir: Path, participant: str) -> None:
             LOG.warning("%s: its models cannot be compared (%s)", results[0].source, error)
             rows = []
         if rows:
-            write_atomic(paths[0], table(list(COLUMNS), rows))
-            write_atomic(paths[1], dump_json(COLUMNS))
+            write_atomic(paths[0], table(list(COMPARISON), rows))
+            write_atomic(paths[1], dump_json(data_dictionary(COMPARISON)))
         else:
             remove(paths)
 
@@ -113,9 +88,9 @@ def write_group_comparison(place: Path, output_dir: Path, participants: Sequence
                 images += 1
                 rows += [where | row for row in read_table(first.outputs.comparison)]
     if rows:
-        content = [[row.get(column, NOT_AVAILABLE) for column in GROUP_COLUMNS] for row in rows]
-        write_atomic(place, table(list(GROUP_COLUMNS), content))
-        write_atomic(place.with_suffix(".json"), dump_json(GROUP_COLUMNS))
+        content = [[row.get(column, NOT_AVAILABLE) for column in GROUP_COMPARISON] for row in rows]
+        write_atomic(place, table(list(GROUP_COMPARISON), content))
+        write_atomic(place.with_suffix(".json"), dump_json(data_dictionary(GROUP_COMPARISON)))
     else:
         remove([place, place.with_suffix(".json")])
     return images
@@ -132,10 +107,13 @@ def _by_image(output_dir: Path, participant: str) -> Iterator[list[Result]]:
 
 def _compare(first: Result, second: Result) -> Iterator[list[str]]:
     """Give a row for each region that both models have, the whole brainstem last."""
-    if first.sidecar.get("InputSHA256") != second.sidecar.get("InputSHA256"):
+    if first.sidecar.input_sha256 != second.sidecar.input_sha256:
         return  # maps of two versions of the image say nothing of the models
     maps = [np.asarray(nib.load(result.outputs.dseg).dataobj) for result in (first, second)]
-    regions = [{row["name"]: row for row in result.volumes()} for result in (first, second)]
+    regions = [
+        {row["name"]: row for row in read_table(result.outputs.volumes)}
+        for result in (first, second)
+    ]
     for name in regions[0]:
         if name in regions[1]:
             rows = regions[0][name], regions[1][name]

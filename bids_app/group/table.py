@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 from typing import TYPE_CHECKING
 
-from bids_app.bids.columns import FROM_VOLUMES, GROUP, QUALITY
-from bids_app.bids.results import read_results
+from bids_app.bids.columns import FROM_VOLUMES, GROUP, QUALITY, VOLUMES
+from bids_app.bids.results import read_failures, read_results
 from bids_app.io.tables import NOT_AVAILABLE
 from bids_app.measures.flags import flags_again, self_consistency
 from bids_app.regions import REGIONS
@@ -38,12 +37,9 @@ def read_rows(output_dir: Path, thresholds: Mapping[str, float]) -> list[Row]:
         One row an image and model with the keys of `bids_app.bids.columns.GROUP`, sorted by
         participant, session, source and model; what `normalise` fills in is not available yet.
     """
-    rows = read_failures(output_dir)
+    rows = _failed_rows(output_dir)
     for result in read_results(output_dir):
-        try:
-            rows[result.label, result.source] = _row(result, thresholds)
-        except OSError:
-            continue  # a run is making it again just now
+        rows[result.label, result.source] = _row(result, thresholds)
     order = ("participant_id", "session_id", "source", "model")
     return sorted(rows.values(), key=lambda row: [row[key] for key in order])
 
@@ -72,14 +68,14 @@ def _row(result: Result, thresholds: Mapping[str, float]) -> Row:
     row |= {"participant_id": result.participant, "source": result.source, **result.entities}
     row["session_id"] = result.session or NOT_AVAILABLE
     row["model"], row["model_version"] = result.model
-    for region in result.volumes():
-        if (name := region["name"]) in REGIONS:
+    for region in result.volumes:
+        if region.name in REGIONS:
             for ending, column in FROM_VOLUMES.items():
-                if f"{name}_{ending}" in row:
-                    row[f"{name}_{ending}"] = region.get(column, NOT_AVAILABLE)
-    quality = dict(result.sidecar.get("Quality", {}))
-    row["voxel_size_mm"] = "x".join(f"{edge:g}" for edge in quality.pop("voxel_size_mm", []))
-    earlier = result.sidecar.get("Flags", [])
+                if (name := f"{region.name}_{ending}") in row:
+                    row[name] = VOLUMES[column].text(getattr(region, column))
+    quality = dict(result.sidecar.quality)
+    row["voxel_size_mm"] = "x".join(f"{edge:g}" for edge in result.sidecar.voxel_size_mm)
+    earlier = result.sidecar.flags
     if empty := "no_brainstem" in earlier:
         quality.pop("etiv_mm3", None)  # of records of earlier versions
     main = self_consistency(quality, empty=empty)
@@ -91,17 +87,18 @@ def _row(result: Result, thresholds: Mapping[str, float]) -> Row:
     return row
 
 
-def read_failures(output_dir: Path) -> dict[tuple[str, str], Row]:
-    """Read the failures on record, by model's label and source; of an image the latest counts.
-
-    An image that failed may be complete by another run.
-    """
+def _failed_rows(output_dir: Path) -> dict[tuple[str, str], Row]:
     rows = {}
-    for path in sorted(output_dir.glob("logs/*/failures.tsv")):
-        with path.open(encoding="utf-8", newline="") as stream:
-            for failure in csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE):
-                known = {key: value for key, value in failure.items() if key in GROUP}
-                row = dict.fromkeys(GROUP, NOT_AVAILABLE) | known
-                row |= {"flags": "failed", "failure": failure["reason"]}
-                rows[failure["label"], failure["source"]] = row
+    for failure in read_failures(output_dir):
+        row = dict.fromkeys(GROUP, NOT_AVAILABLE) | {
+            "participant_id": failure.participant,
+            "session_id": failure.session or NOT_AVAILABLE,
+            **failure.entities,
+            "source": failure.source,
+            "model": failure.model,
+            "model_version": failure.model_version,
+            "flags": "failed",
+            "failure": failure.reason,
+        }
+        rows[failure.label, failure.source] = row
     return rows

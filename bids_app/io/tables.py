@@ -1,23 +1,175 @@
-"""Tables (TSV) and JSON: those of the derivative dataset, and those that users write."""
+"""The one reader and writer of tables (TSV) and JSON.
+
+A table is described by its columns (`Column`): each has a type, a number of digits, and an entry
+of the data dictionary. ``n/a`` in a file is None in a row and NaN in a DataFrame.
+"""
 
 from __future__ import annotations
 
 import csv
 import json
-from typing import TYPE_CHECKING, Any
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
 
 from bids_app.errors import reason
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
+
+    import pandas as pd
+
+    Value = str | int | float | None
 
 NOT_AVAILABLE = "n/a"
 
 
-def dump_json(content: dict[str, Any]) -> bytes:
+@dataclass(frozen=True)
+class Column:
+    """One column of a table.
+
+    Attributes
+    ----------
+    name : str
+        As in the first line of the file.
+    dtype : {"str", "int", "float"}
+    description : str
+        For the data dictionary.
+    units : str or None
+        As BIDS writes units, such as ``mm^3``.
+    digits : int or None
+        Decimals of a float; None writes as many as it takes (six significant digits at most).
+    levels : mapping of str to str
+        Meaning of each value, where there are few.
+    extra : mapping
+        Further keys of the data dictionary.
+    """
+
+    name: str
+    dtype: Literal["str", "int", "float"] = "str"
+    description: str = ""
+    units: str | None = None
+    digits: int | None = 3
+    levels: Mapping[str, str] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def entry(self) -> dict[str, Any]:
+        """Give the column's entry of the data dictionary, with the keys of BIDS."""
+        parts = {"Description": self.description, "Units": self.units, "Levels": dict(self.levels)}
+        return {key: part for key, part in parts.items() if part} | dict(self.extra)
+
+    def text(self, value: Value) -> str:
+        """Write a cell; None and NaN become ``n/a``."""
+        return NOT_AVAILABLE if value is None or value != value else self._write(value)
+
+    def parse(self, text: str | None) -> Value:
+        """Read a cell; None for ``n/a``.
+
+        Raises
+        ------
+        ValueError
+            It is not a number, in a column of numbers.
+        """
+        if text is None or text == NOT_AVAILABLE:
+            return None
+        if self.dtype == "str":
+            return text
+        number = float(text)
+        if math.isnan(number):
+            return None
+        return number if self.dtype == "float" else int(number)
+
+    @property
+    def _write(self) -> Callable[[Any], str]:
+        if self.dtype == "str":
+            return str
+        if self.dtype == "int":
+            return "{:.0f}".format
+        return "{:g}".format if self.digits is None else f"{{:.{self.digits}f}}".format
+
+    def texts(self, values: Iterable[Any]) -> list[str]:
+        """Write all cells of the column, as `text` writes one."""
+        write = self._write
+        return [
+            NOT_AVAILABLE if value is None or value != value else write(value) for value in values
+        ]
+
+    def rounded(self, value: float) -> float:
+        """Round a number to the digits that are written; NaN stays NaN."""
+        return value if self.digits is None else round(value, self.digits)
+
+
+Columns = dict[str, Column]
+
+
+def by_name(columns: Iterable[Column]) -> Columns:
+    """Key columns by their names, in their order."""
+    return {column.name: column for column in columns}
+
+
+def data_dictionary(columns: Mapping[str, Column]) -> dict[str, dict[str, Any]]:
+    """Describe the columns of a table as the JSON file beside it does."""
+    return {name: column.entry() for name, column in columns.items()}
+
+
+# --- writing ------------------------------------------------------------------------------
+
+
+def dump_json(content: Mapping[str, Any]) -> bytes:
     """Write JSON as all files of the dataset have it."""
     return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def table(header: Iterable[str], rows: Iterable[Sequence[str]]) -> bytes:
+    """Write texts as tab-separated values, UTF-8."""
+    lines = ("\t".join(row) for row in (list(header), *rows))
+    return ("\n".join(lines) + "\n").encode()
+
+
+def dump_rows(rows: Iterable[Mapping[str, Value]], columns: Mapping[str, Column]) -> bytes:
+    """Write rows of values as a table; a key that a row lacks becomes ``n/a``."""
+    texts = ([column.text(row.get(name)) for name, column in columns.items()] for row in rows)
+    return table(columns, texts)
+
+
+def dump_frame(frame: pd.DataFrame, columns: Mapping[str, Column]) -> bytes:
+    """Write a DataFrame as a table; a column that it lacks becomes ``n/a``."""
+    absent = [NOT_AVAILABLE] * len(frame)
+    texts = [
+        column.texts(frame[name].tolist()) if name in frame else absent
+        for name, column in columns.items()
+    ]
+    return table(columns, zip(*texts, strict=True))
+
+
+def make_frame(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, Column]) -> pd.DataFrame:
+    """Make a DataFrame with the declared types from rows of values.
+
+    Parameters
+    ----------
+    rows : sequence of mapping
+        A key that a row lacks, or that has None, is missing.
+    columns : mapping of str to Column
+
+    Returns
+    -------
+    pandas.DataFrame, shape (len(rows), len(columns))
+        Numbers are float64, also those of whole numbers, since any may be missing; texts are
+        objects. NaN where there is no value.
+    """
+    import numpy as np
+    import pandas as pd
+
+    made = {}
+    for name, column in columns.items():
+        values = [row.get(name) for row in rows]
+        if column.dtype == "str":
+            texts = np.array([math.nan if v is None else v for v in values], dtype=object)
+            made[name] = pd.Series(texts, dtype=object)
+        else:
+            made[name] = pd.Series(np.array(values, dtype=np.float64))
+    return pd.DataFrame(made, columns=list(columns))
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -25,26 +177,72 @@ def number(value: float | None, digits: int = 3) -> str:
     return NOT_AVAILABLE if value is None else f"{value:.{digits}f}"
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> bytes:
-    """Write a table as tab-separated values, UTF-8."""
-    lines = ("\t".join(row) for row in (header, *rows))
-    return ("\n".join(lines) + "\n").encode()
+# --- reading ------------------------------------------------------------------------------
 
 
-def read_table(path: Path) -> list[dict[str, str]]:
-    """Read the rows of a table that `table` wrote."""
-    lines = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
-    header = lines[0].split("\t")
-    return [dict(zip(header, line.split("\t"), strict=True)) for line in lines[1:]]
+def load_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises
+    ------
+    OSError
+        The file cannot be read.
+    ValueError
+        It holds no JSON object; says why.
+    """
+    content = json.loads(path.read_text(encoding="utf-8-sig"))
+    if not isinstance(content, dict):
+        raise ValueError("it holds no JSON object")  # noqa: TRY004 - as for any other content
+    return content
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object; empty where there is none that can be read."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        return load_json(path)
     except (OSError, ValueError):
         return {}
-    return content if isinstance(content, dict) else {}
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    """Read the rows of a table that the app wrote, as texts.
+
+    Raises
+    ------
+    OSError
+        The file cannot be read.
+    ValueError
+        A row has more or fewer cells than the first line, or the text is not UTF-8.
+    """
+    lines = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
+    header = lines[0].split("\t")
+    return [dict(zip(header, line.split("\t"), strict=True)) for line in lines[1:]]
+
+
+def read_rows(path: Path, columns: Mapping[str, Column]) -> list[dict[str, Any]]:
+    """Read the rows of a table that the app wrote, as values.
+
+    Parameters
+    ----------
+    path : Path
+        The table; columns of it that are not among `columns` are left out.
+    columns : mapping of str to Column
+        Those that the table lacks, as one of an earlier version, are None in each row.
+
+    Returns
+    -------
+    list of dict
+        With the names of `columns` as keys; None for ``n/a``.
+
+    Raises
+    ------
+    OSError, ValueError
+        As for `read_table`; or a cell is not of its column's type.
+    """
+    return [
+        {name: column.parse(row.get(name)) for name, column in columns.items()}
+        for row in read_table(path)
+    ]
 
 
 def read_own_table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
@@ -59,12 +257,13 @@ def read_own_table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     -------
     columns : list of str
     rows : list of dict
-        As `csv.DictReader` gives them: a cell too few is None, those too many stand under None.
+        As `csv.DictReader` gives them: a missing cell is None; surplus cells are under the key
+        None.
 
     Raises
     ------
     ValueError
-        It cannot be read, or commas or semicolons stand between its columns; says which.
+        It cannot be read, or commas or semicolons separate its columns; says which.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
@@ -76,7 +275,7 @@ def read_own_table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
         for mark, name in ((",", "commas"), (";", "semicolons")):
             if mark in columns[0]:
                 raise ValueError(
-                    f"must be tab-separated (TSV), but has {name} between its columns. Save it "
-                    "as tab-separated text."
+                    f"must be tab-separated (TSV), but {name} separate its columns. Save it as "
+                    "tab-separated text."
                 )
     return columns, rows

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 from bids_app.bids.columns import LONGITUDINAL
 from bids_app.bids.outputs import GroupFiles
 from bids_app.group.outliers import scores_of
-from bids_app.group.table import flags_of, read_failures
+from bids_app.group.table import flags_of
 from bids_app.io.tables import NOT_AVAILABLE, read_json, read_table
 from bids_app.measures.flags import FLAGS, flags_again
 from bids_app.regions import REGIONS
+from bids_app.reports.from_files import read_failures, sidecar, volumes
 from bids_app.reports.methods_text import group_sentences
 from bids_app.reports.peers import Peers, read_peers
 
@@ -59,7 +60,7 @@ class Around:
     peers : Peers
         Volumes to compare with.
     failures : dict of tuple to dict
-        Of `bids_app.group.table.read_failures`.
+        Of `bids_app.reports.from_files.read_failures`.
     rows : dict of tuple to dict
         Of the group table, by model, version and source.
     changes : tuple of dict
@@ -79,9 +80,9 @@ class Around:
 
     def verdict(self, result: Result) -> Verdict:
         """Tell the flags of a result."""
-        told = result.sidecar.get("Flags")
+        told = sidecar(result).get("Flags")
         flags = tuple(map(str, told)) if isinstance(told, list) else ()
-        thresholds = _numbers(result.sidecar.get("FlagThresholds"))
+        thresholds = _numbers(sidecar(result).get("FlagThresholds"))
         scores: dict[str, float] = {}
         if row := self._row(result):
             flags = tuple(flags_of(row))
@@ -89,7 +90,7 @@ class Around:
             scores = scores_of(row)
         if self.given:
             thresholds |= self.given
-            measured = _numbers(result.sidecar.get("Quality"))
+            measured = _numbers(sidecar(result).get("Quality"))
             measured |= {column: abs(z) for column, z in scores.items()}
             unknown = (flag for flag in flags if flag not in FLAGS)
             flags = (*flags_again(flags, measured, thresholds), *unknown)
@@ -122,10 +123,10 @@ class Around:
         if row is None or row["flags"] == "failed":
             return None
         try:
-            volumes = {line["name"]: line["volume_mm3"] for line in result.volumes()}
+            known = {line["name"]: line["volume_mm3"] for line in volumes(result)}
         except (OSError, ValueError, KeyError):
             return None
-        same = all(row[f"{r}_mm3"] == volumes.get(r, NOT_AVAILABLE) for r in REGIONS)
+        same = all(row[f"{r}_mm3"] == known.get(r, NOT_AVAILABLE) for r in REGIONS)
         return row if same else None
 
 

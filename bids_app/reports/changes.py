@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     Row = dict[str, str]
 
-_FLAGS = LONGITUDINAL["flags"]["Levels"]
-_NOISE = LONGITUDINAL["noise_source"]["Levels"]
+_FLAGS = LONGITUDINAL["flags"].levels
+_NOISE = LONGITUDINAL["noise_source"].levels
 
 
 def changes_section(changes: Sequence[Row]) -> Markup | None:

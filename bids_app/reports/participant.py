@@ -17,6 +17,7 @@ from bids_app.reports.agreement import agreement_section
 from bids_app.reports.around import Around
 from bids_app.reports.changes import changes_section
 from bids_app.reports.citations import Used
+from bids_app.reports.from_files import sidecar, volumes
 from bids_app.reports.group import WHOLE_COLOR
 from bids_app.reports.markup import element, foreign, join
 from bids_app.reports.methods import methods
@@ -101,7 +102,7 @@ def write_report(output_dir: Path, participant: str, around: Around | None = Non
         for r, verdict in zip(results, verdicts, strict=True)
     ]
     used = [
-        replace(Used.from_sidecar(r.label, r.sidecar), thresholds=verdict.thresholds)
+        replace(Used.from_sidecar(r.label, sidecar(r)), thresholds=verdict.thresholds)
         for r, verdict in zip(results, verdicts, strict=True)
     ]
     nothing = element("p", "No image is complete yet.")
@@ -126,17 +127,14 @@ def _overview(results: Sequence[Result], verdicts: Sequence[Verdict]) -> Markup:
     names = list(dict.fromkeys(row["name"] for result in results for row in _volumes(result)))
     rows = []
     for result, verdict in zip(results, verdicts, strict=True):
-        volumes = {row["name"]: millilitres(row["volume_mm3"]) for row in _volumes(result)}
+        sizes = {row["name"]: millilitres(row["volume_mm3"]) for row in _volumes(result)}
         rows.append(
             element(
                 "tr",
                 element(
                     "th", element("a", _title(result), href=f"#{_anchor(result)}"), scope="row"
                 ),
-                *(
-                    element("td", volumes.get(name, NOT_AVAILABLE), class_="number")
-                    for name in names
-                ),
+                *(element("td", sizes.get(name, NOT_AVAILABLE), class_="number") for name in names),
                 element("td", badges(verdict.flags)),
                 class_="flagged" if verdict.flags else None,
             )
@@ -151,11 +149,11 @@ def _overview(results: Sequence[Result], verdicts: Sequence[Verdict]) -> Markup:
 
 def _section(result: Result, verdict: Verdict, peers: Peers, *, viewer: bool) -> Markup:
     rows, model = _volumes(result), result.model
-    volumes = {row["name"]: float(row["volume_mm3"]) for row in rows}
-    quality = _mapping(result.sidecar.get("Quality"))
+    sizes = {row["name"]: float(row["volume_mm3"]) for row in rows}
+    quality = _mapping(sidecar(result).get("Quality"))
     thresholds = verdict.thresholds
     # The group level's own z scores, where they are there, are told with the flags.
-    unusual = [] if verdict.scores else outlying(volumes, model, peers, thresholds)
+    unusual = [] if verdict.scores else outlying(sizes, model, peers, thresholds)
     checked = quality | {column: abs(z) for column, z in verdict.scores.items()}
 
     def rank(name: str, volume: float) -> str | None:
@@ -164,7 +162,7 @@ def _section(result: Result, verdict: Verdict, peers: Peers, *, viewer: bool) ->
 
     regions = [region(int(r["index"]), r["name"]) for r in rows if r["index"] != NOT_AVAILABLE]
     colors = {r.name: r.color for r in regions}
-    drawn = {name: (v, colors.get(name, WHOLE_COLOR)) for name, v in volumes.items()}
+    drawn = {name: (v, colors.get(name, WHOLE_COLOR)) for name, v in sizes.items()}
     return element(
         "section",
         element("h2", foreign(_title(result)), id=_anchor(result)),
@@ -223,18 +221,18 @@ def _picture(result: Result) -> Markup:
 
 
 def _provenance(result: Result) -> Markup:
-    sidecar = result.sidecar
-    model = _mapping(sidecar.get("Model"))
+    content = sidecar(result)
+    model = _mapping(content.get("Model"))
     entries = {
         "Label map": result.outputs.dseg.name,
         "Model": f"{model.get('Name', '')}, version {model.get('Version', '')}",
         "Licence": model.get("License", ""),
         "Model SHA-256": model.get("SHA256", ""),
-        "Image SHA-256": sidecar.get("InputSHA256", ""),
-        "Settings": sidecar.get("Settings", ""),
-        "Device": sidecar.get("Device", ""),
-        "Seconds": sidecar.get("Seconds", ""),
-        "Software": sidecar.get("SoftwareVersions", ""),
+        "Image SHA-256": content.get("InputSHA256", ""),
+        "Settings": content.get("Settings", ""),
+        "Device": content.get("Device", ""),
+        "Seconds": content.get("Seconds", ""),
+        "Software": content.get("SoftwareVersions", ""),
     }
     pairs = [
         join([element("dt", name), element("dd", foreign(text_of(value)))])
@@ -272,13 +270,13 @@ def _cutout(result: Result) -> bytes | None:
 
 
 def _texts(result: Result, key: str) -> list[str]:
-    value = result.sidecar.get(key)
+    value = sidecar(result).get(key)
     return [str(item) for item in value] if isinstance(value, list) else []
 
 
 def _volumes(result: Result) -> list[Row]:
     try:
-        return result.volumes()
+        return volumes(result)
     except OSError:  # a run is making it again
         return []
 

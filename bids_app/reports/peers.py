@@ -14,6 +14,7 @@ from bids_app.bids.results import read_results
 from bids_app.group.outliers import robust_z
 from bids_app.io.tables import NOT_AVAILABLE
 from bids_app.regions import REGIONS, WHOLE_NAME
+from bids_app.reports.from_files import volumes
 from bids_app.reports.markup import element
 from bids_app.reports.plots import LEAST_FOR_BOX, OUTLYING
 
@@ -109,7 +110,7 @@ def read_peers(
 
 def _volumes(result: Result) -> Iterator[tuple[str, float]]:
     try:
-        for row in result.volumes():
+        for row in volumes(result):
             yield row["name"], float(row["volume_mm3"])
     except (OSError, ValueError, KeyError):
         return  # a run is making it again

@@ -92,7 +92,7 @@ def measures_table(rows: Sequence[Row]) -> Markup | None:
     lines = [
         element(
             "tr",
-            _measure(measure_name(key), VOLUMES.get(key, {}).get("Description")),
+            _measure(measure_name(key), VOLUMES[key].description if key in VOLUMES else None),
             *(
                 element("td", foreign(_number(row.get(key, NOT_AVAILABLE))), class_="number")
                 for row in rows
@@ -170,7 +170,7 @@ def quality_table(quality: Mapping[str, Any], thresholds: Mapping[str, float]) -
         lines, columns = (others, [""]) if "" in keys else (by_region, parts)
         name, key = next(iter(keys.items()))
         check = _check_of(key)
-        meaning = QUALITY.get(key, {}).get("Description", "")
+        meaning = QUALITY[key].description if key in QUALITY else ""
         if name:  # of one region, in a line of all
             meaning = re.sub(rf"\bthe {name}\b", "the region", meaning)
         plain = _LOOKS_AT.get(check.name) if check and (name or key == check.measure) else None

@@ -58,17 +58,15 @@ def write_freesurfer(output_dir: Path, participants: Iterable[str]) -> None:
 
 
 def _write(output_dir: Path, result: Result) -> None:
-    rows = result.volumes()
-    volumes = {row["name"]: row["volume_mm3"] for row in rows}
+    volumes = {row.name: f"{row.volume_mm3:.3f}" for row in result.volumes}
     lines = [f"{name} {volumes.get(own or '', 'nan')}\n" for name, own in _LINES.items()]
     image, label = result.outputs.stem.rsplit("_seg-", 1)
     folder = output_dir / FREESURFER_FOLDER / image / "mri"
     write_atomic(folder / f"brainstemSsVolumes.{label}.txt", "".join(lines).encode())
     codes = np.zeros(256, dtype=np.int16)
-    for row in rows:
-        if row["index"].isdigit():
-            index = int(row["index"])
-            codes[index] = region(index, row["name"]).freesurfer or 0
+    for row in result.volumes:
+        if row.index is not None:
+            codes[row.index] = region(row.index, row.name).freesurfer or 0
     labels = nib.load(result.outputs.dseg)
     coded = type(labels)(codes[np.asarray(labels.dataobj)], None, labels.header)
     coded.set_data_dtype(np.int16)

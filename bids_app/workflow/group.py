@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bids_app import __version__
-from bids_app.bids.columns import GROUP, Columns
+from bids_app.bids.columns import GROUP
 from bids_app.bids.dataset import check_owner
 from bids_app.bids.outputs import RATINGS, SELECTION, WHOLE, GroupFiles
 from bids_app.bids.results import read_results
@@ -21,10 +21,11 @@ from bids_app.group.norms import add_norm_scores, describe, read_norms
 from bids_app.group.outliers import add_outliers
 from bids_app.group.table import read_rows, shows_brainstem
 from bids_app.io.files import write_atomic
-from bids_app.io.tables import NOT_AVAILABLE, dump_json, read_table, table
+from bids_app.io.tables import NOT_AVAILABLE, data_dictionary, dump_json, read_table, table
 from bids_app.measures.flags import CHECKS, read_thresholds
 from bids_app.regions import REGIONS
 from bids_app.reports.citations import Used, mixed_settings, write_citations, write_group_citations
+from bids_app.reports.from_files import sidecar
 from bids_app.reports.group import write_group_report
 from bids_app.reports.methods_text import group_sentences
 from bids_app.workflow.log import start_log, stop_log
@@ -120,10 +121,10 @@ def _run(settings: Settings) -> int:
     return 0
 
 
-def _fill_in(rows: Sequence[Row], settings: Settings, *, whole: bool) -> Columns:
+def _fill_in(rows: Sequence[Row], settings: Settings, *, whole: bool) -> dict[str, Any]:
     """Fill in what hangs on other rows or on the input dataset; give the data dictionary."""
     thresholds = read_thresholds(settings.flag_threshold)
-    columns = dict(GROUP)
+    columns: dict[str, Any] = data_dictionary(GROUP)
     explained = {check.name: check.explain(thresholds) for check in CHECKS}
     columns["flags"] = {**columns["flags"], "Levels": explained, "Thresholds": thresholds}
     if settings.covariates:
@@ -195,7 +196,7 @@ def _used(output_dir: Path, rows: Sequence[Row]) -> list[Used]:
     """Tell how the results in some rows were made."""
     chosen = {(row["source"], row["model"], row["model_version"]) for row in rows}
     return [
-        Used.from_sidecar(result.label, result.sidecar)
+        Used.from_sidecar(result.label, sidecar(result))
         for result in read_results(output_dir)
         if (result.source, *result.model) in chosen
     ]

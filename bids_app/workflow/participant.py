@@ -16,7 +16,6 @@ from bids_app.bids.scans import find_scans
 from bids_app.bids.validation import validate
 from bids_app.errors import BrainstemError, DatasetError, NoScanError, UsageError, few, listing
 from bids_app.group.model_agreement import write_comparisons
-from bids_app.group.table import read_failures
 from bids_app.io.files import clean
 from bids_app.measures.flags import read_thresholds
 from bids_app.models import store
@@ -24,6 +23,7 @@ from bids_app.regions import REGIONS, of_brainstem
 from bids_app.reports.around import read_around
 from bids_app.reports.citations import Used, write_citations
 from bids_app.reports.images.figures import restore_figures
+from bids_app.reports.from_files import read_failures, sidecar
 from bids_app.reports.participant import write_report
 from bids_app.workflow.freesurfer import write_freesurfer
 from bids_app.workflow.interrupt import stoppable
@@ -108,7 +108,7 @@ def _make_reports_again(settings: Settings) -> int:
             ):
                 LOG.warning("%s: no picture or no viewer, as %s", result.source, reason)
         write_citations(
-            output_dir / "logs", (Used.from_sidecar(r.label, r.sidecar) for r in results)
+            output_dir / "logs", (Used.from_sidecar(r.label, sidecar(r)) for r in results)
         )
         around = read_around(output_dir, there, read_thresholds(settings.flag_threshold))
         for participant in participants:

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from bids_app import __version__
 from bids_app.bids.columns import VOLUMES
-from bids_app.bids.outputs import model_entry, source_uri
+from bids_app.bids.results import model_entry, source_uri
 from bids_app.io.files import remove, write_atomic
 from bids_app.io.images import label_image, nifti_bytes, probability_image
-from bids_app.io.tables import NOT_AVAILABLE, dump_json, number, table
+from bids_app.io.tables import NOT_AVAILABLE, data_dictionary, dump_json, number, table
 from bids_app.measures.quality import judge
 from bids_app.models import store
 from bids_app.regions import first_words
@@ -118,7 +118,7 @@ def write_image(
     write_atomic(
         outputs.volumes, table(list(VOLUMES), _rows(found.measures, found.shape, segmentation))
     )
-    write_atomic(outputs.volumes_sidecar, dump_json(VOLUMES))
+    write_atomic(outputs.volumes_sidecar, dump_json(data_dictionary(VOLUMES)))
     write_figures(outputs, volume, segmentation.labels, context.model.regions)
     regions = [region.name for region in context.model.regions]
     sidecar = {

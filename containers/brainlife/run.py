@@ -115,7 +115,7 @@ def _write_parcellation(outputs: Outputs, label: str) -> None:
 
 
 def _product(result: Result, picture: bytes) -> dict[str, Any]:
-    volumes = {row["name"]: float(row["volume_mm3"]) for row in result.volumes()}
+    volumes = {row.name: row.volume_mm3 for row in result.volumes}
     told = ", ".join(f"{name} {value / 1000:.2f} ml" for name, value in volumes.items())
     messages = [{"type": "success", "msg": f"{told}. For research only; not a medical device."}]
     messages += [
@@ -123,14 +123,14 @@ def _product(result: Result, picture: bytes) -> dict[str, Any]:
             "type": "warning",
             "msg": f"Flag: {flag}. Look at the picture before you trust the volumes.",
         }
-        for flag in result.sidecar.get("Flags", [])
+        for flag in result.sidecar.flags
     ]
-    messages += [{"type": "warning", "msg": text} for text in result.sidecar.get("Warnings", [])]
+    messages += [{"type": "warning", "msg": text} for text in result.sidecar.warnings]
     return {
         "brainlife": [*messages, _shown(picture)],
         "volumes_mm3": volumes,
-        "model": result.sidecar["Model"]["Name"],
-        "flags": result.sidecar.get("Flags", []),
+        "model": result.model[0],
+        "flags": result.sidecar.flags,
     }
 
 

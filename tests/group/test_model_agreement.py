@@ -6,10 +6,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from bids_app.bids.columns import COMPARISON, GROUP_COMPARISON
 from bids_app.bids.outputs import Outputs
 from bids_app.group.model_agreement import (
-    COLUMNS,
-    GROUP_COLUMNS,
     write_comparisons,
     write_group_comparison,
 )
@@ -61,7 +60,7 @@ def test_two_models_of_an_image_are_compared_region_by_region(two, tmp_path):
     assert {(row["model_version"], row["other_model_version"]) for row in rows} == {("1.2", "1.2")}
     assert [row["dice"] for row in rows] == ["0.7500", "1.0000", "n/a", "0.8750"]
     assert [row["difference_mm3"] for row in rows] == ["0.000"] * 4
-    assert list(json.loads(two.comparison_sidecar.read_text())) == list(COLUMNS)
+    assert list(json.loads(two.comparison_sidecar.read_text())) == list(COMPARISON)
 
 
 def test_what_is_no_part_of_the_brainstem_is_not_compared_as_one(two, tmp_path):
@@ -130,7 +129,7 @@ def test_the_group_gathers_all_images(two, tmp_path):
     write_comparisons(tmp_path, "sub-01")
     assert write_group_comparison(tmp_path / "group_comparison.tsv", tmp_path, ["sub-01"]) == 2
     rows = read_table(tmp_path / "group_comparison.tsv")
-    assert list(rows[0]) == list(GROUP_COLUMNS)
+    assert list(rows[0]) == list(GROUP_COMPARISON)
     assert [row["session_id"] for row in rows] == ["n/a"] * 4 + ["ses-2"] * 4
     assert {row["participant_id"] for row in rows} == {"sub-01"}
     assert rows[-1]["source"] == "sub-01/ses-2/anat/x_T1w.nii.gz"

@@ -51,8 +51,8 @@ def test_strata_that_overlap_are_refused(tmp_path):
     ("text", "told"),
     [
         ("measure mean sd\n", "it has no row"),
-        ("measure,mean,sd\npons_mm3,1,1\n", "must be tab-separated .* has commas"),
-        ("measure;mean;sd\npons_mm3;1;1\n", "must be tab-separated .* has semicolons"),
+        ("measure,mean,sd\npons_mm3,1,1\n", "must be tab-separated .* commas separate"),
+        ("measure;mean;sd\npons_mm3;1;1\n", "must be tab-separated .* semicolons separate"),
         ("measure mean sd\nheight 1 1\n", "no column height"),
         ("measure group mean sd\npons_mm3 a 1 1\n", "no column group"),
         ("measure mean sd\npons_mm3 one 1\n", "no number"),

@@ -48,7 +48,7 @@ class Dataset:
             "InputSHA256": "cd" * 32,
             "Settings": {"Folds": "all", "Mirroring": True, "Region": False},
             "Device": "cpu",
-            "SoftwareVersions": {"bids_app": "0.1.0", "torch": "2.13.0"},
+            "SoftwareVersions": "bids_app 0.1.0, torch 2.13.0",
             "Quality": {"voxel_size_mm": [1.0, 1.0, 1.2], "etiv_mm3": 1500000.0},
             "Flags": [],
             "Warnings": [],

@@ -101,7 +101,7 @@ def test_changes_between_sessions_are_on_the_page(dataset, noise):
         f"-2.5 (1.8)n/an/a{'pons' if noise == 'changes' else 'cannot be told'}etiv_changed" in text
     )
     assert "etiv_changed: etiv_mm3 differs by more than 3 %" in text
-    assert LONGITUDINAL["noise_source"]["Levels"][noise] in text
+    assert LONGITUDINAL["noise_source"].levels[noise] in text
     assert "Change is the difference of a volume" in text.split("A text for a methods section")[1]
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from bids_app.bids.outputs import model_entry
+from bids_app.bids.results import model_entry
 from bids_app.engines.nnunet.postprocessing import POSTPROCESSING, LargestComponent, steps_text
 from bids_app.models import store
 from bids_app.reports.citations import (

@@ -7,10 +7,9 @@ import re
 
 import pytest
 
-from bids_app.bids.columns import LONGITUDINAL
+from bids_app.bids.columns import GROUP_COMPARISON, LONGITUDINAL
 from bids_app.bids.outputs import GroupFiles
 from bids_app.errors import NoScanError
-from bids_app.group.model_agreement import GROUP_COLUMNS
 from bids_app.io.tables import table
 from bids_app.measures.flags import FLAGS
 from bids_app.reports import results
@@ -74,7 +73,7 @@ def test_flags_are_explained_by_the_thresholds_of_the_group_level(dataset):
     (dataset.folder / "group_volumes.json").write_text(json.dumps(told))
     page = dataset.group([row(flags="wrong_order"), row("sub-02", flags="failed")])
     assert page.text.count("less than 8 times the noise") == 1
-    assert data(page)["meanings"] == told["flags"]["Levels"]
+    assert data(page)["meanings"] == told["flags"].levels
 
 
 def test_an_outlying_row_tells_which_regions_and_how_far(dataset):
@@ -235,7 +234,7 @@ def test_changes_are_drawn_by_session(dataset, source, claim):
 
 def test_models_are_held_against_each_other(dataset):
     found = [
-        dict.fromkeys(GROUP_COLUMNS, "n/a")
+        dict.fromkeys(GROUP_COMPARISON, "n/a")
         | {
             "participant_id": f"sub-{i}",
             "model": "open",
@@ -249,7 +248,7 @@ def test_models_are_held_against_each_other(dataset):
         for i in range(3)
     ]
     place = GroupFiles(dataset.folder).comparison
-    place.write_bytes(table(list(GROUP_COLUMNS), [list(line.values()) for line in found]))
+    place.write_bytes(table(list(GROUP_COMPARISON), [list(line.values()) for line in found]))
     page = dataset.group([row()])
     assert "open 1 less mars" in page.text
     assert "-1.0 to 3.0" in page.text

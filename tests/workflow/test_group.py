@@ -154,8 +154,8 @@ def test_a_table_with_commas_is_told_to_be_saved_with_tabs(
     (output / "group_ratings.tsv").write_text("source,model,model_version,rating\n")
     assert group(bids, output) == 2
     told = capsys.readouterr().err
-    assert "participants.tsv must be tab-separated (TSV), but has commas" in told
-    assert "group_ratings.tsv must be tab-separated (TSV), but has commas" in told
+    assert "participants.tsv must be tab-separated (TSV), but commas" in told
+    assert "group_ratings.tsv must be tab-separated (TSV), but commas" in told
 
 
 def test_hostile_covariates_are_shown_as_text(coarse_dataset, output, tmp_path):

@@ -82,14 +82,10 @@ def restore_figures(result: Result, bids_dir: Path, *, assume_ras: bool = False)
         return "the source image is not in BIDS_DIR"
     try:
         volume = read_volume(path, assume_ras=assume_ras)
-        if volume.sha256 != result.sidecar.get("InputSHA256"):
+        if volume.sha256 != result.sidecar.input_sha256:
             return "the source image has changed since"
         stored, _ = read_label_map(outputs.dseg)
-        regions = [
-            region(int(row["index"]), row["name"])
-            for row in result.volumes()
-            if row["index"].isdigit()
-        ]
+        regions = [region(row.index, row.name) for row in result.volumes if row.index is not None]
     except (ImageError, OSError) as error:
         return str(error)
     labels = volume.grid.to_ras(stored.astype(np.uint8))

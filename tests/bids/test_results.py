@@ -1,0 +1,141 @@
+"""What stands in an output dataset is read back by schemas; a damaged file stops nothing."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from bids_app.bids.columns import FAILURES, VOLUMES
+from bids_app.bids.results import RegionVolume, Sidecar, read_failures, read_results
+from bids_app.io.tables import dump_rows
+
+SIDECAR = {
+    "Sources": ["bids:raw:sub-01/ses-1/anat/sub-01_ses-1_T1w.nii.gz"],
+    "Model": {"Name": "open", "Version": "1.6.0", "Regions": ["pons"], "SHA256": "ab"},
+    "InputSHA256": "cd",
+    "Settings": {"Folds": "all", "Mirroring": True},
+    "Quality": {"voxel_size_mm": [1.0, 1.0, 1.2], "etiv_mm3": 1500000.0},
+    "Flags": ["wrong_order"],
+    "Seconds": 3,
+    "Later": "key of a later version",
+}
+ROWS = (
+    RegionVolume(2, "pons", "PO", 10, 12.5, None, 1, 0.5, -1.0, 2.0),
+    RegionVolume(None, "brainstem", "BS", 10, 12.5),
+)
+
+
+def add(folder, stem="sub-01/ses-1/anat/sub-01_ses-1_acq-hi_seg-open1", sidecar=SIDECAR):
+    path = folder / f"{stem}_dseg.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(sidecar if isinstance(sidecar, str) else json.dumps(sidecar))
+    volumes = folder / f"{stem}_volumes.tsv"
+    volumes.write_bytes(dump_rows([row.row() for row in ROWS], VOLUMES))
+    return path, volumes
+
+
+def test_a_result_is_read_with_its_types(tmp_path):
+    sidecar, volumes = add(tmp_path)
+    (result,) = read_results(tmp_path)
+    assert (result.participant, result.session, result.label) == ("sub-01", "ses-1", "open1")
+    assert result.entities == {"acq": "hi"}
+    assert result.source == "sub-01/ses-1/anat/sub-01_ses-1_T1w.nii.gz"
+    assert result.model == ("open", "1.6.0")
+    assert result.volumes == ROWS
+    assert (result.outputs.sidecar, result.outputs.volumes) == (sidecar, volumes)
+    assert result.outputs.figures == tmp_path / "sub-01/figures"
+    assert result.sidecar.quality == {"etiv_mm3": 1500000.0}
+    assert result.sidecar.voxel_size_mm == (1.0, 1.0, 1.2)
+    assert result.sidecar.flags == ("wrong_order",)
+
+
+def test_keys_that_an_earlier_version_lacks_have_defaults(tmp_path):
+    add(tmp_path, sidecar={"Sources": []})
+    (result,) = read_results(tmp_path)
+    assert result.source == ""
+    assert result.model == ("open1", "n/a")
+    assert result.sidecar.seconds is None
+    assert Sidecar.model_validate({"Locator": {"Name": "open"}}).localizer.name == "open"
+
+
+@pytest.mark.parametrize(
+    "sidecar",
+    [
+        "", "{", "[]", "{}", '{"Model": null}', '{"Model": {}, "Flags": [1]}',
+        '{"Model": {}, "Quality": {"etiv_mm3": "much"}}', '{"Model": {}, "Seconds": []}',
+    ],
+)  # fmt: skip
+def test_a_damaged_sidecar_is_not_complete_and_the_rest_goes_on(tmp_path, caplog, sidecar):
+    add(tmp_path, sidecar=sidecar)
+    add(tmp_path, "sub-02/anat/sub-02_seg-open1")
+    assert [result.participant for result in read_results(tmp_path)] == ["sub-02"]
+    (record,) = caplog.records
+    assert record.getMessage().startswith("sub-01/ses-1/anat/sub-01_ses-1_acq-hi_seg-open1_dseg.js")
+    assert "counts as not complete" in record.getMessage()
+    assert "\n" not in record.getMessage()
+
+
+@pytest.mark.parametrize("table", [b"", b"index\tname\n1\n", b"name\tvolume_mm3\npons\tn/a\n",
+                                   b"name\tvolume_mm3\npons\tmuch\n", b"\xff\xfe"])  # fmt: skip
+def test_a_damaged_table_of_volumes_is_not_complete(tmp_path, caplog, table):
+    _, volumes = add(tmp_path)
+    volumes.write_bytes(table)
+    assert not list(read_results(tmp_path))
+    assert "damaged" in caplog.text
+
+
+def test_what_another_run_has_just_removed_is_skipped_silently(tmp_path, caplog):
+    _, volumes = add(tmp_path)
+    volumes.unlink()
+    assert not list(read_results(tmp_path))
+    assert not caplog.records
+
+
+def test_results_of_one_participant_alone(tmp_path):
+    for person in ("sub-02", "sub-01"):
+        add(tmp_path, f"{person}/anat/{person}_seg-open1")
+    assert [r.participant for r in read_results(tmp_path)] == ["sub-01", "sub-02"]
+    assert [r.participant for r in read_results(tmp_path, "sub-02")] == ["sub-02"]
+
+
+def test_figures_are_those_held_or_else_those_on_disk(tmp_path):
+    add(tmp_path)
+    (result,) = read_results(tmp_path)
+    assert result.picture() is None
+    result.outputs.picture.parent.mkdir()
+    result.outputs.picture.write_bytes(b"picture")
+    assert result.picture() == b"picture"
+
+
+def test_numbers_of_a_new_row_are_those_that_are_read_back():
+    row = RegionVolume.rounded(
+        index=1, name="pons", abbreviation="PO", voxels=3, volume_mm3=1.23456, clusters=1,
+        volume_sd_mm3=float("nan"), surface_mm2=2.0004,
+    )  # fmt: skip
+    assert (row.volume_mm3, row.volume_sd_mm3, row.surface_mm2) == (1.235, None, 2.0)
+
+
+def fail(folder, run, **values):
+    path = folder / "logs" / run / "failures.tsv"
+    path.parent.mkdir(parents=True)
+    values = {"participant_id": "sub-01", "source": "a", "label": "open1"} | values
+    path.write_bytes(dump_rows([values], FAILURES))
+    return path
+
+
+def test_the_latest_failure_of_an_image_counts(tmp_path):
+    fail(tmp_path, "1", reason="no room", acq="hi")
+    fail(tmp_path, "2", reason="constant", acq="hi")
+    fail(tmp_path, "3", reason="constant", label="mars")
+    first, second = read_failures(tmp_path)
+    assert (first.reason, first.entities, first.session) == ("constant", {"acq": "hi"}, "")
+    assert second.label == "mars"
+
+
+def test_a_damaged_table_of_failures_is_skipped(tmp_path, caplog):
+    fail(tmp_path, "1").write_bytes(b"\xff")
+    fail(tmp_path, "2", source=None)
+    fail(tmp_path, "3")
+    assert len(read_failures(tmp_path)) == 1
+    assert len(caplog.records) == 2
