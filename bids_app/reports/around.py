@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from bids_app.bids.columns import LONGITUDINAL
 from bids_app.bids.outputs import GroupFiles
-from bids_app.group.outliers import scores_of
 from bids_app.group.table import flags_of
+from bids_app.group.zscores import scores_of
 from bids_app.io.tables import NOT_AVAILABLE, read_json, read_table
-from bids_app.measures.flags import FLAGS, flags_again
+from bids_app.measures.flags import FLAGS, reapply_thresholds
 from bids_app.regions import REGIONS
 from bids_app.reports.from_files import read_failures, sidecar, volumes
 from bids_app.reports.methods_text import group_sentences
@@ -43,7 +43,7 @@ class Verdict:
     thresholds : dict of str to float
         By which they were told, where they are not those of `bids_app.measures.flags.CHECKS`.
     scores : dict of str to float
-        Robust z by column of `bids_app.bids.columns.OUTLIERS`; empty where the group level has none.
+        Robust z by column of `bids_app.bids.columns.OUTLIERS`; empty without a group level.
     """
 
     flags: tuple[str, ...]
@@ -93,7 +93,7 @@ class Around:
             measured = _numbers(sidecar(result).get("Quality"))
             measured |= {column: abs(z) for column, z in scores.items()}
             unknown = (flag for flag in flags if flag not in FLAGS)
-            flags = (*flags_again(flags, measured, thresholds), *unknown)
+            flags = (*reapply_thresholds(flags, measured, thresholds), *unknown)
         return Verdict(flags, thresholds, scores)
 
     def changes_between(self, results: Iterable[Result]) -> list[Row]:

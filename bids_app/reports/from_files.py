@@ -5,19 +5,32 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from bids_app.bids.results import read_failures as _read_failures
-from bids_app.io.tables import NOT_AVAILABLE, read_json, read_table
+from bids_app.io.tables import NOT_AVAILABLE, read_table
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
+    import pandas as pd
+
     from bids_app.bids.results import Result
+    from bids_app.io.tables import Column
 
     Row = dict[str, str]
 
 
 def sidecar(result: Result) -> dict[str, Any]:
-    """Read the sidecar as it stands."""
-    return read_json(result.outputs.sidecar)
+    """Give the sidecar with its keys in the file."""
+    content = result.sidecar.model_dump(by_alias=True, mode="json")
+    content["Quality"]["voxel_size_mm"] = content.pop("voxel_size_mm")
+    content["Locator"] = content.pop("Localizer")
+    return content
+
+
+def texts(frame: pd.DataFrame, columns: Mapping[str, Column]) -> list[Row]:
+    """Give the rows of a table as they are written."""
+    cells = [columns[name].texts(frame[name].tolist()) for name in columns]
+    return [dict(zip(columns, row, strict=True)) for row in zip(*cells, strict=True)]
 
 
 def volumes(result: Result) -> list[Row]:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from bids_app.bids.outputs import ENTITIES, GroupFiles, report_name
 from bids_app.errors import NoScanError
-from bids_app.group.longitudinal import ALIKE, LEAST_REPEATS
-from bids_app.group.table import flags_of, shows_brainstem
+from bids_app.group.longitudinal import LEAST_REPEATS
+from bids_app.group.table import flags_of
 from bids_app.io.files import write_atomic
 from bids_app.io.tables import NOT_AVAILABLE, read_json
 from bids_app.measures.flags import FLAGS
@@ -200,7 +200,7 @@ def _drawn(
         color = _color(index, name)
         groups: dict[str, list[Point]] = {}
         for row, key in zip(rows, keys, strict=True):
-            if (volume := row[column]) != NOT_AVAILABLE and shows_brainstem(row):
+            if (volume := row[column]) != NOT_AVAILABLE and "no_brainstem" not in flags_of(row):
                 point = Point(float(volume) / 1000, _name(row), address(row, reported))
                 groups.setdefault(key, []).append(point)
         if groups:
@@ -275,7 +275,9 @@ def _beyond_noise(rows: Sequence[Row]) -> str:
     """Tell how many changes stand out of the noise, or why that cannot be told."""
     told = [row for row in rows if row["noise_source"] in ("repeats", "changes")]
     if not told:
-        alike = len({row["participant_id"] for row in rows if row["flags"] in ALIKE})
+        alike = len(
+            {row["participant_id"] for row in rows if row["flags"] in (NOT_AVAILABLE, "no_date")}
+        )
         return (
             f"Which are beyond the noise cannot be told: too few unflagged changes ({alike:,}; "
             f"{LEAST_REPEATS} participants needed a model) and too few repeated scans."

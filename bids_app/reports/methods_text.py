@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from bids_app.group.norms import ENDING
 from bids_app.group.table import flags_of
+from bids_app.group.zscores import NORM_ENDING as ENDING
 from bids_app.io.tables import NOT_AVAILABLE
 from bids_app.measures.flags import CHECKS
 from bids_app.regions import REGIONS

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bids_app.bids.outputs import GROUP_REPORT, report_name
 from bids_app.bids.results import read_results
-from bids_app.group.outliers import lying_out
+from bids_app.group.zscores import find_outliers
 from bids_app.io.files import write_atomic
 from bids_app.io.tables import NOT_AVAILABLE, read_table
 from bids_app.measures.flags import CHECKS
@@ -187,7 +187,7 @@ def _section(result: Result, verdict: Verdict, peers: Peers, *, viewer: bool) ->
 
 def _explained(verdict: Verdict) -> list[str]:
     meanings = {check.name: check.explain(verdict.thresholds) for check in CHECKS}
-    regions = lying_out(verdict.scores, verdict.thresholds)
+    regions = find_outliers(verdict.scores, verdict.thresholds)
     return [
         ": ".join(text for text in (flag, meanings.get(flag), regions.get(flag)) if text)
         for flag in verdict.flags

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bids_app.bids.results import read_results
-from bids_app.group.outliers import robust_z
+from bids_app.group.zscores import robust_z
 from bids_app.io.tables import NOT_AVAILABLE
 from bids_app.regions import REGIONS, WHOLE_NAME
 from bids_app.reports.from_files import volumes

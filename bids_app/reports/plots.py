@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bids_app.group.outliers import robust_z
+from bids_app.group.zscores import robust_z
 from bids_app.reports.markup import element
 
 if TYPE_CHECKING:

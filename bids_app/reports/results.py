@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from bids_app.bids.columns import MEASURES, OUTLIERS, QUALITY
 from bids_app.bids.outputs import ENTITIES, RATINGS, report_name
-from bids_app.group.outliers import lying_out, scores_of
 from bids_app.group.table import flags_of
+from bids_app.group.zscores import find_outliers, scores_of
 from bids_app.io.tables import NOT_AVAILABLE
 from bids_app.regions import PARTS, REGIONS
 from bids_app.reports.markup import Markup, element, foreign
@@ -254,7 +254,7 @@ def _furthest(row: Row) -> str:
 def _why(row: Row, thresholds: Mapping[str, float]) -> str:
     """Tell which regions make a row outlying, and how far each lies out; empty if none does."""
     flags = flags_of(row)
-    told = lying_out(scores_of(row), thresholds)
+    told = find_outliers(scores_of(row), thresholds)
     return "; ".join(f"{told[f]} {text}" for f, text in _AMONG.items() if f in told and f in flags)
 
 

@@ -15,7 +15,6 @@ from bids_app.bids.results import read_results
 from bids_app.bids.scans import find_scans
 from bids_app.bids.validation import validate
 from bids_app.errors import BrainstemError, DatasetError, NoScanError, UsageError, few, listing
-from bids_app.group.model_agreement import write_comparisons
 from bids_app.io.files import clean
 from bids_app.measures.flags import read_thresholds
 from bids_app.models import store
@@ -25,6 +24,7 @@ from bids_app.reports.citations import Used, write_citations
 from bids_app.reports.images.figures import restore_figures
 from bids_app.reports.from_files import read_failures, sidecar
 from bids_app.reports.participant import write_report
+from bids_app.workflow.comparison import compare_models
 from bids_app.workflow.freesurfer import write_freesurfer
 from bids_app.workflow.interrupt import stoppable
 from bids_app.workflow.log import Failures, start_log, stop_log
@@ -293,7 +293,7 @@ def _remarks(validation: Future[Report] | None) -> dict[str, str]:
 def _write_reports(settings: Settings, outcome: Outcome, failed: set[str]) -> None:
     changed = {scan.participant for scan, _ in outcome.done}
     for participant in sorted(changed):
-        write_comparisons(settings.output_dir, participant)
+        compare_models(read_results(settings.output_dir, participant))
     missing = {
         scan.participant
         for scan in outcome.complete
@@ -344,7 +344,7 @@ def _summary_table(model: Model, outcome: Outcome) -> str:
     columns = "  ".join(f"{head:>10}" for head in heads)
     lines = [f"{title:<{width}}  {columns}  {'seconds':>7}  flags"]
     for scan, record in sorted(outcome.done, key=lambda pair: pair[0]):
-        volumes = "  ".join(f"{m.volume_mm3 / 1000:10.2f}" for m in record.measures)
+        volumes = "  ".join(f"{m.volume_mm3 / 1000:10.2f}" for m in record.volumes)
         flags = ", ".join(record.flags) or "-"
         lines.append(f"{names[scan]:<{width}}  {volumes}  {record.seconds:7.1f}  {flags}")
     return "\n".join(lines)

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from tqdm import tqdm
 
-from bids_app.bids.outputs import Outputs
 from bids_app.bids.results import other_settings
 from bids_app.errors import BrainstemError, ImageError, OutputError
 from bids_app.io.files import lock
@@ -30,6 +29,7 @@ from bids_app.workflow.write import Context, Record, write_image
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from bids_app.bids.outputs import Outputs
     from bids_app.bids.scans import Scan
     from bids_app.io.images import Volume
     from bids_app.segmentation.segmenter import Segmentation, Segmenter
@@ -267,7 +267,7 @@ class Pipeline:
             "%s %s: brainstem %.2f ml, %.1f s%s",
             read.place,
             scan.relative,
-            record.measures[-1].volume_mm3 / 1000,
+            record.volumes[-1].volume_mm3 / 1000,
             read.seconds,
             f", flags: {', '.join(record.flags)}" if record.flags else "",
         )

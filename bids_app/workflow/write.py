@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import platform
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -15,20 +14,17 @@ from bids_app.bids.columns import VOLUMES
 from bids_app.bids.results import model_entry, source_uri
 from bids_app.io.files import remove, write_atomic
 from bids_app.io.images import label_image, nifti_bytes, probability_image
-from bids_app.io.tables import NOT_AVAILABLE, data_dictionary, dump_json, number, table
-from bids_app.measures.quality import judge
+from bids_app.io.tables import data_dictionary, dump_json, dump_rows
+from bids_app.measures.quality import measure
 from bids_app.models import store
 from bids_app.regions import first_words
 from bids_app.reports.images.figures import write_figures
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from bids_app.bids.outputs import Outputs
+    from bids_app.bids.results import RegionVolume
     from bids_app.bids.scans import Scan
     from bids_app.io.images import Volume
-    from bids_app.measures.shape import Shape
-    from bids_app.measures.volumes import RegionMeasure
     from bids_app.models.store import Model
     from bids_app.segmentation.segmenter import Segmentation
 
@@ -68,7 +64,7 @@ class Context:
 class Record:
     """What one image gave, for the summary of the run."""
 
-    measures: tuple[RegionMeasure, ...]
+    volumes: tuple[RegionVolume, ...]
     flags: tuple[str, ...]
     warnings: tuple[str, ...]
     seconds: float
@@ -107,7 +103,7 @@ def write_image(
     OutputError
         A file cannot be written.
     """
-    found = judge(volume, segmentation, context.model.regions, context.thresholds)
+    found = measure(volume, segmentation, context.model.regions, context.thresholds)
     remove([outputs.sidecar])
     labels = label_image(segmentation.labels, volume.grid)
     write_atomic(outputs.dseg, nifti_bytes(labels, compress=True))
@@ -115,9 +111,7 @@ def write_image(
         _write_probabilities(outputs, scan, volume, segmentation, context)
     else:  # maps of an earlier run would not belong to these labels
         remove([outputs.probseg_sidecar, outputs.probseg])
-    write_atomic(
-        outputs.volumes, table(list(VOLUMES), _rows(found.measures, found.shape, segmentation))
-    )
+    write_atomic(outputs.volumes, dump_rows([row.row() for row in found.volumes], VOLUMES))
     write_atomic(outputs.volumes_sidecar, dump_json(data_dictionary(VOLUMES)))
     write_figures(outputs, volume, segmentation.labels, context.model.regions)
     regions = [region.name for region in context.model.regions]
@@ -140,7 +134,7 @@ def write_image(
         "Seconds": round(seconds, 2),
     }
     write_atomic(outputs.sidecar, dump_json(sidecar))
-    return Record(found.measures, found.flags, volume.warnings, seconds)
+    return Record(found.volumes, found.flags, volume.warnings, seconds)
 
 
 @cache
@@ -171,33 +165,3 @@ def _write_probabilities(
 def _origin(scan: Scan) -> dict[str, Any]:
     uri = source_uri(scan)
     return {"Sources": [uri], "SpatialReference": uri}
-
-
-def _rows(
-    measures: Sequence[RegionMeasure], shape: Shape, segmentation: Segmentation
-) -> list[list[str]]:
-    """Write the rows of the table of volumes."""
-    spread = segmentation.spread or [None] * len(measures)
-    rows = []
-    for measure, of_shape, share in zip(measures, shape.regions, spread, strict=True):
-        values = (
-            *(measure.centroid or (None, None, None)),
-            of_shape.surface_mm2,
-            of_shape.midsagittal_mm2,
-            of_shape.ap_diameter_mm,
-            of_shape.to_20mm_mm3,
-            None if share is None or math.isnan(share) else share * measure.volume_mm3,
-        )
-        rows.append(
-            [
-                NOT_AVAILABLE if measure.index is None else str(measure.index),
-                measure.name,
-                measure.abbreviation,
-                str(measure.voxels),
-                number(measure.volume_mm3),
-                number(measure.soft_volume_mm3),
-                str(measure.clusters),
-                *(number(value) for value in values),
-            ]
-        )
-    return rows

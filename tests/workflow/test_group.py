@@ -366,12 +366,12 @@ def test_pages_made_again_have_the_flags_of_the_group_or_of_thresholds_given(
     page = output / "sub-01.html"
     arguments = [str(coarse_dataset), str(output), "participant", "--reports-only"]
     assert cli.main(arguments) == 0
-    assert "low_resolution: an edge of the voxels is longer than 2.1 mm" in page.read_text()
+    assert "low_resolution: a voxel edge is longer than 2.1 mm" in page.read_text()
     group(coarse_dataset, output, "--flag-threshold", "low_resolution=6")
     assert cli.main(arguments) == 0
     assert "low_resolution: " not in page.read_text()
     assert cli.main([*arguments, "--flag-threshold", "low_resolution=2.5"]) == 0
-    assert "low_resolution: an edge of the voxels is longer than 2.5 mm" in page.read_text()
+    assert "low_resolution: a voxel edge is longer than 2.5 mm" in page.read_text()
 
 
 def test_results_are_given_in_freesurfers_layout(coarse_dataset, output):
