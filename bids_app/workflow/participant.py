@@ -11,19 +11,18 @@ from typing import TYPE_CHECKING
 from bids_app import __version__
 from bids_app.bids.dataset import check_owner, claim, write_dataset_files
 from bids_app.bids.outputs import Outputs, report_name
-from bids_app.bids.results import read_results
+from bids_app.bids.results import Sidecar, read_agreement, read_failures, read_results
 from bids_app.bids.scans import find_scans
 from bids_app.bids.validation import validate
 from bids_app.errors import BrainstemError, DatasetError, NoScanError, UsageError, few, listing
-from bids_app.io.files import clean
+from bids_app.io.files import clean, write_atomic
+from bids_app.io.tables import read_json
 from bids_app.measures.flags import read_thresholds
 from bids_app.models import store
 from bids_app.regions import REGIONS, of_brainstem
-from bids_app.reports.around import read_around
-from bids_app.reports.citations import Used, write_citations
+from bids_app.reports.citations import ModelUse, write_citations
 from bids_app.reports.images.figures import restore_figures
-from bids_app.reports.from_files import read_failures, sidecar
-from bids_app.reports.participant import write_report
+from bids_app.reports.participant import participant_page
 from bids_app.workflow.comparison import compare_models
 from bids_app.workflow.freesurfer import write_freesurfer
 from bids_app.workflow.interrupt import stoppable
@@ -32,8 +31,10 @@ from bids_app.workflow.pipeline import Outcome, Pipeline, Task, differing
 from bids_app.workflow.write import Context, software_versions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
 
+    from bids_app.bids.results import Failure
     from bids_app.bids.scans import Scan
     from bids_app.bids.validation import Report
     from bids_app.models.store import Model
@@ -90,7 +91,7 @@ def _make_reports_again(settings: Settings) -> int:
     results = list(read_results(output_dir))
     failures = read_failures(output_dir)
     there = {result.participant for result in results}
-    known = there | {row["participant_id"] for row in failures.values()}
+    known = there | {failure.participant for failure in failures}
     if not known:
         raise NoScanError(f"{output_dir}: no result is there. Run the participant level first.")
     participants = settings.asked_for(known)
@@ -107,12 +108,11 @@ def _make_reports_again(settings: Settings) -> int:
                 reason := restore_figures(result, settings.bids_dir, assume_ras=settings.assume_ras)
             ):
                 LOG.warning("%s: no picture or no viewer, as %s", result.source, reason)
-        write_citations(
-            output_dir / "logs", (Used.from_sidecar(r.label, sidecar(r)) for r in results)
-        )
-        around = read_around(output_dir, there, read_thresholds(settings.flag_threshold))
+        uses = (ModelUse.from_sidecar(r.label, r.sidecar) for r in results)
+        write_citations(output_dir / "logs", uses)
+        thresholds = read_thresholds(settings.flag_threshold)
         for participant in participants:
-            LOG.info("%s", write_report(output_dir, participant, around))
+            LOG.info("%s", _write_report(output_dir, participant, failures, thresholds))
         if settings.freesurfer_stats:
             write_freesurfer(settings.output_dir, participants)
     finally:
@@ -169,8 +169,8 @@ def _run(settings: Settings, model: Model, background: ThreadPoolExecutor) -> in
                 Pipeline(settings, context, failures, outcome, stop, remarks).run(todo, segmenters)
         finally:
             if outcome.done or outcome.complete:  # else nothing was segmented
-                used = Used.from_sidecar(model.label, told)
-                write_citations(settings.output_dir / "logs", [used])
+                use = ModelUse.from_sidecar(model.label, Sidecar.model_validate(told))
+                write_citations(settings.output_dir / "logs", [use])
         _write_reports(settings, outcome, {scan.participant for scan, _ in failures.reasons})
         _summarise(settings, model, outcome, failures, stop)
         if stop.signal:
@@ -300,13 +300,32 @@ def _write_reports(settings: Settings, outcome: Outcome, failed: set[str]) -> No
         if not (settings.output_dir / report_name(scan.participant)).is_file()
     }
     if to_write := sorted(changed | missing | failed):
-        there = {scan.participant for scan in outcome.complete}
-        around = read_around(settings.output_dir, changed | there)
+        failures = read_failures(settings.output_dir)
         for participant in to_write:
-            write_report(settings.output_dir, participant, around)
+            _write_report(settings.output_dir, participant, failures)
     if settings.freesurfer_stats:
         there = {scan.participant for scan in outcome.complete}
         write_freesurfer(settings.output_dir, sorted(changed | there))
+
+
+def _write_report(
+    output_dir: Path,
+    participant: str,
+    failures: Sequence[Failure],
+    thresholds: Mapping[str, float] | None = None,
+) -> Path:
+    results = list(read_results(output_dir, participant))
+    page = participant_page(
+        participant,
+        results,
+        failures,
+        read_agreement(results),
+        dataset_name=str(read_json(output_dir / "dataset_description.json").get("Name", "")),
+        thresholds=thresholds,
+    )
+    path = output_dir / report_name(participant)
+    write_atomic(path, page)
+    return path
 
 
 def _summarise(
