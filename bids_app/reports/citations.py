@@ -244,14 +244,10 @@ def _settings_sentences(use: ModelUse) -> Iterator[str]:
 
 def references(use: ModelUse) -> list[str]:
     """List what to cite for a model, the model itself first."""
-    cited = [use.reference] if use.reference else []
-    if use.localizer:
-        cited.append(use.localizer.reference)
-    if use.engine:
-        cited.append(_ENGINE[use.engine])
-    if use.localizer:
-        cited.append(_ENGINE["cascade"])
-    return list(dict.fromkeys([*cited, f"BIDS: {_BIDS}", f"BIDS Apps: {_BIDS_APPS}"]))
+    models = [model.reference for model in (use, use.localizer) if model and model.reference]
+    engines = [_ENGINE[name] for name in (use.engine, use.localizer and "cascade") if name]
+    everyones = [f"BIDS: {_BIDS}", f"BIDS Apps: {_BIDS_APPS}"]
+    return list(dict.fromkeys([*models, *engines, *everyones]))
 
 
 def group_references(sentences: Mapping[str, str]) -> list[str]:

@@ -19,7 +19,6 @@ from bids_app.reports.page import (
     render,
     result_address,
     upper_first,
-    volume_heading,
 )
 from bids_app.reports.plots import distribution
 from bids_app.reports.results_table import STATIC, results_table
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
 
 MOST_GROUPS = 12  # bands in one drawing
 MOST_FAILED = 20  # images listed at the top
+_NUMBERED = tuple(enumerate(REGIONS, 1))
 _LINKED = ("participant_id", "source", "model", "model_version")
 _COMPARABLE = ("repeats", "changes")  # sources of noise that changes can be compared with
 
@@ -56,7 +56,6 @@ def group_page(tables: GroupTables, sentences: Mapping[str, str] | None = None) 
     sentences = group_sentences(tables) if sentences is None else sentences
     failed = tables.volumes["flags"].eq(FAILED)
     complete = tables.volumes[~failed]
-    checks = {check.name: check for check in CHECKS}
     draw = _Drawing(tables)
     return render(
         "group.html.j2",
@@ -72,7 +71,7 @@ def group_page(tables: GroupTables, sentences: Mapping[str, str] | None = None) 
         changes=_changes(tables, draw),
         models=_models(tables.agreement, draw),
         results=results_table(tables),
-        meanings={name: check.explain(tables.thresholds) for name, check in checks.items()},
+        meanings={check.name: check.explain(tables.thresholds) for check in CHECKS},
         change_meanings=LONGITUDINAL["flags"].levels,
         limit=f"{draw.limit:g}",
         ratings=RATINGS,
@@ -112,7 +111,7 @@ class _Drawing:
         self, title: str, color: str, rows: pd.DataFrame, column: str, groups: pd.Series[str]
     ) -> Plot | None:
         """Draw the values of a column; None if there are none."""
-        values = rows[column].dropna()
+        values = rows.loc[rows[column].notna() & groups.notna(), column]
         if values.empty:
             return None
         named = ["participant_id", "session_id", *ENTITIES]
@@ -128,27 +127,18 @@ class _Drawing:
 
         return distribution(title, color, grouped, self.limit, describe)
 
+    def regions(
+        self, title: str, rows: pd.DataFrame, column: str, groups: pd.Series[str]
+    ) -> list[Plot]:
+        """Draw a column of each region; ``{}`` in title and column stands for the region."""
+        named = [(upper_first(name), region_color(name, i), name) for i, name in _NUMBERED]
+        plots = (self(title.format(n), c, rows, column.format(key), groups) for n, c, key in named)
+        return [plot for plot in plots if plot]
+
     def address(self, row: Mapping[Any, Any]) -> str:
         """Give the address of a row's result in a participant's page, or ``""``."""
         name, source, model, version = (row[key] for key in _LINKED)
         return result_address(name, source, model, version) if name in self.reported else ""
-
-
-def _plots(
-    draw: _Drawing, rows: pd.DataFrame, groups: pd.Series[str], title: str, column: str
-) -> list[Plot]:
-    """Draw a column of each region; ``{}`` in title and column stands for the region."""
-    plots = (
-        draw(
-            title.format(upper_first(name)),
-            region_color(name, i),
-            rows,
-            column.format(name),
-            groups,
-        )
-        for i, name in enumerate(REGIONS, 1)
-    )
-    return [plot for plot in plots if plot]
 
 
 def _model(rows: pd.DataFrame, column: str = "model") -> pd.Series[str]:
@@ -162,18 +152,17 @@ def _volumes(complete: pd.DataFrame, draw: _Drawing) -> dict[str, Any]:
         by_session = groups + " " + shown["session_id"].fillna("no session")
         if by_session.nunique() <= MOST_GROUPS:
             groups = by_session
-    batches = shown[shown["batch"].notna()]
-    several = 1 < batches["batch"].nunique() <= MOST_GROUPS
+    several = 1 < shown["batch"].nunique() <= MOST_GROUPS
+    ml = shown.assign(**{f"{name}_mm3": shown[f"{name}_mm3"] / 1000 for name in REGIONS})
     lines = []
-    for i, name in enumerate(REGIONS, 1):
+    for i, name in _NUMBERED:
         values = shown[f"{name}_mm3"].dropna()
         for group, of_group in values.groupby(groups[values.index], sort=False):
             numbers = [of_group.median(), of_group.min(), of_group.max()]
             lines.append((name, region_color(name, i), group, len(of_group), numbers))
-    title = volume_heading("{}")
     return {
-        "plots": _plots(draw, shown, groups, title, "{}_mm3"),
-        "by_batch": _plots(draw, batches, batches["batch"], title, "{}_mm3") if several else [],
+        "plots": draw.regions("{} (ml)", ml, "{}_mm3", groups),
+        "by_batch": draw.regions("{} (ml)", ml, "{}_mm3", shown["batch"]) if several else [],
         "lines": lines,
     }
 
@@ -198,7 +187,7 @@ def _changes(tables: GroupTables, draw: _Drawing) -> dict[str, Any] | None:
         "counts": f"{counted(len(rows), 'change')} from a first session, "
         f"{rows['flags'].notna().sum():,} with a flag, such as another scanner. "
         f"{_beyond_noise(rows)}",
-        "plots": _plots(draw, rows, groups, "{} (change in %)", "{}_change_percent"),
+        "plots": draw.regions("{} (change in %)", rows, "{}_change_percent", groups),
         "lines": [_change(row, draw) for row in first.head(STATIC).to_dict("records")],
         "noises": [levels[noise] for noise in noises if noise in levels],
         "flags": [flag for flag in flags if flag in LONGITUDINAL["flags"].levels],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from bids_app.bids.results import Failure, ModelAgreement, RegionVolume, Result
     from bids_app.regions import Region
+    from bids_app.reports.quality import CheckLine, MeasureLine
 
 _SHOWN_ABOVE = ("index", "name", "abbreviation", "volume_mm3")  # or not worth a line
 
@@ -92,6 +93,7 @@ class _Section:
     Attributes
     ----------
     result : Result
+        A complete result of the participant.
     asked : mapping of str to float
         Thresholds that the user asks for, by which flags are set again.
     """
@@ -155,8 +157,8 @@ class _Section:
     @property
     def regions_json(self) -> str:
         """What the viewer needs to know of the regions."""
-        keys = ("index", "name", "color")
-        return json.dumps([{key: asdict(r)[key] for key in keys} for r in self.regions])
+        shown = ({"index": r.index, "name": r.name, "color": r.color} for r in self.regions)
+        return json.dumps(list(shown))
 
     # --- tables ---
 
@@ -183,13 +185,13 @@ class _Section:
         return [line for line in lines if any(value is not None for value in line[2])]
 
     @property
-    def checks(self) -> list[Any]:
+    def checks(self) -> list[CheckLine]:
         """Checks of quality."""
         return list(check_lines(self.result.sidecar.quality, self.thresholds))
 
     @property
-    def quality(self) -> Any:
-        """Quality measures; see `measure_lines`."""
+    def quality(self) -> tuple[list[str], list[MeasureLine], list[MeasureLine]]:
+        """Quality measures: names of regions, then lines by region and other lines."""
         return measure_lines(self.result.sidecar.quality, self.thresholds)
 
     @property

@@ -58,6 +58,21 @@ def test_volumes_are_told_in_millilitres(dataset):
     assert line[3:9] == ["open", "1.0.0", "9.00", "15.00", "5.00", "29.00"]
 
 
+def test_volumes_are_drawn_in_millilitres(dataset):
+    page = dataset.group([row(f"sub-{i}", scale=1 + i / 100) for i in range(9)])
+    ticks = [float(text) for text in re.findall(r">([\d.]+)</text>", page.source)]
+    assert 5 <= min(ticks) < max(ticks) < 40
+
+
+def test_rows_without_a_site_are_not_drawn_by_site(dataset):
+    rows = [row("sub-1", batch="Basel"), row("sub-2", batch="Bern"), row("sub-3", pons_mm3="n/a")]
+    rows += [row("sub-4", batch="n/a")]
+    rows[0]["pons_mm3"] = rows[1]["pons_mm3"] = "n/a"
+    page = dataset.group(rows)
+    by_site = page.source.split("By site and scanner")[1].split("</details>")[0]
+    assert by_site.count('class="plot"') == 3
+
+
 def test_each_flag_is_counted_and_explained(dataset):
     page = dataset.group([row("sub-01", flags="fragmented"), row("sub-02", flags="fragmented")])
     assert FLAGS["fragmented"] in page.text

@@ -269,3 +269,11 @@ def test_where_models_agree_is_told_for_each_image_as_text(dataset):
     assert "Agreement of models" in page.text
     assert "0.931 (-4.3 %)" in page.text
     assert len(page.all("script")) == 0
+
+
+def test_lone_surrogates_do_not_end_a_page(tmp_path, dataset):
+    half = "half of a pair: \ud800"
+    dataset = type(dataset)(tmp_path / "half", half)
+    page = dataset.add(Settings={half: half}, Warnings=["none"]).participant()
+    assert page.text.count("half of a pair: ?") == 3
+    assert "half of a pair: ?" in dataset.group([row(voxel_size_mm=half)]).source
