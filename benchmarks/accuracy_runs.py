@@ -30,7 +30,9 @@ from bids_app.errors import ImageError
 from bids_app.io.images import read_volume
 from bids_app.measures.quality import judge
 from bids_app.models import store
-from bids_app.segmentation.segmenter import Choice, load_segmenter
+from bids_app.models.manifest import verify
+from bids_app.segmentation.segmenter import load_segmenter
+from bids_app.segmentation.types import InferenceOptions
 from training.evaluate import VALUES, HeldOut, read_held_out, volume_of
 
 if TYPE_CHECKING:
@@ -38,7 +40,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from bids_app.segmentation.segmenter import Segmenter
+    from bids_app.models.manifest import Model
+    from bids_app.segmentation.types import Segmenter
 
 LABELS = Path(__file__).resolve().parent.parent / "training" / "labels_v1"
 PLAIN, STRIPPED, ABOVE_MEDULLA = (
@@ -216,14 +219,14 @@ def read_head(name: str, data: Path) -> HeldOut:
 
 
 @lru_cache
-def load_model(name: str) -> store.Model:
+def load_model(name: str) -> Model:
     """Find a model by name or folder, and check it."""
     model = store.find(name)
-    store.verify(model)
+    verify(model)
     return model
 
 
 @lru_cache
 def load(name: str) -> Segmenter:
     """Load a model on one thread of the CPU."""
-    return load_segmenter(load_model(name), Choice(device="cpu", threads=1))
+    return load_segmenter(load_model(name), InferenceOptions(device="cpu", threads=1))

@@ -155,10 +155,13 @@ def time_head(name: str, heads: Path, kept: Path) -> tuple[float, float]:
     UNDO[name]()
     from bids_app.io.images import read_volume
     from bids_app.models import store
-    from bids_app.segmentation.segmenter import Choice, load_segmenter
+    from bids_app.segmentation.segmenter import load_segmenter
+    from bids_app.segmentation.types import InferenceOptions
 
     device = "openvino" if name == OPENVINO else "cpu"
-    segmenter = load_segmenter(store.find("open"), Choice(device=device, threads=THREADS["head"]))
+    segmenter = load_segmenter(
+        store.find("open"), InferenceOptions(device=device, threads=THREADS["head"])
+    )
     volume = read_volume(min(heads.glob("sub-*/anat/*_T1w.nii.gz")))
     np.save(kept, segmenter(volume).labels)
     rounds = []

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from bids_app.io.files import run_token
 
 if TYPE_CHECKING:
-    from bids_app.models.store import Model
+    from bids_app.models.manifest import Model
 
 POSITIONAL = ("bids_dir", "output_dir", "level")
 LEVELS = ("participant", "group")
@@ -105,7 +105,7 @@ class Settings:
 
         What means nothing to the model is the same whatever was asked for.
         """
-        unused = model.unused
+        unused = model.unused_options
         return {
             "Folds": "all" if "folds" in unused else list(self.folds) or "all",
             "Mirroring": "no_tta" not in unused and not self.no_tta,

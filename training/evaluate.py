@@ -23,8 +23,9 @@ from bids_app.cli.options import guarded
 from bids_app.errors import UsageError
 from bids_app.io.images import read_volume
 from bids_app.io.tables import NOT_AVAILABLE
-from bids_app.models import store
-from bids_app.segmentation.segmenter import Choice, load_segmenter
+from bids_app.models.manifest import read_manifest, verify
+from bids_app.segmentation.segmenter import load_segmenter
+from bids_app.segmentation.types import InferenceOptions
 from training.cases import IGNORE, MEDULLA, read_split
 from training.faults import blur
 from training.networks import REGIONS
@@ -238,9 +239,9 @@ def evaluate(folder: Path, data: Path, labels: Path, part: str) -> list[dict[str
     UsageError
         When no head of the part has labels.
     """
-    model = store.read_manifest(folder)
-    store.verify(model)
-    segment = load_segmenter(model, Choice(device="cpu", threads=torch.get_num_threads()))
+    model = read_manifest(folder)
+    verify(model)
+    segment = load_segmenter(model, InferenceOptions(device="cpu", threads=torch.get_num_threads()))
     rows: list[dict[str, Any]] = []
     faults = read_faults(labels)
     for name in read_split()[part]:

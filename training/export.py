@@ -18,16 +18,8 @@ import torch
 from bids_app.cli.options import guarded
 from bids_app.errors import UsageError
 from bids_app.models.install import check_label
-from bids_app.models.store import (
-    DEFAULT,
-    MANIFEST,
-    NAME,
-    NOT_STATED,
-    Model,
-    label_of,
-    list_files,
-    manifest_text,
-)
+from bids_app.models.manifest import MANIFEST, NOT_STATED, Model, list_files, manifest_text
+from bids_app.models.store import DEFAULT, NAME, default_label
 from bids_app.regions import region
 from training.networks import LOOKS, REGIONS, architecture
 from training.weights import look_of, read_run
@@ -183,7 +175,7 @@ def write_manifest(folder: Path, name: str) -> None:
     model = Model(
         folder=folder,
         name=name,
-        label="open1" if ours else label_of(name),
+        label="open1" if ours else default_label(name),
         version=VERSION if ours else "1",
         engine="cascade",
         averaging="softmax",
@@ -218,7 +210,7 @@ def main() -> int:
     )
     arguments = parser.parse_args()
     if arguments.name != DEFAULT:
-        check_label(arguments.name, label_of(arguments.name), None)
+        check_label(arguments.name, default_label(arguments.name), None)
     _check_folder(arguments.folder)
     # All are read first, so that nothing is written where one is amiss.
     read = {name: read_runs(look, getattr(arguments, name)) for name, look in LOOKS.items()}

@@ -16,10 +16,10 @@ from bids_app.bids.outputs import FREESURFER_FOLDER, GROUP_REPORT, GROUP_TABLE, 
 from bids_app.errors import OutputError, UsageError
 from bids_app.io.files import write_if_changed
 from bids_app.io.tables import NOT_AVAILABLE, dump_json, read_json, table
-from bids_app.models.store import NOT_STATED
+from bids_app.models.manifest import NOT_STATED
 
 if TYPE_CHECKING:
-    from bids_app.models.store import Model
+    from bids_app.models.manifest import Model
 
 APP_NAME = "brainstem BIDS App"
 BIDS_VERSION = "1.10.0"

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from bids_app.bids.scans import Scan
     from bids_app.io.tables import Value
-    from bids_app.models.store import Model
+    from bids_app.models.manifest import Model
 
 LOG = logging.getLogger(__name__)
 RAW = "bids:raw:"  # start of the BIDS URI of a source image

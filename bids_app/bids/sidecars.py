@@ -28,7 +28,7 @@ FIELDS = {
     "scanner_model": "ManufacturersModelName",
     "field_strength_t": "MagneticFieldStrength",
 }
-_PATTERN = "*T1w.json"
+_ENDING = "T1w.json"
 
 
 # --- scanners -----------------------------------------------------------------------------
@@ -84,9 +84,10 @@ def inherited(bids_dir: Path, source: str) -> dict[str, Any]:
 def _sidecars(folder: Path) -> list[tuple[Path, frozenset[str]]]:
     """List the sidecars of T1w images in a folder with their entities, the fewest first."""
     try:
-        found = [(path, frozenset(path.name.split("_")[:-1])) for path in folder.glob(_PATTERN)]
+        paths = [path for path in folder.iterdir() if path.name.endswith(_ENDING)]
     except OSError:
         return []
+    found = [(path, frozenset(path.name.split("_")[:-1])) for path in paths]
     return sorted(found, key=lambda pair: (len(pair[1]), pair[0]))
 
 

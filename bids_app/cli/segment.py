@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from bids_app.io.images import Volume
-    from bids_app.models.store import Model
-    from bids_app.segmentation.segmenter import Segmentation
+    from bids_app.models.manifest import Model
+    from bids_app.segmentation.types import Segmentation
 
 ENDINGS = (".nii.gz", ".nii")
 
@@ -178,17 +178,19 @@ def _run(arguments: argparse.Namespace) -> int:
     from bids_app.io.files import write_atomic
     from bids_app.io.images import label_image, nifti_bytes, probability_image, read_volume
     from bids_app.models import store
-    from bids_app.segmentation.segmenter import Choice, load_segmenter
+    from bids_app.models.manifest import verify
+    from bids_app.segmentation.segmenter import load_segmenter
+    from bids_app.segmentation.types import InferenceOptions
 
     model = store.find(arguments.model, arguments.models_dir)
-    store.verify(model)
-    if not arguments.quiet and (line := store.without_effect(model, vars(arguments))):
+    verify(model)
+    if not arguments.quiet and (line := model.ineffective_options(vars(arguments))):
         print(f"warning: {line}", file=sys.stderr)
     try:
         volume = read_volume(image, assume_ras=arguments.assume_ras)
     except ImageError as error:
         raise ImageError(f"{image}: {error}") from None
-    choice = Choice(
+    options = InferenceOptions(
         device=arguments.device,
         folds=tuple(sorted(set(arguments.folds))),
         mirror=not arguments.no_tta,
@@ -196,8 +198,8 @@ def _run(arguments: argparse.Namespace) -> int:
         region=arguments.region,
         threads=arguments.threads,
     )
-    tell = None if arguments.quiet else partial(print, file=sys.stderr, flush=True)
-    segmentation = load_segmenter(model, choice)(volume, tell)
+    report = None if arguments.quiet else partial(print, file=sys.stderr, flush=True)
+    segmentation = load_segmenter(model, options)(volume, report)
     labels = label_image(segmentation.labels, volume.grid)
     write_atomic(labels_path, nifti_bytes(labels, compress=labels_path.name.endswith(".gz")))
     if arguments.write_probabilities:

@@ -8,7 +8,6 @@ sources.
 from __future__ import annotations
 
 import math
-import operator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from bids_app.measures.volumes import RegionMeasure
-    from bids_app.segmentation.segmenter import Segmentation
+    from bids_app.segmentation.types import Segmentation
 
 
 @dataclass(frozen=True)
@@ -68,20 +67,21 @@ class Check:
 
     def measured(self, quality: Mapping[str, float]) -> list[float]:
         """Give the measures that the flag depends on; none for a fact."""
+        if self.measure is None:
+            return []
         return [quality[name] for name in _names(self.measure, tuple(quality))]
 
     def raised(self, quality: Mapping[str, float], thresholds: Mapping[str, float]) -> bool:
         """Check whether a measure is beyond the threshold; a missing one never is."""
-        compare = {"<": operator.lt, ">": operator.gt}[self.comparison]
+        if not (values := self.measured(quality)):
+            return False
         limit = self.in_use(thresholds)
-        return any(compare(value, limit) for value in self.measured(quality))
+        return min(values) < limit if self.comparison == "<" else max(values) > limit
 
 
 @lru_cache(maxsize=1024)
-def _names(measure: str | None, quality: tuple[str, ...]) -> tuple[str, ...]:
+def _names(measure: str, quality: tuple[str, ...]) -> tuple[str, ...]:
     """Choose those names of measures that are one measure, or end with it."""
-    if measure is None:
-        return ()
     return tuple(name for name in quality if name == measure or name.endswith("_" + measure))
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from bids_app.measures.shape import RegionShape, Shape
     from bids_app.measures.volumes import RegionMeasure
     from bids_app.regions import Region
-    from bids_app.segmentation.segmenter import Segmentation
+    from bids_app.segmentation.types import Segmentation
 
 
 @dataclass(frozen=True)

@@ -1,43 +1,103 @@
-"""Downloads over HTTP that go on where they were cut off, also in a later run.
+"""Downloads over HTTP that resume after an interruption, also in a later run.
 
-What has come lies in a file of its own, ``<name>.part``, beside ``<name>.part.json``, which says
-where it came from and how the server tells versions of it apart. The rest is asked for with Range
-and If-Range (RFC 9110, sections 13.1.5 and 14.2), so that two versions are never joined; of a
-server that cannot give a part, or does not tell versions apart, the whole is taken again.
+pooch checks digests and skips files that are complete; this module adds resuming, retries and
+progress. Incomplete files are named ``<name>.part``. Beside each, ``<name>.part.json`` records
+where it came from and which version of it the server had. The rest is requested with Range and
+If-Range (RFC 9110, sections 13.1.5 and 14.2), so that parts of two versions are never joined. If
+the server does not support this, the whole file is downloaded again.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import re
 import shutil
-import ssl
 import sys
 import time
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+import pooch
 import requests
 import urllib3
-from requests.utils import should_bypass_proxies
-from tqdm import tqdm
 
 from bids_app import __version__
 from bids_app.errors import ModelError, OutputError, UsageError
 from bids_app.io.files import is_web_page, write_atomic
+from bids_app.io.progress import Progress
 
-ATTEMPTS = 5  # one after the other that bring nothing
-PASSING = (408, 425, 429, 500, 502, 503, 504)  # status that may be another one soon
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ATTEMPTS = 5  # in a row without receiving any data
 CHUNK = 2**16  # bytes
-SECONDS_BETWEEN_LINES = 10
-_TIMEOUT = (10, 60)  # seconds to connect, and without a byte
+_TRANSIENT = (408, 425, 429, 500, 502, 503, 504)  # HTTP status that a retry may fix
+_TIMEOUT = (10, 60)  # seconds to connect, and between two bytes
+_MEGABYTE = 1_000_000
 
 
-class _CutError(Exception):
-    """An attempt ended early; another may do better."""
+def download(url: str, path: Path, size: int | None = None, digest: str | None = None) -> None:
+    """Download a file, unless an earlier call completed it.
+
+    Parameters
+    ----------
+    url : str
+    path : Path
+    size : int, optional
+        Of the published file in bytes.
+    digest : str, optional
+        Of the published file, as ``sha256:...`` or ``md5:...``.
+
+    Raises
+    ------
+    ModelError
+        The server cannot be reached, does not have the file, or has a different one.
+    OutputError
+        The file cannot be written.
+    UsageError
+        The address, or the proxy or certificate file of the environment, is not valid.
+    """
+    pooch.get_logger().setLevel("WARNING")  # its messages address programmers
+    try:
+        pooch.retrieve(url, digest, path.name, path.parent, downloader=_Downloader(path, size))
+    except ValueError:
+        raise ModelError(
+            f"{path.name}: the file from {without_password(url)} is not the published file; its "
+            "digest differs."
+        ) from None
+    except OSError as error:
+        raise OutputError(
+            f"{path.parent}: cannot be written ({error.strerror}). The part of {path.name} that "
+            "was downloaded is kept. Free some space, then run the same command again to resume."
+        ) from None
+
+
+def check_address(url: str) -> None:
+    """Check that an address uses HTTP and names a host.
+
+    Raises
+    ------
+    UsageError
+        It does not.
+    """
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname)
+    except ValueError:
+        usable = False
+    if not usable:  # not printed, as it may hold a password
+        raise UsageError("--url: the address must begin with http:// or https://, and name a host.")
+
+
+def without_password(url: str) -> str:
+    """Address for messages, without a user name and password."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+
+class _RetryError(Exception):
+    """An attempt failed, but another one may succeed."""
 
     def __init__(self, reason: str, wait: float = 0) -> None:
         super().__init__(reason)
@@ -46,98 +106,57 @@ class _CutError(Exception):
 
 @dataclass(frozen=True)
 class _Origin:
-    """Where a partial file came from: address, ETag or date of its version, size of the whole."""
+    """Where a partial file came from: address, ETag or date of its version, total size."""
 
     url: str
     version: str
     total: int | None
 
 
-class Downloader:
-    """Downloads one file, in the way that pooch calls its downloaders.
+class _Downloader:
+    """Downloads one file; called as pooch calls its downloaders."""
 
-    Parameters
-    ----------
-    part : Path
-        What has come so far. It stays there until the file is whole.
-    size : int, optional
-        Of the whole file in bytes, where it is known beforehand.
-    """
+    def __init__(self, path: Path, size: int | None) -> None:
+        self._name, self._size = path.name, size
+        self._part = path.with_name(f"{path.name}.part")
+        self._note = path.with_name(f"{path.name}.part.json")
 
-    def __init__(self, part: Path, size: int | None = None) -> None:
-        self._part = part
-        self._note = part.with_name(part.name + ".json")
-        self._size = size
-        self._name = part.name.removesuffix(".part")
-
-    def __call__(self, url: str, output_file: str, pooch: object) -> None:  # noqa: ARG002 - pooch gives it
-        """Download the file, with as many attempts as bring something, and move it to its place.
-
-        Parameters
-        ----------
-        url : str
-        output_file : str
-            Its place, on the file system of the partial file.
-        pooch : object
-            Not used.
-
-        Raises
-        ------
-        ModelError
-            The server cannot be reached, does not have the file, or has another one.
-        OutputError
-            It cannot be written.
-        UsageError
-            The address is none of HTTP, or a variable for proxy or certificates is wrong.
-        """
+    def __call__(self, url: str, output_file: str, _pooch: object) -> None:
         try:
-            self._download(url)
-            self._part.replace(output_file)
-            self._note.unlink(missing_ok=True)
+            self._try_repeatedly(url)
         except KeyboardInterrupt:
-            _say(
-                f"{self._name}: stopped, {self._there():,} bytes are there. Run the same command "
-                "again to go on."
+            self._say(
+                f"stopped after {self._received():,} bytes. Run the same command again to resume."
             )
             raise
-        except OSError as error:
-            raise OutputError(
-                f"{self._part.parent}: cannot be written ({error.strerror}). What came of "
-                f"{self._name} is kept: make space, and run the same command again to go on."
-            ) from None
+        self._part.replace(output_file)
+        self._note.unlink(missing_ok=True)
 
-    def _download(self, url: str) -> None:
-        if url.startswith("https:"):
-            _check_certificates()
+    def _try_repeatedly(self, url: str) -> None:
         failures = 0
         while True:
-            before = self._there()
+            before = self._received()
             try:
                 self._attempt(url)
-            except (_CutError, requests.RequestException, urllib3.exceptions.HTTPError) as error:
-                reason = _reason(error, url)
-                failures = 1 if self._there() > before else failures + 1
+            except (_RetryError, requests.RequestException, urllib3.exceptions.HTTPError) as error:
+                reason = _reason_to_retry(error, url)
+                failures = 1 if self._received() > before else failures + 1
                 if failures == ATTEMPTS:
                     origin = self._origin(url)
-                    came = (
-                        f" Of the {origin.total:,} bytes that the server states {self._there():,} "
-                        "came."
-                        if origin and origin.total
-                        else ""
-                    )
+                    size = f" of {origin.total:,}" if origin and origin.total else ""
                     raise ModelError(
-                        f"{self._name}: {reason}; {ATTEMPTS} attempts failed.{came}"
+                        f"{self._name}: {reason}; {ATTEMPTS} attempts failed. Received "
+                        f"{self._received():,}{size} bytes."
                     ) from None
-                wait = max(2.0 ** (failures - 1), error.wait if isinstance(error, _CutError) else 0)
-                there = f"{self._there():,} bytes are there"
-                _say(f"{self._name}: {reason}; again in {wait:.0f} s, {there}")
+                wait = max(2.0 ** (failures - 1), getattr(error, "wait", 0))
+                self._say(f"{reason}; retry in {wait:.0f} s, {self._received():,} bytes received")
                 time.sleep(wait)
             else:
                 return
 
     def _attempt(self, url: str) -> None:
         origin = self._origin(url)
-        start = self._there() if origin and origin.version else 0
+        start = self._received() if origin and origin.version else 0
         if origin is None or origin.total is None or start != origin.total:
             headers = {
                 "User-Agent": f"brainstem-bids-app/{__version__}",
@@ -145,144 +164,111 @@ class Downloader:
             }
             if origin and start:
                 headers |= {"Range": f"bytes={start}-", "If-Range": origin.version}
-            with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT) as response:
+            with _get(url, headers) as response:
                 origin = self._accept(response, url, origin, start)
-                self._receive(response, origin, append=response.status_code == 206)
+                self._receive(response, origin, start if response.status_code == 206 else 0)
         self._check(origin)
 
     def _accept(
         self, response: requests.Response, url: str, origin: _Origin | None, start: int
     ) -> _Origin:
-        """Find out what an answer holds; raise unless it is the file, or just its rest."""
+        """Check that a response holds the file, or the missing part of it."""
         status = response.status_code
-        if status in PASSING:
+        if status in _TRANSIENT:
             wait = response.headers.get("Retry-After", "")
-            raise _CutError(
+            raise _RetryError(
                 f"the server answered {status}", min(int(wait), 60) if wait.isdigit() else 0
             )
         if status == 416 or (status == 206 and not _continues(response, start, origin)):
-            self._forget()
-            raise _CutError("the server gave another part than was asked for")
+            self._discard()
+            raise _RetryError("the server sent another part of the file than requested")
         if status == 206 and origin:
             return origin
         if status != 200:
-            raise ModelError(f"{self._name}: the server answered {status} for {shown(url)}.")
+            raise ModelError(
+                f"{self._name}: the server answered {status} for {without_password(url)}."
+            )
         length = response.headers.get("Content-Length", "")
         total = int(length) if length.isdigit() else None
+        self._discard()
         if self._size is not None and total not in (None, self._size):
-            self._forget()
             raise ModelError(
-                f"{self._name}: the server's file has {total:,} bytes, not the {self._size:,} of "
-                "the published one."
+                f"{self._name}: the server's file has {total:,} bytes, but the published file has "
+                f"{self._size:,}."
             )
-        # A weak ETag names no bytes, and may not be sent with If-Range.
+        # A weak ETag does not identify the bytes, and must not be sent with If-Range.
         tag = response.headers.get("ETag", "")
         version = tag if tag.startswith('"') else response.headers.get("Last-Modified", "")
-        new = _Origin(shown(url), version, total)
-        self._forget()
+        new = _Origin(without_password(url), version, total)
         write_atomic(self._note, json.dumps(asdict(new)).encode())
         return new
 
-    def _receive(self, response: requests.Response, origin: _Origin, *, append: bool) -> None:
-        start = self._there() if append else 0
-        if origin.total is not None:
-            free = shutil.disk_usage(self._part.parent).free
-            if origin.total - start > free:
-                raise OutputError(
-                    f"{self._part.parent}: {self._name} needs {origin.total - start:,} bytes more, "
-                    f"{free:,} are free. Make space, then run the same command again."
-                )
-        with (
-            self._part.open("ab" if append else "wb") as stream,
-            _Progress(self._name, start, origin.total) as progress,
+    def _receive(self, response: requests.Response, origin: _Origin, start: int) -> None:
+        total = origin.total if origin.total is not None else self._size
+        if total is not None and total - start > (
+            free := shutil.disk_usage(self._part.parent).free
         ):
-            # The file's own bytes, whatever the server says that they encode.
+            raise OutputError(
+                f"{self._part.parent}: {self._name} needs {total - start:,} more bytes, but only "
+                f"{free:,} are free. Free some space, then run the same command again."
+            )
+        megabytes = round((total or 0) / _MEGABYTE)
+        self._say(f"downloading{f' {megabytes} MB' if total else ''}")
+        with (
+            self._part.open("ab" if start else "wb") as stream,
+            Progress(self._say if total else None, "MB", start=start / _MEGABYTE) as progress,
+        ):
+            # Raw bytes: an encoding that the server claims is not undone.
             for chunk in response.raw.stream(CHUNK, decode_content=False):
                 stream.write(chunk)
-                progress.add(len(chunk))
+                progress.add(len(chunk) / _MEGABYTE, megabytes)
 
     def _check(self, origin: _Origin) -> None:
-        """Raise unless the file is whole and, as far as the server tells, right."""
-        there = self._there()
+        """Check that the file is complete and has the size and digest that the server states."""
+        received = self._received()
+        wanted = self._size if self._size is not None else origin.total
+        stated = re.fullmatch(r'"md5:([0-9a-f]{32})"', origin.version)  # Zenodo's ETag
         if is_web_page(self._part):
-            self._forget()
-            raise ModelError(
-                f"{self._name}: {origin.url} gave a web page, not the file. A login page, or the "
+            problem = (
+                f"{origin.url} returned a web page, not the file. Is it a login page, or the "
                 "portal of a network? Open the address in a browser."
             )
-        if origin.total is not None and there < origin.total:
-            raise _CutError("the connection was cut")
-        wanted = self._size if self._size is not None else origin.total
-        if wanted is not None and there != wanted:
-            self._forget()
-            raise ModelError(f"{self._name}: {there:,} bytes came, not {wanted:,}. Try again.")
-        # Zenodo's ETag is the digest.
-        if stated := re.fullmatch(r'"md5:([0-9a-f]{32})"', origin.version):
-            with self._part.open("rb") as stream:
-                digest = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False))
-            if digest.hexdigest() != stated[1]:
-                self._forget()
-                raise ModelError(
-                    f"{self._name}: damaged on its way, its MD5 is not the server's. Try again."
-                )
+        elif origin.total is not None and received < origin.total:
+            raise _RetryError("the connection was lost")
+        elif wanted is not None and received != wanted:
+            problem = f"received {received:,} bytes instead of {wanted:,}. Try again."
+        elif stated and pooch.file_hash(self._part, alg="md5") != stated[1]:
+            problem = "damaged in transit: its MD5 is not the server's. Try again."
+        else:
+            return
+        self._discard()
+        raise ModelError(f"{self._name}: {problem}")
 
     def _origin(self, url: str) -> _Origin | None:
         try:
             origin = _Origin(**json.loads(self._note.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):
             return None
-        return origin if origin.url == shown(url) else None
+        return origin if origin.url == without_password(url) else None
 
-    def _there(self) -> int:
-        try:
-            return self._part.stat().st_size
-        except FileNotFoundError:
-            return 0
+    def _received(self) -> int:
+        return self._part.stat().st_size if self._part.exists() else 0
 
-    def _forget(self) -> None:
+    def _discard(self) -> None:
         self._part.unlink(missing_ok=True)
         self._note.unlink(missing_ok=True)
 
-
-class _Progress:
-    """A bar on a terminal, else a line now and then."""
-
-    def __init__(self, name: str, start: int, total: int | None) -> None:
-        self._name, self._there, self._total = name, start, total
-        self._said = time.monotonic()
-        terminal = sys.stderr.isatty()
-        self._bar = (
-            tqdm(desc=name, initial=start, total=total, unit="B", unit_scale=True)
-            if terminal
-            else None
-        )
-        if not terminal:
-            _say(f"{name}: downloading {self._state()}")
-
-    def __enter__(self) -> _Progress:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.close()
-
-    def add(self, count: int) -> None:
-        self._there += count
-        if self._bar is not None:
-            self._bar.update(count)
-        elif time.monotonic() - self._said > SECONDS_BETWEEN_LINES:
-            self._said = time.monotonic()
-            _say(f"{self._name}: {self._state()}")
-
-    def _state(self) -> str:
-        whole = "an unknown size" if self._total is None else f"{self._total / 1e6:,.1f} MB"
-        return f"{self._there / 1e6:,.1f} of {whole}"
+    def _say(self, line: str) -> None:
+        print(f"{self._name}: {line}", file=sys.stderr, flush=True)
 
 
-def shown(url: str) -> str:
-    """Give an address as it may be printed, without the user and password that it may hold."""
-    parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+def _get(url: str, headers: dict[str, str]) -> requests.Response:
+    try:
+        return requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT)
+    except requests.RequestException:
+        raise
+    except OSError as error:  # a file of certificates that does not exist
+        raise UsageError(f"REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE: {error}") from None
 
 
 def _continues(response: requests.Response, start: int, origin: _Origin | None) -> bool:
@@ -292,54 +278,27 @@ def _continues(response: requests.Response, start: int, origin: _Origin | None) 
     return origin.total is None or stated[2] in ("*", str(origin.total))
 
 
-def _reason(error: Exception, url: str) -> str:
-    """Say in a few words what cut an attempt; raise if no other attempt can do better."""
-    if isinstance(error, _CutError):
-        return str(error)
+def _reason_to_retry(error: Exception, url: str) -> str:
+    """Describe why an attempt failed; raise if another attempt cannot succeed."""
     host = urlsplit(url).hostname
+    if isinstance(error, _RetryError):
+        return str(error)
     if isinstance(error, requests.exceptions.SSLError):
         raise ModelError(
-            f"The certificate of {host} is not trusted. Behind a proxy that opens connections, "
-            "name its certificate with REQUESTS_CA_BUNDLE."
+            f"The certificate of {host} is not trusted. Behind a proxy that inspects connections, "
+            "set REQUESTS_CA_BUNDLE to a file with the proxy's certificate."
         ) from None
     if isinstance(error, requests.TooManyRedirects):
-        raise ModelError(f"{shown(url)} leads in a circle.") from None
-    if isinstance(error, ValueError):  # the kinds of requests for a wrong address
-        if host and (variable := _proxy_variable(url)):
-            raise UsageError(
-                f"{variable}: no address of an HTTP proxy, such as http://proxy.example:3128."
-            ) from None
-        raise UsageError(f"--url {shown(url)}: no address that can be used.") from None
+        raise ModelError(f"{without_password(url)} redirects in a circle.") from None
+    if isinstance(error, ValueError):  # how requests reports an invalid address
+        raise UsageError(
+            f"{without_password(url)}: the address is not valid, or http_proxy, https_proxy or "
+            "all_proxy is not the address of an HTTP proxy, such as http://proxy.example:3128."
+        ) from None
     if isinstance(error, requests.exceptions.ProxyError):
         return "the proxy cannot be reached, or refuses"
     if isinstance(error, (requests.Timeout, urllib3.exceptions.TimeoutError)):
-        return f"{host} does not answer"
+        return f"{host} does not respond"
     if isinstance(error, requests.exceptions.ChunkedEncodingError | urllib3.exceptions.HTTPError):
-        return "the connection was cut"
+        return "the connection was lost"
     return f"{host} cannot be reached"
-
-
-def _check_certificates() -> None:
-    """Refuse a file of certificates that cannot be used, which requests tells without a name."""
-    for variable in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
-        if path := os.environ.get(variable):  # the first that is set is used
-            cafile, capath = (None, path) if Path(path).is_dir() else (path, None)
-            try:
-                ssl.create_default_context(cafile=cafile, capath=capath)
-            except OSError as error:
-                raise UsageError(
-                    f"{variable}: the certificate file {path} cannot be used ({error.strerror})."
-                ) from None
-            return
-
-
-def _proxy_variable(url: str) -> str:
-    """Name the variable that says which proxy an address is reached by, if one does."""
-    if should_bypass_proxies(url, None):
-        return ""
-    names = (f"{urlsplit(url).scheme}_proxy", "all_proxy")
-    return next((n for name in names for n in (name, name.upper()) if os.environ.get(n)), "")
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""Putting a converted model into its place, whole or not at all."""
+"""Moving a new model folder into place, completely or not at all."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING
 
 from bids_app.errors import ModelError, OutputError, reason
 from bids_app.io.files import clean, owned_name, replacing
-from bids_app.models.store import (
+from bids_app.models.manifest import (
     MANIFEST,
     NOT_STATED,
     Model,
-    damage,
+    find_corrupt_files,
     manifest_text,
     read_manifest,
     verify,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from bids_app.errors import BrainstemError
 
@@ -30,101 +30,61 @@ LOG = logging.getLogger(__name__)
 
 
 def put_in_place(target: Path, make: Callable[[Path], Model]) -> Model:
-    """Make a model beside its place, and move it there unless it is there already.
+    """Make a model in a temporary folder, then move it into place if it is not installed yet.
 
-    Of a model that is there and damaged, the damaged files are replaced, each at once; all else
-    in its folder stays.
+    If the model is installed but damaged, only the damaged files are replaced.
 
     Parameters
     ----------
     target : Path
-        Model folder to make.
+        Folder of the model.
     make : callable
-        Makes the folder that it is given, without a manifest, and describes it.
+        Fills the folder it is given, except for the manifest, and describes the model.
 
     Returns
     -------
     Model
-        The installed model, verified; of one that was there before see `complete`.
+        The installed model, verified. A manifest that was there before is kept; see `_complete`.
 
     Raises
     ------
     ModelError
-        Something else is there, or what it is made from cannot be read.
+        Something else occupies the target, or the files to import cannot be read.
     OutputError
         The folder of models cannot be written.
     """
     made = target.with_name(owned_name(target.name))
     try:
-        clean([target.parent])  # what imports left that were killed
-        occupant(target)
+        clean([target.parent])  # leftovers of imports that were killed
+        existing_model(target)
         model = make(made)
         (made / MANIFEST).write_text(manifest_text(model), encoding="utf-8")
-        if (there := occupant(target)) is None:
+        if (existing := existing_model(target)) is None:
             made.rename(target)
-            there = read_manifest(target)
-        if replace(there, inference=model.inference).sha256 != model.sha256:
+            existing = read_manifest(target)
+        if replace(existing, inference=model.inference).sha256 != model.sha256:
             raise ModelError(
                 f"{target} holds another model. Remove that folder first, or use another --name."
             )
-        for file, said in damage(there).items():
+        for file, problem in find_corrupt_files(existing).items():
             (target / file).parent.mkdir(exist_ok=True)
             (made / file).replace(target / file)
-            LOG.warning("%s It is replaced.", said)
-        verify(there)
-        return complete(there, model)
+            LOG.warning("%s Replacing it.", problem)
+        verify(existing)
+        return _complete(existing, model)
     except OSError as error:
-        raise _told(error, target.parent) from error
+        raise _write_or_read_error(error, target.parent) from error
     finally:
         shutil.rmtree(made, ignore_errors=True)
 
 
-def trained_folds(folder: Path, needed: Sequence[str], unfinished: str) -> list[Path]:
-    """Find the folds of a model; refuse one that lacks a file, so that none is dropped unnoticed.
-
-    Parameters
-    ----------
-    folder : Path
-        With a folder ``fold_*`` a fold, as training leaves it.
-    needed : sequence of str
-        Files of a trained fold.
-    unfinished : str
-        A file that is there while the fold is being trained.
-
-    Returns
-    -------
-    list of Path
-        Folders of the folds, in order.
+def existing_model(target: Path) -> Model | None:
+    """Read the model at the target of an installation; None if nothing is there.
 
     Raises
     ------
     ModelError
-        A file is missing.
-    """
-    folds = sorted(path for path in folder.glob("fold_*") if path.is_dir())
-    for fold in folds:
-        _check_fold(fold, needed, unfinished)
-    return folds
-
-
-def _check_fold(fold: Path, needed: Sequence[str], unfinished: str) -> None:
-    if not (lacking := [name for name in needed if not (fold / name).is_file()]):
-        return
-    training = f" Its training was not finished: there is {unfinished}."
-    raise ModelError(
-        f"{fold.name} lacks {' and '.join(lacking)}."
-        f"{training if (fold / unfinished).is_file() and len(lacking) == len(needed) else ''} "
-        "Get the files again, or import the model without this fold."
-    )
-
-
-def occupant(target: Path) -> Model | None:
-    """Read the model in the place of a new one, if there is anything.
-
-    Raises
-    ------
-    ModelError
-        What is there is no model that can be read.
+        Something is there, but not a readable model.
     """
     if not os.path.lexists(target):
         return None
@@ -137,44 +97,37 @@ def occupant(target: Path) -> Model | None:
         ) from None
 
 
-def _told(error: OSError, root: Path) -> BrainstemError:
-    """Say which it is that failed: writing to the folder of models, or reading elsewhere."""
-    at = Path(error.filename) if error.filename else root
-    if root in (at, *at.parents) or at in root.parents:
+def _write_or_read_error(error: OSError, root: Path) -> BrainstemError:
+    """Tell a failure to write the folder of models from a failure to read the source."""
+    path = Path(error.filename) if error.filename else root
+    if root in (path, *path.parents) or path in root.parents:
         return OutputError(f"{root}: the folder of models cannot be written ({reason(error)}).")
-    return ModelError(f"{at}: cannot be read ({reason(error)}).")
+    return ModelError(f"{path}: cannot be read ({reason(error)}).")
 
 
-def complete(there: Model, new: Model) -> Model:
-    """Give an installed model what a later import of the same weights knows more of it.
+def _complete(existing: Model, new: Model) -> Model:
+    """Add to a manifest what a later import of the same weights knows in addition.
 
-    That is a licence and a citation, where none was stated, and files that it was made from.
-    Settings of its ``[inference]``, which may be its user's own, stay; a difference is told.
-
-    Parameters
-    ----------
-    there : Model
-        As installed.
-    new : Model
-        The same model, as the later import describes it.
+    That is a licence and citation, if none was stated, and source files. ``[inference]`` may hold
+    the user's own settings and stays; a difference is logged.
 
     Raises
     ------
     OSError
         The manifest cannot be written.
     """
-    if dict(there.inference) != dict(new.inference):
+    if dict(existing.inference) != dict(new.inference):
         LOG.warning(
-            "%s: its [inference] stays as it is; by these files it would be %s",
-            there.folder / MANIFEST,
+            "%s: keeping [inference] as it is; these files suggest %s",
+            existing.folder / MANIFEST,
             ", ".join(f"{name} = {value}" for name, value in new.inference.items()),
         )
-    known = there
-    if there.licence == NOT_STATED != new.licence:
-        known = replace(known, licence=new.licence, citation=new.citation, doi=new.doi)
-    if set(there.sources) < set(new.sources):
-        known = replace(known, sources=new.sources)
-    if known != there:
-        with replacing(there.folder / MANIFEST) as manifest:
-            manifest.write_text(manifest_text(known), encoding="utf-8")
-    return known
+    completed = existing
+    if existing.licence == NOT_STATED != new.licence:
+        completed = replace(completed, licence=new.licence, citation=new.citation, doi=new.doi)
+    if set(existing.sources) < set(new.sources):
+        completed = replace(completed, sources=new.sources)
+    if completed != existing:
+        with replacing(existing.folder / MANIFEST) as manifest:
+            manifest.write_text(manifest_text(completed), encoding="utf-8")
+    return completed

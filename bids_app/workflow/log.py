@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bids_app.bids.scans import Scan
-    from bids_app.models.store import Model
+    from bids_app.models.manifest import Model
     from bids_app.settings import Settings
 
 LOG = logging.getLogger("bids_app")

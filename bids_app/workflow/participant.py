@@ -19,6 +19,7 @@ from bids_app.io.files import clean, write_atomic
 from bids_app.io.tables import read_json
 from bids_app.measures.flags import read_thresholds
 from bids_app.models import store
+from bids_app.models.manifest import verify
 from bids_app.regions import REGIONS, of_brainstem
 from bids_app.reports.citations import ModelUse, write_citations
 from bids_app.reports.images.figures import restore_figures
@@ -37,8 +38,8 @@ if TYPE_CHECKING:
     from bids_app.bids.results import Failure
     from bids_app.bids.scans import Scan
     from bids_app.bids.validation import Report
-    from bids_app.models.store import Model
-    from bids_app.segmentation.segmenter import Segmenter
+    from bids_app.models.manifest import Model
+    from bids_app.segmentation.types import Segmenter
     from bids_app.settings import Settings
     from bids_app.workflow.interrupt import Stop
 
@@ -64,10 +65,10 @@ def run(settings: Settings) -> int:
     if settings.reports_only:
         return _make_reports_again(settings)
     model = store.find((settings.model or (store.DEFAULT,))[0], settings.models_dir)
-    store.verify(model)
-    store.check_folds(model, settings.folds)
+    verify(model)
+    model.check_folds(settings.folds)
     if settings.device not in ("auto", "cpu"):  # these are there; others need torch to tell
-        from bids_app.segmentation.segmenter import check_device
+        from bids_app.segmentation.devices import check_device
 
         check_device(settings.device, model)
     if settings.dry_run:
@@ -182,7 +183,7 @@ def _announce(settings: Settings, model: Model) -> None:
     LOG.info("brainstem BIDS App %s. For research only; not a medical device.", __version__)
     LOG.info("Model: %s, version %s (seg-%s)", model.name, model.version, model.label)
     LOG.info("Licence of the model: %s", model.licence)
-    if line := store.without_effect(model, vars(settings)):
+    if line := model.ineffective_options(vars(settings)):
         LOG.warning("%s", line)
     if others := [region.name for region in model.regions if region.name not in REGIONS]:
         LOG.warning(
@@ -257,9 +258,10 @@ def _clean(settings: Settings, tasks: Iterable[Task]) -> None:
 
 def _load(settings: Settings, model: Model, stop: Stop, images: int) -> list[Segmenter]:
     # Not at the top: torch takes seconds to import, and there may be nothing left to do.
-    from bids_app.segmentation.segmenter import Choice, load_segmenters
+    from bids_app.segmentation.segmenter import load_segmenters
+    from bids_app.segmentation.types import InferenceOptions
 
-    choice = Choice(
+    options = InferenceOptions(
         device=settings.device,
         folds=settings.folds,
         mirror=not settings.no_tta,
@@ -268,7 +270,7 @@ def _load(settings: Settings, model: Model, stop: Stop, images: int) -> list[Seg
         threads=settings.omp_nthreads,
         check=stop.check,
     )
-    return load_segmenters(model, choice, images)
+    return load_segmenters(model, options, images)
 
 
 def _remarks(validation: Future[Report] | None) -> dict[str, str]:

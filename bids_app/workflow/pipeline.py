@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from bids_app.bids.outputs import Outputs
     from bids_app.bids.scans import Scan
     from bids_app.io.images import Volume
-    from bids_app.segmentation.segmenter import Segmentation, Segmenter
+    from bids_app.segmentation.types import Segmentation, Segmenter
     from bids_app.settings import Settings
     from bids_app.workflow.interrupt import Stop
     from bids_app.workflow.log import Failures

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from bids_app.bids.results import RegionVolume
     from bids_app.bids.scans import Scan
     from bids_app.io.images import Volume
-    from bids_app.models.store import Model
-    from bids_app.segmentation.segmenter import Segmentation
+    from bids_app.models.manifest import Model
+    from bids_app.segmentation.types import Segmentation
 
 
 @dataclass(frozen=True)

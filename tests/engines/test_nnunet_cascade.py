@@ -8,7 +8,7 @@ import torch
 from make_fixture_model import write_band_model, write_cascade
 from scipy.ndimage import maximum_filter, minimum_filter
 
-from bids_app.engines.nnunet.cascade import Cascade, Located
+from bids_app.engines.nnunet.cascade import Cascade, Localization
 from bids_app.errors import ModelError
 
 CPU = torch.device("cpu")
@@ -58,16 +58,16 @@ def test_the_regions_are_found_where_they_are(cascade, spacing):
 def test_an_image_larger_than_a_patch_is_looked_at_once_more_around_the_head(cascade, monkeypatch):
     image = phantom((2, 2, 2), size=(300, 300, 200), middle=(180, 160, 90), scalp=True)
     shapes = []
-    infer = cascade._locator.infer
+    infer = cascade._localizer.infer
     monkeypatch.setattr(
-        cascade._locator, "infer", lambda p: shapes.append(p.data.shape[1:]) or infer(p)
+        cascade._localizer, "infer", lambda p: shapes.append(p.data.shape[1:]) or infer(p)
     )
     image[0, 0, 0] = image[-1, -1, -1] = 0.1  # the box of the non-zero voxels is the image
-    large = cascade.locate(image, (2, 2, 2))
+    large = cascade.localize(image, (2, 2, 2))
     assert shapes[0] == (75, 75, 50)
     assert max(shapes[1]) <= 64
     assert len(shapes) == 2
-    small = cascade.locate(image[40:140, 30:130, 5:85], (2, 2, 2))
+    small = cascade.localize(image[40:140, 30:130, 5:85], (2, 2, 2))
     assert len(shapes) == 3
     assert large.intracranial_mm3 == pytest.approx(small.intracranial_mm3, rel=0.02)
     np.testing.assert_allclose(np.subtract(large.centre, small.centre), (40, 30, 5), atol=1)
@@ -76,15 +76,15 @@ def test_an_image_larger_than_a_patch_is_looked_at_once_more_around_the_head(cas
 def test_a_crop_that_lies_badly_is_moved_once(cascade, monkeypatch):
     image = phantom((1, 1, 1))
     expected = cascade.predict(image, (1, 1, 1))
-    right = cascade.locate(image, (1, 1, 1))
+    right = cascade.localize(image, (1, 1, 1))
     low = dataclasses.replace(right, centre=(right.centre[0] - 30, *right.centre[1:]))
-    monkeypatch.setattr(cascade, "locate", lambda *_: low)
+    monkeypatch.setattr(cascade, "localize", lambda *_: low)
     moved = cascade.predict(image, (1, 1, 1))
     top, bottom = (expected.region[0].stop, expected.region[0].start)
     assert abs(moved.region[0].stop - top) < 10
     assert abs(moved.region[0].start - bottom) < 10
     near = dataclasses.replace(right, centre=(right.centre[0] - 4, *right.centre[1:]))
-    monkeypatch.setattr(cascade, "locate", lambda *_: near)
+    monkeypatch.setattr(cascade, "localize", lambda *_: near)
     assert cascade.predict(image, (1, 1, 1)).region[0].stop == top - 4
 
 
@@ -99,15 +99,17 @@ def test_the_cord_counts_as_background(cascade):
 @pytest.mark.parametrize("air", [0, 7, 40])
 def test_the_centre_is_met_whatever_lies_around_the_head(cascade, air):
     spacing = (1.1, 0.9, 1.3)
-    located = cascade.locate(phantom(spacing, air=air), spacing)
+    localization = cascade.localize(phantom(spacing, air=air), spacing)
     column = np.array([100 - 4, 110, 90])  # the cord hangs on to the brainstem
-    assert (np.array(located.centre) - air + 0.5) * spacing == pytest.approx(column, abs=1.5)
+    assert (np.array(localization.centre) - air + 0.5) * spacing == pytest.approx(column, abs=1.5)
 
 
 @pytest.mark.parametrize("edge", [0.5, 0.87, 0.9999999, 1.0000001, 1.33, 2.5, 6.5])
 def test_the_box_never_needs_more_than_one_tile(edge):
-    located = Located(True, (500,) * 3, 1, False, 0, shape=(999,) * 3, spacing=(edge,) * 3)
-    for part in located.box((96, 96, 96)):
+    localization = Localization(
+        True, (500,) * 3, 1, False, 0, shape=(999,) * 3, spacing=(edge,) * 3
+    )
+    for part in localization.box((96, 96, 96)):
         assert 96 - edge < (part.stop - part.start) * edge < 96.5
         assert (part.start + part.stop - 1) / 2 == pytest.approx(500, abs=0.5)
 
@@ -147,22 +149,22 @@ def test_a_speck_is_no_brainstem(cascade):
 def test_of_two_candidates_the_larger_is_taken(cascade):
     image = phantom((2, 2, 2))
     image[80:86, 50:56, 40:46] = PONS
-    assert cascade.locate(image, (2, 2, 2)).centre == pytest.approx((47.5, 54.5, 44.5), abs=1)
+    assert cascade.localize(image, (2, 2, 2)).centre == pytest.approx((47.5, 54.5, 44.5), abs=1)
 
 
 def test_the_box_of_an_image_without_brainstem_is_all_of_it(cascade):
     image = np.minimum(phantom((4, 4, 4)), 1)
-    box = cascade.locate(image, (4, 4, 4)).box((96, 96, 96))
+    box = cascade.localize(image, (4, 4, 4)).box((96, 96, 96))
     assert image[box].shape == image.shape
 
 
 def test_the_inside_of_the_skull_is_measured(cascade):
-    located = cascade.locate(phantom((1.5, 1.2, 1.2), scalp=True), (1.5, 1.2, 1.2))
-    assert located.intracranial_mm3 == pytest.approx(4 / 3 * np.pi * 80**3, rel=0.03)
+    localization = cascade.localize(phantom((1.5, 1.2, 1.2), scalp=True), (1.5, 1.2, 1.2))
+    assert localization.intracranial_mm3 == pytest.approx(4 / 3 * np.pi * 80**3, rel=0.03)
 
 
 def test_without_a_scalp_the_inside_of_the_skull_cannot_be_told(cascade):
-    assert cascade.locate(phantom((2, 2, 2)), (2, 2, 2)).intracranial_mm3 is None
+    assert cascade.localize(phantom((2, 2, 2)), (2, 2, 2)).intracranial_mm3 is None
 
 
 def test_confidence_is_high_where_the_answer_is_clear(cascade):

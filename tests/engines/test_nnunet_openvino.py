@@ -13,7 +13,8 @@ from torch import nn
 from bids_app.engines.nnunet.inference import NnUNet
 from bids_app.engines.nnunet.openvino import OpenVINONetwork
 from bids_app.errors import UsageError
-from bids_app.segmentation.segmenter import Choice, choose_device
+from bids_app.segmentation.devices import choose_device
+from bids_app.segmentation.types import InferenceOptions
 
 CPU = torch.device("cpu")
 
@@ -77,5 +78,5 @@ def test_without_openvino_the_user_is_told_what_to_install(monkeypatch):
 
 def test_openvino_is_a_way_to_use_the_cpu():
     assert choose_device("openvino") == CPU
-    assert Choice(device="openvino").runtime == "openvino"
-    assert Choice(device="cpu").runtime == "torch"
+    assert InferenceOptions(device="openvino").runtime == "openvino"
+    assert InferenceOptions(device="cpu").runtime == "torch"

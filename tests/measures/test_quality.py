@@ -14,7 +14,7 @@ from bids_app.measures.quality import measure, measure_quality
 from bids_app.measures.shape import measure_shape
 from bids_app.measures.volumes import measure_regions
 from bids_app.regions import region
-from bids_app.segmentation.segmenter import Segmentation
+from bids_app.segmentation.types import Segmentation
 
 TISSUE, CSF, NOISE = 100.0, 20.0, 4.0
 

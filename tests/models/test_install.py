@@ -17,6 +17,7 @@ from bids_app.cli import models as cli
 from bids_app.errors import ModelError, UsageError
 from bids_app.io import files
 from bids_app.models import install, store
+from bids_app.models.manifest import MANIFEST, verify
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +35,7 @@ def test_a_trained_folder_becomes_a_model_of_its_needed_files(trained, tmp_path)
     assert (model.label, model.engine, model.averaging) == ("mymodel", "nnunet", "logits")
     assert [r.name for r in model.regions] == ["midbrain", "pons", "medulla"]
     assert not (model.folder / "progress.png").exists()
-    store.verify(model)
+    verify(model)
     assert [p.name for p in tmp_path.iterdir()] == ["my-model"]
 
 
@@ -44,24 +45,24 @@ def test_a_fold_without_weights_is_named(trained, tmp_path):
     with pytest.raises(ModelError, match=r"^fold_8 lacks checkpoint_final\.pth\. Get"):
         install.import_model(source, "mine", tmp_path / "models")
     (source / "fold_8" / "checkpoint_best.pth").touch()
-    with pytest.raises(ModelError, match="not finished: there is checkpoint_best"):
+    with pytest.raises(ModelError, match="not finished: there is only checkpoint_best"):
         install.import_model(source, "mine", tmp_path / "models")
 
 
-def test_what_v1_files_do_not_say_is_said(tmp_path, capsys):
+def test_assumptions_about_v1_files_are_reported(tmp_path, capsys):
     source = write_v1_model(tmp_path / "v1", folds=2)
     words = [str(source), "--accept-licence", "--models-dir", str(tmp_path / "models")]
     assert cli.main(["import", "mine", *words]) == 0
     printed = capsys.readouterr()
-    assert "2 folds: 0 1) is in" in printed.out
-    assert "taken to be 1 midbrain, 2 pons, 3 medulla. If" in printed.out
+    assert "2 folds: 0 1): installed in" in printed.out
+    assert "assumed: 1 midbrain, 2 pons, 3 medulla. If" in printed.out
     assert not printed.err
     assert cli.main(["list", *words[-2:]]) == 0
     assert "  2 (0 1)  " in capsys.readouterr().out
     assert cli.main(["import", "mars-nnunet", *words]) == 0
     printed = capsys.readouterr()
-    assert "taken to be" not in printed.out
-    assert "warning: the published model has 5 folds, these files hold fewer" in printed.err
+    assert "assumed" not in printed.out
+    assert "warning: The published model has 5 folds, but these files hold fewer" in printed.err
 
 
 def test_installing_again_changes_nothing_and_another_model_is_refused(trained, tmp_path):
@@ -73,7 +74,7 @@ def test_installing_again_changes_nothing_and_another_model_is_refused(trained, 
 
 
 @pytest.mark.parametrize("version", ["v1", "v2"])
-def test_installing_again_mends_what_is_damaged_and_leaves_the_rest(
+def test_installing_again_repairs_damaged_files_and_leaves_the_rest(
     trained, tmp_path, version, caplog
 ):
     source = trained if version == "v2" else write_v1_model(tmp_path / "v1")
@@ -83,21 +84,21 @@ def test_installing_again_mends_what_is_damaged_and_leaves_the_rest(
     (model.folder / "plans.json").unlink()
     (model.folder / "NOTES.md").write_text("mine")
     with pytest.raises(ModelError, match="Install the model again under the same name"):
-        store.verify(model)
+        verify(model)
     assert install.import_model(source, "mine", tmp_path / "models") == model
-    store.verify(model)
+    verify(model)
     assert (model.folder / "NOTES.md").exists()
-    assert caplog.text.count("It is replaced.") == 2
+    assert caplog.text.count("Replacing it.") == 2
     assert [p.name for p in (tmp_path / "models").iterdir()] == ["mine"]
 
 
 @pytest.mark.parametrize("manifest", [None, "["])
-def test_a_folder_that_is_no_model_stays_and_the_way_out_is_told(trained, tmp_path, manifest):
+def test_a_folder_that_is_no_model_stays_and_the_way_out_is_given(trained, tmp_path, manifest):
     folder = tmp_path / "mine"
     folder.mkdir()
     (folder / "scan.nii.gz").touch()
     if manifest:
-        (folder / store.MANIFEST).write_text(manifest)
+        (folder / MANIFEST).write_text(manifest)
     with pytest.raises(ModelError, match=f"remove {folder} first, then run the same command"):
         install.import_model(trained, "mine", tmp_path)
     assert (folder / "scan.nii.gz").exists()
@@ -157,7 +158,7 @@ def test_a_folder_without_a_manifest_is_named_as_not_usable(trained, tmp_path, c
     models = ("--models-dir", str(tmp_path))
     install.import_model(trained, "mine", tmp_path)
     shutil.copytree(tmp_path / "mine", tmp_path / "bare")
-    (tmp_path / "bare" / store.MANIFEST).unlink()
+    (tmp_path / "bare" / MANIFEST).unlink()
     assert cli.main(["list", *models]) == 0
     assert f"not usable: {tmp_path / 'bare'}: no model.toml" in capsys.readouterr().out
     for names in ((), ("bare",)):
@@ -167,10 +168,11 @@ def test_a_folder_without_a_manifest_is_named_as_not_usable(trained, tmp_path, c
         assert f"import NAME {tmp_path / 'bare'} --models-dir {tmp_path}`" in printed.err
 
 
-def test_of_a_file_given_as_a_model_the_import_is_told(tmp_path):
+def test_a_file_given_as_a_model_gets_the_import_command(tmp_path):
     (tmp_path / "x.tar.gz").touch()
     with pytest.raises(
-        ModelError, match=r"x\.tar\.gz: a file\. .* import NAME .*x\.tar\.gz --models"
+        ModelError,
+        match=r"x\.tar\.gz: a file, not a model folder\. .* import NAME .*x\.tar\.gz --models",
     ):
         store.find(str(tmp_path / "x.tar.gz"), tmp_path)
 
@@ -178,7 +180,7 @@ def test_of_a_file_given_as_a_model_the_import_is_told(tmp_path):
 def test_a_damaged_manifest_does_not_hide_the_other_models(trained, tmp_path, capsys):
     install.import_model(trained, "mine", tmp_path)
     shutil.copytree(tmp_path / "mine", tmp_path / "damaged")
-    (tmp_path / "damaged" / store.MANIFEST).write_text("[")
+    (tmp_path / "damaged" / MANIFEST).write_text("[")
     assert cli.main(["list", "--models-dir", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
     assert "not usable:" in printed
@@ -191,36 +193,38 @@ def test_each_model_that_is_not_usable_has_a_line(trained, tmp_path, capsys):
         (install.import_model(trained, name, tmp_path).folder / "plans.json").write_text("{}")
     assert cli.main(["verify", *models]) == 5
     one, two = capsys.readouterr().err.splitlines()
-    assert one.startswith("error: Model one: plans.json is not the file")
-    assert two.startswith("error: Model two: plans.json is not the file")
+    assert one.startswith("error: Model one: plans.json does not match model.toml")
+    assert two.startswith("error: Model two: plans.json does not match model.toml")
     assert cli.main(["verify", "--models-dir", str(tmp_path / "nowhere")]) == 5
-    assert f"There is no folder {tmp_path / 'nowhere'}" in capsys.readouterr().err
+    assert f"The folder {tmp_path / 'nowhere'} does not exist" in capsys.readouterr().err
 
 
 def test_a_second_import_says_that_the_model_was_there(trained, tmp_path, capsys):
     words = ["import", "mine", str(trained), "--models-dir", str(tmp_path)]
     assert cli.main(words) == cli.main(words) == 0
     first, second = capsys.readouterr().out.splitlines()
-    assert first.endswith(f") is in {tmp_path / 'mine'}")
-    assert second.endswith(f") was already in {tmp_path / 'mine'}")
+    assert first.endswith(f"): installed in {tmp_path / 'mine'}")
+    assert second.endswith(f"): already installed in {tmp_path / 'mine'}")
     (tmp_path / "mine" / "plans.json").write_text("{}")
     assert cli.main(words) == 0
-    assert capsys.readouterr().out.endswith(f") is repaired in {tmp_path / 'mine'}\n")
+    assert capsys.readouterr().out.endswith(f"): repaired in {tmp_path / 'mine'}\n")
 
 
 def test_an_empty_name_is_refused(trained, import_, capsys):
     for words in (("", trained), ("mine", trained, "--name", "")):
         assert import_(*words) == 2
-        assert capsys.readouterr().err.startswith("error: The name '' cannot be used: a name has")
+        assert capsys.readouterr().err.startswith(
+            "error: The name '' cannot be used. A name consists"
+        )
 
 
 def test_the_name_of_the_packaged_model_is_taken(trained, tmp_path, import_, capsys):
     for words in (("open", trained), ("open", trained, "--name", "x")):
         assert import_(*words) == 2
-        assert "open is the name of the model in the package" in capsys.readouterr().err
+        assert "open is the name of the packaged model" in capsys.readouterr().err
 
 
-def test_what_a_killed_import_left_goes_with_the_next_one(trained, tmp_path):
+def test_leftovers_of_a_killed_import_are_removed(trained, tmp_path):
     dead = subprocess.Popen(["true"])
     dead.wait()
     mine = files.owned_name("mine")
@@ -242,7 +246,7 @@ def test_a_version_1_model_is_imported_with_the_published_licence_once_it_is_acc
     assert "CC-BY-NC-ND-4.0" in capsys.readouterr().err
     assert cli.main([*words, "--accept-licence"]) == 0
     model = store.find("v1small", tmp_path / "models")
-    store.verify(model)
+    verify(model)
     assert (model.label, model.mode, model.licence) == ("v1small", "v1", "CC-BY-NC-ND-4.0")
     assert cli.main([*words, "--accept-licence"]) == 0
 
@@ -288,7 +292,7 @@ def test_two_models_with_one_label_are_refused(trained, tmp_path, capsys):
     assert cli.main(["import", "tiny-v1", str(trained), *models]) == 0
     for name in ("tinyv1", "Tiny-v1"):
         assert cli.main(["import", name, str(trained), *models]) == 2
-        assert f"The name {name} would be taken for tiny-v1" in capsys.readouterr().err
+        assert f"The name {name} would be confused with tiny-v1" in capsys.readouterr().err
     made = install.import_model(trained, "tinyv1", tmp_path / "elsewhere").folder
     assert cli.main(["import", "tinyv1", str(made), *models]) == 2
     shutil.copytree(made, tmp_path / "tinyv1")  # as earlier versions let it come to be
@@ -307,7 +311,7 @@ def test_a_published_name_is_for_that_model_and_its_licence(
     v1 = write_v1_model(tmp_path / "v1")
     words = ["import", "x", str(v1), "--name", "mars-nnunet", "--models-dir", str(tmp_path / "m")]
     assert cli.main(words) == 2
-    assert "Accept that with --accept-licence" in capsys.readouterr().err
+    assert "Accept these terms with --accept-licence" in capsys.readouterr().err
     own = ("mars-nnunet", trained), ("mars-nnunet", trained, "--name", "x")
     other = ("mars-mdgru", trained), ("x", trained, "--name", "mars-mdgru")
     for case in (*own, *other):
@@ -322,7 +326,7 @@ def test_a_published_name_is_for_that_model_and_its_licence(
     assert store.find("mars-nnunet", tmp_path / "models").licence == "CC-BY-NC-ND-4.0"
 
 
-def test_that_a_graph_was_not_checked_is_said(checkpoint, tmp_path, import_, capsys):
+def test_an_unchecked_graph_is_reported(checkpoint, tmp_path, import_, capsys):
     assert import_("mine", checkpoint) == 0
     assert "graph was NOT checked" in capsys.readouterr().out
     write_v1_model(tmp_path / "v1")
@@ -334,16 +338,16 @@ def test_a_later_import_states_the_licence_and_leaves_the_users_settings(
     checkpoint, tmp_path, import_, capsys
 ):
     assert import_("mine", checkpoint) == 0
-    manifest = tmp_path / "models" / "mine" / store.MANIFEST
+    manifest = tmp_path / "models" / "mine" / MANIFEST
     manifest.write_text(manifest.read_text().replace("[20, 20, 20]", "[10, 10, 10]"))
     before = store.find("mine", tmp_path / "models")
     assert before.licence == "not stated"
     assert import_("mars-mdgru", checkpoint, "--name", "mine") == 0
-    assert "licence CC-BY-NC-ND-4.0) was already in" in capsys.readouterr().out
+    assert "licence CC-BY-NC-ND-4.0): already installed in" in capsys.readouterr().out
     after = store.find("mine", tmp_path / "models")
     assert (after.licence, after.doi) == ("CC-BY-NC-ND-4.0", "10.1002/hbm.70141")
     assert after.sha256 == before.sha256
-    store.verify(after)
+    verify(after)
     assert import_("mine", checkpoint) == 0
     assert store.find("mine", tmp_path / "models") == after
 
@@ -355,14 +359,14 @@ def test_a_trained_folder_has_its_licence_stated_later_too(trained, tmp_path):
     assert store.find("mine", tmp_path).reference == "Somebody https://doi.org/10.1/2"
 
 
-def test_a_checkpoint_is_named_by_what_its_names_begin_with(checkpoint, import_, capsys):
+def test_a_checkpoint_can_be_given_by_its_prefix(checkpoint, import_, capsys):
     assert import_("mine", checkpoint / "brainstem_7") == 0
     assert import_("mine", checkpoint / "brainstem") == 5
-    assert f"Is it {checkpoint / 'brainstem_7.index'}?" in capsys.readouterr().err
+    assert f"Did you mean {checkpoint / 'brainstem_7.index'}?" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("missing", ["brainstem_7.index", "brainstem_7.data-00000-of-00001"])
-def test_a_file_that_a_checkpoint_lacks_is_named(checkpoint, tmp_path, import_, missing, capsys):
+def test_a_missing_file_of_a_checkpoint_is_named(checkpoint, tmp_path, import_, missing, capsys):
     folder = Path(shutil.copytree(checkpoint, tmp_path / "part"))
     (folder / missing).unlink()
     assert import_("mars-mdgru", folder) == 5

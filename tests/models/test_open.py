@@ -11,7 +11,9 @@ from bids_app.io.images import read_volume
 from bids_app.measures.flags import find_flags
 from bids_app.measures.volumes import measure_regions
 from bids_app.models import store
-from bids_app.segmentation.segmenter import Choice, load_segmenter
+from bids_app.models.manifest import verify
+from bids_app.segmentation.segmenter import load_segmenter
+from bids_app.segmentation.types import InferenceOptions
 
 MODEL = store.find("open")
 LIMITS_ML = {"midbrain": (5, 15), "pons": (9, 22), "medulla": (3, 9), "brainstem": (17, 40)}
@@ -19,8 +21,8 @@ LIMITS_ML = {"midbrain": (5, 15), "pons": (9, 22), "medulla": (3, 9), "brainstem
 
 @pytest.fixture(scope="module")
 def segment():
-    store.verify(MODEL)
-    return load_segmenter(MODEL, Choice(device="cpu", threads=2))
+    verify(MODEL)
+    return load_segmenter(MODEL, InferenceOptions(device="cpu", threads=2))
 
 
 @pytest.fixture(scope="module")

@@ -13,9 +13,11 @@ from bids_app.engines.mdgru import network
 from bids_app.engines.nnunet import inference
 from bids_app.io.images import label_image, read_volume
 from bids_app.models.install import import_model
-from bids_app.models.store import MANIFEST, manifest_text, read_manifest
-from bids_app.segmentation import segmenter as segment
-from bids_app.segmentation.segmenter import Choice, all_gpus, load_segmenter
+from bids_app.models.manifest import MANIFEST, manifest_text, read_manifest
+from bids_app.segmentation import adapters
+from bids_app.segmentation.devices import all_gpus
+from bids_app.segmentation.segmenter import load_segmenter
+from bids_app.segmentation.types import InferenceOptions
 
 COARSE = (4.0, 3.0, 3.5)
 # Of an image of 84 mm. For so few channels direct convolutions are the quicker ones.
@@ -54,7 +56,7 @@ def volume_of(image, folder, name="image"):
 @pytest.mark.parametrize("axes", ["LAS", "PIR"])
 def test_the_order_of_stored_axes_changes_nothing(model, tmp_path, axes):
     small = with_settings(model, tmp_path / "m", **TWO_WINDOWS)
-    segmenter = load_segmenter(small, Choice(device="cpu"))
+    segmenter = load_segmenter(small, InferenceOptions(device="cpu"))
     upright = crop(head(voxel_size=COARSE, grid_degrees=(10, 5, -8)))
     order = nib.orientations.axcodes2ornt(axes)
     turn = nib.orientations.ornt_transform(nib.io_orientation(upright.affine), order)
@@ -78,7 +80,7 @@ def test_labels_follow_the_highest_probability_or_the_published_threshold(model,
     found = {}
     for rule in ("argmax", "threshold"):
         told = with_settings(model, tmp_path / rule, labels=rule, **TWO_WINDOWS)
-        found[rule] = load_segmenter(told, Choice(device="cpu"))(volume)
+        found[rule] = load_segmenter(told, InferenceOptions(device="cpu"))(volume)
     maps = found["argmax"].probabilities
     assert np.array_equal(maps, found["threshold"].probabilities)
     highest = np.where(maps.max(0) > 1 - maps.sum(0), maps.argmax(0) + 1, 0)
@@ -97,7 +99,7 @@ def test_an_image_near_one_millimetre_has_the_highest_label_by_either_rule(model
     labels = [
         load_segmenter(
             with_settings(model, tmp_path / rule, labels=rule, **TWO_WINDOWS),
-            Choice(device="cpu"),
+            InferenceOptions(device="cpu"),
         )(volume).labels
         for rule in ("argmax", "threshold")
     ]
@@ -108,13 +110,13 @@ def test_a_region_is_that_of_the_brainstem_and_runs_fewer_windows(model, tmp_pat
     small = with_settings(model, tmp_path / "m", window=[60] * 3, padding=[10] * 3)
     told = []
 
-    class Counted(segment.Progress):
+    class Counted(adapters.Progress):
         def add(self, share, total):
             told.append(total)
 
-    monkeypatch.setattr(segment, "Progress", Counted)
+    monkeypatch.setattr(adapters, "Progress", Counted)
     volume = volume_of(head(voxel_size=3), tmp_path)
-    found = load_segmenter(small, Choice(device="cpu", region=True))(volume)
+    found = load_segmenter(small, InferenceOptions(device="cpu", region=True))(volume)
     sizes = [(part.stop - part.start) * 3 for part in found.box]
     assert sizes == [78, 78, 96]
     outside = found.labels.copy()
@@ -129,7 +131,7 @@ def test_a_check_that_raises_ends_the_segmentation(model, tmp_path):
         raise KeyboardInterrupt
 
     small = with_settings(model, tmp_path / "m", window=[60] * 3)
-    segmenter = load_segmenter(small, Choice(device="cpu", check=stop))
+    segmenter = load_segmenter(small, InferenceOptions(device="cpu", check=stop))
     with pytest.raises(KeyboardInterrupt):
         segmenter(volume_of(crop(head(voxel_size=COARSE)), tmp_path))
 
@@ -143,13 +145,13 @@ def test_a_gpu_without_a_number_stands_for_all_that_are_seen(monkeypatch):
     assert all_gpus(second) == [second]
 
 
-def test_the_locator_leaves_a_model_its_tf32(model, tmp_path, monkeypatch):
+def test_the_localizer_leaves_a_model_its_tf32(model, tmp_path, monkeypatch):
     told = with_settings(model, tmp_path / "m", convolution="direct", precision="tf32")
     asked = []
     for engine in (network, inference):
         monkeypatch.setattr(
             engine, "fix_convolutions", lambda _device, tf32=False: asked.append(tf32)
         )
-    load_segmenter(told, Choice(device="cpu", region=True))
+    load_segmenter(told, InferenceOptions(device="cpu", region=True))
     assert asked[-1]
     assert not all(asked)

@@ -14,7 +14,7 @@ import torch
 import bids_app
 from bids_app.cli.options import guarded
 from bids_app.errors import ModelError, UsageError
-from bids_app.models.store import read_manifest, verify
+from bids_app.models.manifest import read_manifest, verify
 from training import export as export_module
 from training import train as train_module
 from training.cases import IGNORE, MIDBRAIN, NOT_STEM, PONS, Case, save_cases

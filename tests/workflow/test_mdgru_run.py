@@ -15,9 +15,9 @@ from make_mdgru_model import SMALL, random_weights, with_slots, write_checkpoint
 
 from bids_app.cli import main as cli
 from bids_app.cli import segment as single
+from bids_app.io import progress
 from bids_app.models.install import import_model
-from bids_app.models.store import MANIFEST, manifest_text
-from bids_app.segmentation import progress
+from bids_app.models.manifest import MANIFEST, manifest_text
 from bids_app.workflow import pipeline
 
 SETTINGS = {"window": [60, 90, 90], "padding": [10, 2, 2], "convolution": "direct"}

@@ -19,9 +19,9 @@ from make_fixture_model import write_random_model
 
 from bids_app.cli import main as cli
 from bids_app.errors import OutputError
-from bids_app.io import files
+from bids_app.io import files, progress
 from bids_app.models import install, store
-from bids_app.segmentation import progress
+from bids_app.models.manifest import MANIFEST, read_manifest
 from bids_app.segmentation import segmenter as segment
 from bids_app.workflow import participant, pipeline
 
@@ -68,10 +68,10 @@ def test_a_model_with_other_names_has_its_known_regions_in_all_tables(
     bids, model, tmp_path, capsys
 ):
     own = Path(shutil.copytree(model, tmp_path / "own"))
-    manifest = (own / store.MANIFEST).read_text()
+    manifest = (own / MANIFEST).read_text()
     for name, other in (("midbrain", "Mesencephalon"), ("pons", "PONS"), ("medulla", "cord")):
         manifest = manifest.replace(f'= "{name}"', f'= "{other}"')
-    (own / store.MANIFEST).write_text(manifest)
+    (own / MANIFEST).write_text(manifest)
     out = tmp_path / "out"
     words = [str(bids), str(out), "participant", "--model", str(own), "--participant-label", "01"]
     assert cli.main([*words, "--skip-bids-validation", "--no-tta", "--folds", "0"]) == 0
@@ -267,7 +267,7 @@ def test_other_settings_or_weights_do_all_images_again(run, model, tmp_path):
     second = times(tmp_path / "out")
     assert all(first[path] != second[path] for path in first)
     other = Path(shutil.copytree(model, tmp_path / "other"))
-    weights = store.read_manifest(other).files[-1].path
+    weights = read_manifest(other).files[-1].path
     (other / weights).write_bytes((other / weights).read_bytes() + b"\0")
     assert run("--model", str(other)) == 2, "one model at a time"
     arguments = [str(tmp_path / "bids"), str(tmp_path / "out"), "participant"]

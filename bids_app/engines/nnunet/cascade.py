@@ -1,7 +1,7 @@
-"""Locate the brainstem on a coarse grid, then segment a box around it on a fine one.
+"""Find the brainstem on a coarse grid, then segment a box around it on a fine grid.
 
-The engine of the open model. The locator's output never leaves its own grid: it gives a point, a
-volume and a measure of trust.
+The engine of the open model. The localizer's output is not resampled to the image: it gives a
+point, the intracranial volume and a confidence.
 """
 
 from __future__ import annotations
@@ -29,44 +29,44 @@ if TYPE_CHECKING:
 
 Box = tuple[slice, slice, slice]
 
-# Classes of the locator.
+# Classes of the localizer.
 BRAINSTEM, REST_OF_INTRACRANIAL = 1, 2
-# The segmenter learns the cord so that the medulla ends where it begins; nobody asked for it.
+# The segmenter learns the cord so that the medulla ends where it begins; it is not reported.
 HELPERS = ("cord",)
-# Midbrain, pons and medulla of an adult have 17 ml at the least. A quarter of that may be all there
-# is in a field of view that cuts the brainstem; anything smaller is a false alarm.
+# The midbrain, pons and medulla of an adult have at least 17 ml. A field of view that cuts the
+# brainstem may hold only a quarter of that; anything smaller is taken for a false positive.
 SMALLEST_MM3 = 4000.0
-# The open model is 0.95 to 0.98 sure of the brainstem of 27 heads; version 1.2.0 reached 0.78 in
-# smooth noise and 0.72 in balls.
+# Mean probability of the brainstem: 0.95 to 0.98 on 27 heads with the open model; up to 0.78 on
+# smooth noise and 0.72 on balls with its version 1.2.0.
 LEAST_CONFIDENCE = 0.8
-# Crops of training lay this far from the middle of the brainstem at most, along each axis.
+# In training, crops lay at most this far from the centre of the brainstem along each axis.
 LARGEST_OFFSET_MM = 8.0
-# So far above the brainstem lies the middle of the one patch of 256 mm with the head in it. Of 20,
-# 32, 44 and 56 mm this changed the volume of the inside of the skull least when four heads, of
-# training and validation, were turned by 10 degrees.
+# Height of the centre of a patch of 256 mm around the head, above the brainstem. Of 20, 32, 44 and
+# 56 mm this changed the intracranial volume least when four heads, from training and validation,
+# were rotated by 10 degrees.
 HEAD_ABOVE_MM = 32.0
-# Outside the skull is tissue of 0.5 to 1.6 times the volume of its inside on the whole heads that
-# were looked at (of three sources), and of a tenth of it at most on skull-stripped ones.
+# Ratio of tissue outside the skull to the intracranial volume: 0.5 to 1.6 on whole heads from three
+# sources, at most 0.1 on skull-stripped images.
 LEAST_SCALP = 0.25
 
 
 @dataclass(frozen=True)
-class Located:
+class Localization:
     """Where the brainstem lies in an image.
 
     Attributes
     ----------
     found : bool
     centre : tuple of float
-        Along z, y, x in voxels of the image, voxel centres at whole numbers; the middle of the
-        image where nothing looks like a brainstem.
+        Along z, y, x in voxels of the image, voxel centres at whole numbers; the centre of the
+        image if nothing looks like a brainstem.
     confidence : float
-        Mean probability of the brainstem within its outline, 0 to 1; 0 where there is none.
+        Mean probability of the brainstem within its outline, 0 to 1; 0 without an outline.
     touches_border : bool
-        The outline ends at the border of the image: part of the brainstem may be out of view.
+        The outline reaches the border of the image: part of the brainstem may be out of view.
     intracranial_mm3 : float or None
-        Volume of the inside of the skull: the sum of its probabilities. None on a skull-stripped
-        image, where it cannot be told.
+        Intracranial volume, the sum of its probabilities. None on a skull-stripped image, where it
+        cannot be estimated.
     shape : tuple of int
         Of the image.
     spacing : tuple of float
@@ -82,7 +82,7 @@ class Located:
     spacing: tuple[float, ...]
 
     def box(self, extent_mm: Sequence[float]) -> Box:
-        """Cut a box around the brainstem, or all of the image where none was found.
+        """Box around the brainstem, or all of the image if none was found.
 
         Parameters
         ----------
@@ -111,29 +111,29 @@ class Located:
 
 @dataclass(frozen=True, eq=False)
 class CascadeOutput:
-    """What a cascade says of an image.
+    """The output of a cascade for one image.
 
     Attributes
     ----------
     probabilities : ndarray of float32, shape (C, z, y, x)
-        Of the segmenter's classes on `region`, background first and helper classes merged into it.
-        Without a voxel where no brainstem was found.
+        Of the segmenter's classes within `region`, background first and helper classes merged into
+        it. No voxels if no brainstem was found.
     region : tuple of three slices
-        Box of the image, along z, y, x; outside it all is background.
+        Box in the image, along z, y, x; everything outside it is background.
     intracranial_mm3 : float or None
-        Volume of the inside of the skull; None on a skull-stripped image.
+        Intracranial volume; None on a skull-stripped image.
     confidence : float
-        Mean probability with which the brainstem was located, 0 to 1.
+        Mean probability of the brainstem in the localizer, 0 to 1.
     found : bool
-        A brainstem is in the image.
+        The image shows a brainstem.
     touches_border : bool
-        The brainstem ends at the border of the image.
+        The brainstem reaches the border of the image.
     agreement : tuple of float, or None
-        Of the segmenter's networks, for each class but the background (`Inferred`).
+        As in `Inferred`, for the segmenter's classes except the background.
     mirror_dice : tuple of float, or None
-        Of the segmenter's mirrored passes, likewise.
+        Likewise.
     sizes : ndarray, shape (P, C - 1)
-        Of the classes by its single passes, likewise; no pass where no brainstem was found.
+        Likewise; P is 0 if no brainstem was found.
     """
 
     probabilities: NDArray[np.float32]
@@ -148,18 +148,18 @@ class CascadeOutput:
 
 
 class Cascade:
-    """A locator and a segmenter, loaded once and run on any number of images.
+    """A localizer and a segmenter, loaded once and run on any number of images.
 
     Both average softmax, whose sums over voxels are volumes.
 
     Parameters
     ----------
     folder : Path
-        Holds ``locator`` and ``segmenter``, two nnU-Net v2 model folders.
+        Holds ``locator`` (the localizer) and ``segmenter``, two nnU-Net v2 model folders.
     device : torch.device
         Of the networks.
     folds : sequence of str, optional
-        Of the segmenter; by default all of them.
+        Of the segmenter; all of them by default.
     mirror : bool
         Average over mirrored inputs, along the axes that each checkpoint allows.
     runtime : {"torch", "openvino"}
@@ -170,9 +170,9 @@ class Cascade:
     Raises
     ------
     ModelError
-        The folder is damaged, or its networks have other classes than a cascade needs.
+        The folder is damaged, or its networks do not have the classes of a cascade.
     UsageError
-        A fold that was asked for is not there.
+        A requested fold is missing.
     """
 
     def __init__(
@@ -193,15 +193,15 @@ class Cascade:
             runtime=runtime,
             half=half,
         )
-        self._locator = load(folder / "locator")
+        self._localizer = load(folder / "locator")
         self._segmenter = load(folder / "segmenter", folds=folds)
         labels = self._segmenter.labels
         kept = [name for name in labels if name not in HELPERS]
-        if len(self._locator.labels) != REST_OF_INTRACRANIAL + 1 or labels[: len(kept)] != tuple(
+        if len(self._localizer.labels) != REST_OF_INTRACRANIAL + 1 or labels[: len(kept)] != tuple(
             kept
         ):
             raise ModelError(
-                f"{folder}: the classes of locator or segmenter are not a cascade's. "
+                f"{folder}: the localizer or segmenter does not have the classes of a cascade. "
                 "Install the model again."
             )
         self.labels = tuple(kept)
@@ -216,14 +216,14 @@ class Cascade:
         spacing : sequence of three floats
             Voxel size in mm along z, y, x.
         """
-        located = self.locate(image, spacing)
-        if located.found:
-            region = located.box(self._segmenter.patch_mm)
+        localization = self.localize(image, spacing)
+        if localization.found:
+            region = localization.box(self._segmenter.patch_mm)
             classes, inferred = self._segment(image[region], spacing)
             kept = len(self.labels)
-            better = _recentred(located, region, classes[1:kept].sum(axis=0) > 0.5)
-            if better is not None:
-                region = better.box(self._segmenter.patch_mm)
+            recentred = _recentred(localization, region, classes[1:kept].sum(axis=0) > 0.5)
+            if recentred is not None:
+                region = recentred.box(self._segmenter.patch_mm)
                 classes, inferred = self._segment(image[region], spacing)
             agreement = inferred.agreement and inferred.agreement[: kept - 1]
             mirror_dice = inferred.mirror_dice and inferred.mirror_dice[: kept - 1]
@@ -237,10 +237,10 @@ class Cascade:
         return CascadeOutput(
             probabilities=probabilities,
             region=region,
-            intracranial_mm3=located.intracranial_mm3,
-            confidence=located.confidence,
-            found=located.found,
-            touches_border=located.touches_border,
+            intracranial_mm3=localization.intracranial_mm3,
+            confidence=localization.confidence,
+            found=localization.found,
+            touches_border=localization.touches_border,
             agreement=agreement,
             mirror_dice=mirror_dice,
             sizes=sizes,
@@ -253,12 +253,12 @@ class Cascade:
         inferred = self._segmenter.infer(prepared)
         return self._segmenter.restore(inferred.mean, prepared), inferred
 
-    def locate(self, image: NDArray[np.float32], spacing: Sequence[float]) -> Located:
+    def localize(self, image: NDArray[np.float32], spacing: Sequence[float]) -> Localization:
         """Find the brainstem in an image.
 
-        An image larger than the locator's patch, a turned or a long one, is seen in tiles, and one
-        that cuts through a head tells the inside of its skull badly. There only the part with the
-        head counts, which is prepared and seen as an image of its own.
+        An image larger than the localizer's patch, such as a rotated one, is processed in tiles.
+        Tiles that cut through the head give a poor intracranial volume. The part with the head is
+        then processed again as an image of its own, and only that counts.
 
         Parameters
         ----------
@@ -267,20 +267,24 @@ class Cascade:
         spacing : sequence of three floats
             Voxel size in mm along z, y, x.
         """
-        located, in_tiles = self._look(image, spacing)
-        if not (in_tiles and located.confidence):
-            return located
-        z, y, x = located.centre
+        localization, in_tiles = self._run_localizer(image, spacing)
+        if not (in_tiles and localization.confidence):
+            return localization
+        z, y, x = localization.centre
         middle = (z + HEAD_ABOVE_MM / spacing[0], y, x)
-        head = replace(located, found=True, centre=middle).box(self._locator.patch_mm)
-        located, _ = self._look(image[head], spacing)
-        z, y, x = (place + part.start for place, part in zip(located.centre, head, strict=True))
-        return replace(located, centre=(z, y, x), shape=image.shape)
+        head = replace(localization, found=True, centre=middle).box(self._localizer.patch_mm)
+        localization, _ = self._run_localizer(image[head], spacing)
+        z, y, x = (
+            place + part.start for place, part in zip(localization.centre, head, strict=True)
+        )
+        return replace(localization, centre=(z, y, x), shape=image.shape)
 
-    def _look(self, image: NDArray[np.float32], spacing: Sequence[float]) -> tuple[Located, bool]:
-        """Run the locator on an image; also tell whether it took several tiles."""
-        prepared = self._locator.prepare(image, spacing)
-        probabilities = self._locator.probabilities(self._locator.infer(prepared).mean)
+    def _run_localizer(
+        self, image: NDArray[np.float32], spacing: Sequence[float]
+    ) -> tuple[Localization, bool]:
+        """Run the localizer on an image; also return whether it took several tiles."""
+        prepared = self._localizer.prepare(image, spacing)
+        probabilities = self._localizer.probabilities(self._localizer.infer(prepared).mean)
         inside = probabilities[[BRAINSTEM, REST_OF_INTRACRANIAL]].sum(axis=0)
         stripped = _is_stripped(prepared.data[0], inside > 0.5)
         brainstem = _largest_component(probabilities.argmax(axis=0) == BRAINSTEM)
@@ -293,7 +297,7 @@ class Cascade:
         centre = (np.array(image.shape) - 1.0) / 2
         if len(points):
             centre = prepared.to_image(points.mean(axis=0, keepdims=True))[0]
-        located = Located(
+        localization = Localization(
             found=bool(found),
             centre=tuple(centre.tolist()),
             confidence=confidence,
@@ -305,24 +309,26 @@ class Cascade:
             spacing=tuple(spacing),
         )
         sizes = np.array(prepared.data.shape[1:])
-        return located, bool((sizes > self._locator.patch_size).any())
+        return localization, bool((sizes > self._localizer.patch_size).any())
 
 
-def _recentred(located: Located, region: Box, brainstem: NDArray[np.bool_]) -> Located | None:
-    """Move the centre to the brainstem that a crop shows; None where the crop lay well.
+def _recentred(
+    localization: Localization, region: Box, brainstem: NDArray[np.bool_]
+) -> Localization | None:
+    """Move the centre to the brainstem that a crop shows; None if the crop was near enough.
 
-    In a narrow field of view a crop may lie farther off than any of training did.
+    In a narrow field of view a crop may lie farther from the brainstem than any in training.
     """
     if not brainstem.any():
         return None
     start = [part.start for part in region]
     centre = np.argwhere(brainstem).mean(axis=0) + start
-    offset = np.abs(centre - located.centre) * located.spacing
-    return replace(located, centre=tuple(centre)) if offset.max() > LARGEST_OFFSET_MM else None
+    offset = np.abs(centre - localization.centre) * localization.spacing
+    return replace(localization, centre=tuple(centre)) if offset.max() > LARGEST_OFFSET_MM else None
 
 
 def _largest_component(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Keep the largest component of a mask, of voxels that share faces."""
+    """Largest component of a mask, of voxels that share faces."""
     labels, number = ndimage.label(mask)
     if number < 2:
         return mask
@@ -333,7 +339,7 @@ def _largest_component(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def _is_stripped(data: NDArray[np.float32], inside: NDArray[np.bool_]) -> bool:
-    """Tell whether next to no tissue is outside the skull, or nothing is inside."""
+    """Whether there is next to no tissue outside the skull, or nothing inside."""
     if not inside.any():
         return True
     air, tissue = np.percentile(data, 1), np.median(data[inside])
@@ -345,7 +351,7 @@ def _is_stripped(data: NDArray[np.float32], inside: NDArray[np.bool_]) -> bool:
 def _reaches_border(
     points: NDArray[np.float64], prepared: Prepared, shape: tuple[int, ...]
 ) -> bool:
-    """Tell whether the outer faces of voxels of the network's grid lie on the image's."""
+    """Whether the outermost points of the network's grid lie on the border of the image."""
     first = prepared.to_image(points.min(axis=0, keepdims=True) - 0.5)[0]
     last = prepared.to_image(points.max(axis=0, keepdims=True) + 0.5)[0]
     return bool((first <= -0.25).any() or (last >= np.array(shape) - 0.75).any())

@@ -23,15 +23,14 @@ from bids_app.engines.mdgru.resampling import (
 )
 from bids_app.errors import ModelError
 from bids_app.models.importers.mdgru.graph import Graph, check_graph
-from bids_app.models.importers.mdgru.importer import import_checkpoint
 from bids_app.models.importers.mdgru.nodes import Node, OtherGraphError, read_nodes
 from bids_app.models.install import import_model
-from bids_app.models.store import find, manifest_text, read_manifest, verify
+from bids_app.models.manifest import manifest_text, read_manifest, verify
+from bids_app.models.store import find
 
 CPU = torch.device("cpu")
 SHARED = Path(os.environ.get("BRAINSTEM_SHARED", Path(__file__).parents[4] / "shared"))
 TINY = SHARED / "reference" / "mdgru" / "tiny"
-WHO = {"licence": "CC0-1.0", "citation": "Nobody"}
 SMALL_WINDOWS = {"window": [12, 12, 12], "padding": [2, 2, 2]}
 needs_tiny = pytest.mark.skipif(not TINY.is_dir(), reason=f"no {TINY}: a graph of the original")
 
@@ -76,12 +75,11 @@ def test_another_checkpoint_does_not_replace_a_model(model, tmp_path):
 
 
 def test_the_published_name_is_for_the_published_layout(checkpoint, tmp_path):
-    with pytest.raises(ModelError, match=r"has the shape .* a name of its own.* --models-dir "):
+    with pytest.raises(ModelError, match=r"has the shape .* under its own name.* --models-dir "):
         import_model(checkpoint, "mars-mdgru", tmp_path)
     assert not list(tmp_path.iterdir())
     folder = write_checkpoint(tmp_path / "published", random_weights_of_published()).parent
-    published = import_checkpoint(folder, tmp_path / "m", name="mars-mdgru", label="x", **WHO)
-    verify(published)
+    verify(import_model(folder, "mars-mdgru", tmp_path))
 
 
 def random_weights_of_published():
@@ -136,7 +134,7 @@ def test_weights_of_another_network_are_not_run(tmp_path):
 
 @needs_tiny
 def test_the_graph_tells_the_windows(tmp_path):
-    tiny = import_checkpoint(TINY, tmp_path / "tiny", name="tiny", label="tiny", **WHO)
+    tiny = import_model(TINY, "tiny", tmp_path)
     assert tiny.inference["window"] == [16, 18, 20]
 
 

@@ -19,11 +19,10 @@ from make_v1_model import write_v1_model
 
 from bids_app.engines.nnunet.inference import NnUNet
 from bids_app.errors import ModelError, OutputError
-from bids_app.models.importers.nnunet_v1.importer import WEIGHTS, import_v1
+from bids_app.models.importers.nnunet_v1.importer import WEIGHTS
 from bids_app.models.importers.nnunet_v1.unpickle import read_pickle
-from bids_app.models.store import read_manifest, verify
-
-WHO = {"name": "v1small", "label": "v1small", "licence": "CC0-1.0", "citation": "Nobody"}
+from bids_app.models.install import import_model
+from bids_app.models.manifest import read_manifest, verify
 
 
 @pytest.fixture(scope="module")
@@ -48,10 +47,14 @@ def pack(source, archive, inside="a/3d_fullres/Task600_Brainstem/x"):
     return archive
 
 
+def import_(source, target):
+    return import_model(source, target.name, target.parent)
+
+
 def refused(source, target, reason=None):
     """The import fails with one line, and leaves nothing behind."""
     with pytest.raises(ModelError, match=reason) as caught:
-        import_v1(source, target, **WHO)
+        import_(source, target)
     assert "\n" not in str(caught.value)
     assert not list(target.parent.iterdir())
 
@@ -63,7 +66,7 @@ def edit_pickle(path, change):
 
 
 def test_a_folder_becomes_a_verified_model(source, target):
-    model = import_v1(source, target, **WHO)
+    model = import_(source, target)
     verify(read_manifest(target))
     assert (model.mode, model.averaging, model.engine) == ("v1", "softmax", "nnunet")
     assert [r.name for r in model.regions] == ["midbrain", "pons", "medulla"]
@@ -78,32 +81,32 @@ def test_a_folder_becomes_a_verified_model(source, target):
 
 
 def test_an_archive_gives_the_same_model_wherever_it_holds_it(source, target, tmp_path):
-    model = import_v1(source, target, **WHO)
+    model = import_(source, target)
     for i, inside in enumerate(["", "deep/er/down"]):
         archive = pack(source, tmp_path / f"{i}.tar.gz", inside or "plain")
-        packed = import_v1(archive, target.with_name(f"other{i}"), **WHO)
+        packed = import_(archive, target.with_name(f"other{i}"))
         assert packed.sha256 == model.sha256
 
 
 def test_importing_again_changes_nothing(source, target):
-    import_v1(source, target, **WHO)
+    import_(source, target)
     before = {path: path.stat().st_mtime_ns for path in target.rglob("*")}
-    import_v1(source, target, **WHO)
+    import_(source, target)
     assert {path: path.stat().st_mtime_ns for path in target.rglob("*")} == before
     assert list(target.parent.iterdir()) == [target]
 
 
 def test_another_model_of_that_name_stays(source, target, tmp_path):
-    before = import_v1(source, target, **WHO).sha256
+    before = import_(source, target).sha256
     other = write_v1_model(tmp_path / "other", seed=1)
     with pytest.raises(ModelError, match="holds another model"):
-        import_v1(other, target, **WHO)
+        import_(other, target)
     assert read_manifest(target).sha256 == before
 
 
 def test_of_two_stages_the_trained_one_is_taken(tmp_path, target):
     source = write_v1_model(tmp_path / "two", stages=2, settings={"current_spacing": [0.5] * 3})
-    import_v1(source, target, **WHO)
+    import_(source, target)
     plans = json.loads((target / "plans.json").read_text())
     assert list(plans["configurations"]) == ["3d_fullres"]
     assert plans["configurations"]["3d_fullres"]["spacing"] == [0.5, 0.5, 0.5]
@@ -112,7 +115,7 @@ def test_of_two_stages_the_trained_one_is_taken(tmp_path, target):
 def test_how_probabilities_are_resampled_is_taken_over(tmp_path, target):
     export = {"force_separate_z": True, "interpolation_order": 3, "interpolation_order_z": 1}
     source = write_v1_model(tmp_path / "v1", plans={"segmentation_export_params": export})
-    import_v1(source, target, **WHO)
+    import_(source, target)
     settings = json.loads((target / "plans.json").read_text())["configurations"]["3d_fullres"]
     assert settings["resampling_fn_probabilities_kwargs"] == {
         "is_seg": False, "force_separate_z": True, "order": 3, "order_z": 1,
@@ -135,7 +138,7 @@ def test_how_probabilities_are_resampled_is_taken_over(tmp_path, target):
         ({"plans": {"base_num_features": 3}}, "not those of the network"),
         (
             {"plans": {"num_classes": 2, "all_classes": [1, 2]}},
-            "has 2 classes; of v1, models of the 3",
+            r"has 2 classes\. Only nnU-Net v1 models of the 3",
         ),
     ],
 )
@@ -275,7 +278,7 @@ def test_a_fold_without_weights_is_named(source, target, tmp_path, packed, lost,
 def test_a_fold_whose_training_was_not_finished_is_named(source, target, tmp_path, packed):
     for path in source.glob("fold_*/*"):
         path.rename(path.with_name(path.name.replace("final_checkpoint", "best")))
-    reason = "^fold_0 lacks .* training was not finished: there is model_best.model"
+    reason = "^fold_0 lacks .* training was not finished: there is only model_best.model"
     refused(pack(source, tmp_path / "x.tar.gz") if packed else source, target, reason)
 
 
@@ -307,7 +310,7 @@ def test_an_archive_with_a_wrong_checksum_is_damaged(source, target, tmp_path):
 def test_a_folder_that_cannot_be_written_is_told(source, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match=f"{tmp_path / 'file'}: the folder of models"):
-        import_v1(source, tmp_path / "file" / "model", **WHO)
+        import_(source, tmp_path / "file" / "model")
 
 
 def flip(data, rng, times=1):
@@ -408,7 +411,7 @@ def test_damage_is_told_and_leaves_nothing(original, tmp_path, damage):
         damage(source, archive, rng, marker)
         line = None
         try:
-            import_v1(archive, target, **WHO)
+            import_(archive, target)
         except ModelError as error:
             line = str(error)
         if line is not None:

@@ -1,8 +1,8 @@
 """Import of nnU-Net v1 models, such as the published one of MARS-brainstem.
 
-A model comes as a folder or as an archive with that folder somewhere inside. It becomes an nnU-Net
-v2 model folder with a manifest, to be run in the engine's mode ``v1``; nnU-Net v2 itself can load
-it to train on. Nothing is written unless all of it can be.
+A model is a folder, or an archive that contains this folder. It is converted to an nnU-Net v2 model
+folder, which the engine runs in mode ``v1`` and nnU-Net v2 can fine-tune. Nothing is written unless
+all of it can be converted.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import re
 import shutil
 import zipfile
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from bids_app.engines.nnunet.plans import read_plans
@@ -22,116 +23,88 @@ from bids_app.io.files import owned_name
 from bids_app.models.importers.nnunet_v1 import convert as convert_v1
 from bids_app.models.importers.nnunet_v1.unpack import unpack
 from bids_app.models.importers.nnunet_v1.unpickle import read_pickle
-from bids_app.models.place import put_in_place, trained_folds
-from bids_app.models.store import Model, describe_file, list_files
-from bids_app.regions import region
+from bids_app.models.importers.nnunet_v2 import trained_folds
+from bids_app.models.manifest import describe_file, list_files
+from bids_app.regions import PARTS, region
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
+
+    from bids_app.models.manifest import Model
 
 PLANS = "plans.pkl"
 WEIGHTS = "model_final_checkpoint.model"
-UNFINISHED = "model_best.model.pkl"  # all that there is while a fold is being trained
-# Files of a model, wherever its folder lies; whatever else an archive holds stays there.
+UNFINISHED = "model_best.model.pkl"  # the only checkpoint while a fold is being trained
+# Files of a model, anywhere in an archive; other files are not unpacked.
 WANTED = re.compile(
     r"(?:.*/)?(?:plans\.pkl|postprocessing\.json|"
     rf"fold_\d+/(?:{re.escape(WEIGHTS)}(?:\.pkl)?|{re.escape(UNFINISHED)})?)"
 )
-LABELS = ("midbrain", "pons", "medulla")
 MIRROR_AXES = (0, 1, 2)  # nnUNetTrainerV2 mirrors along all three
 
 
 def is_v1(source: Path) -> bool:
-    """Tell whether a path may hold an nnU-Net v1 model: an archive, or a folder with plans."""
+    """Whether a path may be an nnU-Net v1 model: an archive, or a folder with plans."""
     return source.is_file() or any(source.rglob(PLANS))
 
 
-def import_v1(
-    source: Path,
-    target: Path,
-    *,
-    name: str,
-    label: str,
-    licence: str,
-    citation: str,
-    doi: str = "",
-    labels: Sequence[str] = LABELS,
-) -> Model:
-    """Install an nnU-Net v1 model.
+def import_v1(source: Path, folder: Path, template: Model) -> Model:
+    """Convert an nnU-Net v1 model to a model folder without a manifest, and describe it.
+
+    nnU-Net v1 stores no label names: the classes are taken to be midbrain, pons and medulla.
 
     Parameters
     ----------
     source : Path
         A folder or tar archive that holds one model: ``plans.pkl`` and ``fold_*``.
-    target : Path
-        Model folder to make.
-    name, label, licence, citation, doi : str
-        For the manifest.
-    labels : sequence of str
-        Names of the classes 1, 2, ..., which nnU-Net v1 does not store.
-
-    Returns
-    -------
-    Model
-        The installed model, verified. Importing the same files again changes nothing.
+    folder : Path
+        Created here.
+    template : Model
+        Name, label, licence and citation, and the folder that the model will have.
 
     Raises
     ------
     ModelError
-        The source is damaged, unsafe, or not to be reproduced exactly; or another model is there.
+        The source is damaged or unsafe, or cannot be reproduced exactly.
     """
-
-    def make(made: Path) -> Model:
-        with _folder(source, target) as folder:
-            convert(folder, made, labels)
-        return Model(
-            folder=made,
-            name=name,
-            label=label,
-            version="1",
-            engine="nnunet",
-            averaging="softmax",
-            mode="v1",
-            licence=licence,
-            citation=citation,
-            doi=doi,
-            regions=tuple(region(value, text) for value, text in enumerate(labels, start=1)),
-            files=list_files(made),
-            sources=(describe_file(source, source.name),) if source.is_file() else (),
-        )
-
-    return put_in_place(target, make)
+    with _model_folder(source, template.folder) as found:
+        convert(found, folder)
+    return replace(
+        template,
+        averaging="softmax",
+        regions=tuple(region(value, text) for value, text in enumerate(PARTS, start=1)),
+        files=list_files(folder),
+        sources=(describe_file(source, source.name),) if source.is_file() else (),
+    )
 
 
-def convert(source: Path, folder: Path, labels: Sequence[str] = LABELS) -> None:
-    """Write the nnU-Net v2 model folder of an nnU-Net v1 model.
+def convert(source: Path, folder: Path) -> None:
+    """Convert an nnU-Net v1 model to an nnU-Net v2 model folder.
 
     Parameters
     ----------
     source : Path
         Holds ``plans.pkl`` and ``fold_*``.
     folder : Path
-        Made here.
-    labels : sequence of str
-        Names of the classes 1, 2, ...
+        Created here.
 
     Raises
     ------
     ModelError
-        The source is damaged, unsafe, or not to be reproduced exactly.
+        The source is damaged or unsafe, or cannot be reproduced exactly.
     """
     try:
-        _convert(source, folder, labels)
+        _convert(source, folder)
     except (ModelError, OSError):
         raise
-    except Exception as error:  # whole pickles of wrong content raise almost anything
+    except Exception as error:  # an intact pickle with wrong content raises almost anything
         raise ModelError(
-            f"The model is damaged, or no nnU-Net v1 model ({error!r}). Get the files again."
+            f"The model is damaged, or not an nnU-Net v1 model ({error!r}). Get the files again."
         ) from error
 
 
-def _convert(source: Path, folder: Path, labels: Sequence[str]) -> None:
+def _convert(source: Path, folder: Path) -> None:
     v1 = read_pickle(source / PLANS)
     trained = trained_folds(source, (WEIGHTS, f"{WEIGHTS}.pkl"), UNFINISHED)
     folds = [fold / WEIGHTS for fold in trained]
@@ -140,21 +113,21 @@ def _convert(source: Path, folder: Path, labels: Sequence[str]) -> None:
     convert_v1.refuse_unless(trainers == {convert_v1.TRAINER}, f"its trainer is {min(trainers)}")
     stages = {int(fact["init"][5]) for fact in facts}
     plans = [convert_v1.convert_plans(v1, stage) for stage in stages]
-    # nnU-Net v1 runs by the plans that each fold carries.
+    # nnU-Net v1 uses the plans stored with each fold.
     plans += [convert_v1.convert_plans(fact.get("plans", v1), max(stages)) for fact in facts]
     convert_v1.refuse_unless(
         all(other == plans[0] for other in plans), "its folds were trained with different plans"
     )
-    if (classes := int(v1["num_classes"])) != len(labels):
+    if (classes := int(v1["num_classes"])) != len(PARTS):
         raise ModelError(
-            f"This nnU-Net v1 model has {classes} classes; of v1, models of the {len(labels)} "
-            f"classes {', '.join(labels)} can be used."
+            f"This nnU-Net v1 model has {classes} classes. Only nnU-Net v1 models of the "
+            f"{len(PARTS)} classes {', '.join(PARTS)} are supported."
         )
 
     folder.mkdir(parents=True)
     dataset = {
         "channel_names": {"0": "T1w"},
-        "labels": {"background": 0} | {text: i for i, text in enumerate(labels, start=1)},
+        "labels": {"background": 0} | {text: i for i, text in enumerate(PARTS, start=1)},
         "numTraining": 0,
         "file_ending": ".nii.gz",
     }
@@ -176,9 +149,9 @@ def _convert_fold(path: Path, folder: Path, configuration: str) -> None:
     arguments = plans["configurations"][configuration]["architecture"]["arch_kwargs"]
     try:
         content = load(path)
-    except ModelError as error:  # which speaks of an installed model, in a place that will go
+    except ModelError as error:  # whose message is about an installed model
         raise ModelError(
-            f"{path.parent.name}/{path.name}: damaged, or it holds more than weights, which is "
+            f"{path.parent.name}/{path.name}: damaged, or contains more than weights, which is "
             "never loaded. Get the files again."
         ) from error
     weights = convert_v1.convert_weights(
@@ -186,7 +159,7 @@ def _convert_fold(path: Path, folder: Path, configuration: str) -> None:
     )
     fill(network, weights)
     if not all(parameter.isfinite().all() for parameter in network.parameters()):
-        raise ValueError(f"{path.parent.name}: weights that are no numbers")
+        raise ValueError(f"{path.parent.name}: weights that are not finite")
     checkpoint = {
         "network_weights": weights,
         "trainer_name": "nnUNetTrainer",
@@ -199,7 +172,7 @@ def _convert_fold(path: Path, folder: Path, configuration: str) -> None:
 
 
 def _check_sums(path: Path) -> None:
-    """Compare the checksums of a zip file, which torch passes over."""
+    """Check the checksums of a zip file, which torch ignores."""
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
@@ -212,8 +185,8 @@ def _check_sums(path: Path) -> None:
 
 
 @contextmanager
-def _folder(source: Path, target: Path) -> Iterator[Path]:
-    """Find the folder of the model, unpacked beside the target if need be."""
+def _model_folder(source: Path, target: Path) -> Iterator[Path]:
+    """Find the folder of the model, after unpacking an archive beside the target."""
     if source.is_dir():
         yield _only_model(source, source.name)
         return
@@ -231,7 +204,7 @@ def _only_model(root: Path, name: str) -> Path:
     found = found or [folder for folder in folders if any(folder.glob("fold_*"))]
     if len(found) != 1:
         raise ModelError(
-            f"{name}: {len(found) or 'no'} nnU-Net v1 models in it; one is needed, "
+            f"{name}: {len(found) or 'no'} nnU-Net v1 models in it; one is needed: "
             f"a folder with {PLANS} and fold_0/{WEIGHTS}."
         )
     return found[0]

@@ -3,8 +3,8 @@
 import io
 import sys
 
-from bids_app.segmentation import progress
-from bids_app.segmentation.progress import Progress
+from bids_app.io import progress
+from bids_app.io.progress import Progress
 
 
 class Terminal(io.StringIO):
