@@ -117,6 +117,11 @@ def check_owner(output_dir: Path, bids_dir: Path) -> None:
         )
 
 
+def read_name(dataset: Path) -> str:
+    """Read the name of a dataset from its description; empty if there is none."""
+    return str(read_json(dataset / "dataset_description.json").get("Name", ""))
+
+
 def write_dataset_files(output_dir: Path, bids_dir: Path, model: Model) -> None:
     """Write the files that stand at the top of the dataset, each only where it changes."""
     check_owner(output_dir, bids_dir)  # another run may have made it its own meanwhile

@@ -1,4 +1,4 @@
-"""How and when source images were taken: scanner, field strength and site, and dates.
+"""Metadata of source images: scanner, field strength, site and dates.
 
 Scanner and site come from the images' JSON sidecars, by BIDS' principle of inheritance; dates
 from ``acq_time`` in ``*_scans.tsv``, or else in ``*_sessions.tsv``. See
@@ -8,21 +8,19 @@ and .../modality-agnostic-files/data-summary-files.html. Dates themselves are ne
 
 from __future__ import annotations
 
-import csv
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from bids_app.io.tables import NOT_AVAILABLE, read_json
+from bids_app.bids.columns import ACQUISITION
+from bids_app.io.tables import read_json, read_own_table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable
     from pathlib import Path
 
-    Row = dict[str, str]
-
-DAYS_A_YEAR = 365.25
+DAYS_PER_YEAR = 365.25
 # Column of the group table: field of a BIDS sidecar.
 FIELDS = {
     "site": "InstitutionName",
@@ -30,27 +28,36 @@ FIELDS = {
     "scanner_model": "ManufacturersModelName",
     "field_strength_t": "MagneticFieldStrength",
 }
-_PATTERN = "*T1w.json"
+_ENDING = "T1w.json"
 
 
-def add_scanners(rows: Iterable[Row], bids_dir: Path) -> None:
-    """Fill in the columns of `FIELDS` and ``batch``, in place.
+# --- scanners -----------------------------------------------------------------------------
+
+
+def read_scanners(
+    sources: Iterable[str], bids_dir: Path
+) -> dict[str, dict[str, str | float | None]]:
+    """Read where and with which scanner images were acquired.
 
     Parameters
     ----------
-    rows : iterable of dict
-        With the keys of `bids_app.bids.columns.GROUP`; a site that is there already is kept.
+    sources : iterable of str
+        Paths of T1w images in the dataset.
     bids_dir : Path
-        The input dataset.
+        The dataset.
+
+    Returns
+    -------
+    dict of str to dict
+        By path, the columns of `FIELDS`; None for what is unknown.
     """
     _sidecars.cache_clear()  # files may have changed since an earlier call
-    for row in rows:
-        told = inherited(bids_dir, row["source"])
-        for column, field in FIELDS.items():
-            if row[column] == NOT_AVAILABLE:
-                row[column] = _text(told.get(field))
-        known = [row[column] for column in FIELDS if row[column] != NOT_AVAILABLE]
-        row["batch"] = ", ".join(known) or NOT_AVAILABLE
+    _content.cache_clear()
+    found = {}
+    for source in dict.fromkeys(sources):
+        fields = inherited(bids_dir, source)
+        found[source] = {column: _value(column, fields.get(key)) for column, key in FIELDS.items()}
+    return found
 
 
 def inherited(bids_dir: Path, source: str) -> dict[str, Any]:
@@ -67,9 +74,9 @@ def inherited(bids_dir: Path, source: str) -> dict[str, Any]:
     entities = frozenset(name.split("_")[:-1])
     merged: dict[str, Any] = {}
     for depth in range(len(folders) + 1):
-        for path, its in _sidecars(bids_dir.joinpath(*folders[:depth])):
-            if its <= entities:  # the one with the most entities comes last
-                merged |= read_json(path)
+        for path, of_sidecar in _sidecars(bids_dir.joinpath(*folders[:depth])):
+            if of_sidecar <= entities:  # the one with the most entities comes last
+                merged |= _content(path)
     return merged
 
 
@@ -77,68 +84,61 @@ def inherited(bids_dir: Path, source: str) -> dict[str, Any]:
 def _sidecars(folder: Path) -> list[tuple[Path, frozenset[str]]]:
     """List the sidecars of T1w images in a folder with their entities, the fewest first."""
     try:
-        found = [(path, frozenset(path.name.split("_")[:-1])) for path in folder.glob(_PATTERN)]
+        paths = [path for path in folder.iterdir() if path.name.endswith(_ENDING)]
     except OSError:
         return []
+    found = [(path, frozenset(path.name.split("_")[:-1])) for path in paths]
     return sorted(found, key=lambda pair: (len(pair[1]), pair[0]))
 
 
-def _text(value: object) -> str:
-    """Write a value in one cell of a table that any reader of tables takes."""
+@lru_cache(maxsize=64)
+def _content(path: Path) -> dict[str, Any]:
+    """Read a sidecar, which may apply to many images."""
+    return read_json(path)
+
+
+def _value(column: str, value: object) -> str | float | None:
+    """Give a value that fits one cell of a table; None for anything else."""
     if isinstance(value, bool | list | dict) or value is None:
-        return NOT_AVAILABLE
+        return None
+    if ACQUISITION[column].dtype == "float":
+        try:
+            return float(str(value))
+        except ValueError:
+            return None
     text = f"{value:g}" if isinstance(value, float) else str(value)
-    return " ".join(text.replace('"', "'").split()) or NOT_AVAILABLE
+    return " ".join(text.replace('"', "'").split()) or None
 
 
-# --- dates --------------------------------------------------------------------------------
+# --- dates and sessions -------------------------------------------------------------------
 
 
-def read_dates(rows: Iterable[Row], bids_dir: Path) -> dict[str, datetime]:
-    """Find out when images were taken, by their path; images without a date are left out."""
-    read_tsv.cache_clear()  # files may have changed since an earlier call
+def read_dates(sources: Iterable[str], bids_dir: Path) -> dict[str, datetime]:
+    """Read when images were acquired, by their path; images without a date are left out."""
+    _rows_by.cache_clear()  # files may have changed since an earlier call
     dates = {}
-    for source in dict.fromkeys(row["source"] for row in rows):
+    for source in dict.fromkeys(sources):
         date = _date(bids_dir, PurePosixPath(source))
         if date is not None:
             dates[source] = date
     return dates
 
 
-def add_years(rows: Sequence[Row], dates: Mapping[str, datetime]) -> None:
-    """Fill in ``years_since_first``, in place: since the participant's first dated image."""
-    first: dict[str, datetime] = {}
-    for row in rows:
-        if date := dates.get(row["source"]):
-            person = row["participant_id"]
-            first[person] = min(date, first.get(person, date))
-    for row in rows:
-        if date := dates.get(row["source"]):
-            row["years_since_first"] = f"{years(first[row['participant_id']], date):.3f}"
+def read_sessions(
+    participants: Iterable[str], bids_dir: Path
+) -> dict[tuple[str, str], dict[str, str]]:
+    """Read what ``*_sessions.tsv`` says, by participant and session."""
+    _rows_by.cache_clear()
+    return {
+        (participant, session): row
+        for participant in participants
+        for session, row in _sessions(bids_dir, participant).items()
+    }
 
 
 def years(start: datetime, end: datetime) -> float:
     """Years from one date to another."""
-    return (end - start).total_seconds() / 86400 / DAYS_A_YEAR
-
-
-def session_columns(bids_dir: Path, row: Row) -> dict[str, str]:
-    """Read what ``*_sessions.tsv`` says of the session of a row."""
-    person = row["participant_id"]
-    table = read_tsv(bids_dir / person / f"{person}_sessions.tsv", "session_id")
-    return table.get(row["session_id"], {})
-
-
-def _date(bids_dir: Path, source: PurePosixPath) -> datetime | None:
-    folder = source.parent.parent  # of the participant, or of the session
-    stem = "_".join(folder.parts)
-    relative = source.relative_to(folder).as_posix()
-    scan = read_tsv(bids_dir / folder / f"{stem}_scans.tsv", "filename").get(relative, {})
-    if date := parse_date(scan.get("acq_time")):
-        return date
-    person, session = source.parts[0], folder.name
-    sessions = read_tsv(bids_dir / person / f"{person}_sessions.tsv", "session_id")
-    return parse_date(sessions.get(session, {}).get("acq_time"))
+    return (end - start).total_seconds() / 86400 / DAYS_PER_YEAR
 
 
 def parse_date(text: str | None) -> datetime | None:
@@ -150,16 +150,32 @@ def parse_date(text: str | None) -> datetime | None:
     return date if date.tzinfo else date.replace(tzinfo=UTC)
 
 
+def _date(bids_dir: Path, source: PurePosixPath) -> datetime | None:
+    folder = source.parent.parent  # of the participant, or of the session
+    stem = "_".join(folder.parts)
+    relative = source.relative_to(folder).as_posix()
+    scan = _rows_by("filename", bids_dir / folder / f"{stem}_scans.tsv").get(relative, {})
+    if date := parse_date(scan.get("acq_time")):
+        return date
+    session = _sessions(bids_dir, source.parts[0]).get(folder.name, {})
+    return parse_date(session.get("acq_time"))
+
+
+def _sessions(bids_dir: Path, participant: str) -> dict[str, dict[str, str]]:
+    return _rows_by("session_id", bids_dir / participant / f"{participant}_sessions.tsv")
+
+
 @lru_cache(maxsize=8)
-def read_tsv(path: Path, key: str) -> dict[str, dict[str, str]]:
-    """Read a table of a BIDS dataset, a row by the text in a column; empty if there is none."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            lines = csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE)
-            return {
-                line[key]: {name: text for name, text in line.items() if name and text}
-                for line in lines
-                if line.get(key)
-            }
-    except (OSError, UnicodeDecodeError, csv.Error):
+def _rows_by(key: str, path: Path) -> dict[str, dict[str, str]]:
+    """Read a table of a BIDS dataset by the texts in one column; empty if there is none."""
+    if not path.is_file():
         return {}
+    try:
+        _, rows = read_own_table(path)
+    except ValueError:
+        return {}
+    return {
+        row[key]: {name: text for name, text in row.items() if name and text}
+        for row in rows
+        if row.get(key)
+    }

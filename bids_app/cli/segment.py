@@ -213,14 +213,14 @@ def _run(arguments: argparse.Namespace) -> int:
 def _summary(
     model: Model, volume: Volume, segmentation: Segmentation, written: Sequence[Path]
 ) -> str:
-    from bids_app.measures.quality import judge
+    from bids_app.measures.quality import measure
 
-    found = judge(volume, segmentation, model.regions)
+    found = measure(volume, segmentation, model.regions)
     lines = [f"Model: {model.name}, version {model.version}, licence {model.licence}"]
     lines += [f"Please cite: {model.reference}"]
     lines += [f"warning: {warning}" for warning in volume.warnings]
     lines += [
-        f"{m.name:<10} {m.voxels:>8} voxels {m.volume_mm3 / 1000:>8.2f} ml" for m in found.measures
+        f"{m.name:<10} {m.voxels:>8} voxels {m.volume_mm3 / 1000:>8.2f} ml" for m in found.volumes
     ]
     if found.flags:
         lines.append(f"flags: {', '.join(found.flags)}")

@@ -1,64 +1,75 @@
-"""What people know of participants and results: covariates, and ratings by eye."""
+"""What is known about participants and images beside the results.
+
+Covariates from participants.tsv, scanner and dates of the source images, and manual ratings. The
+readers are in `bids_app.bids.sidecars`; here it is joined to the table of a dataset.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
-from typing import TYPE_CHECKING
+import math
+from typing import TYPE_CHECKING, Any
 
-from bids_app.bids.columns import GROUP
-from bids_app.bids.sidecars import session_columns
-from bids_app.errors import DatasetError, UsageError
-from bids_app.io.tables import NOT_AVAILABLE, read_json, read_own_table
+import pandas as pd
+
+from bids_app.bids.columns import ACQUISITION, FLAGS, GROUP
+from bids_app.bids.sidecars import FIELDS, years
+from bids_app.errors import UsageError
+from bids_app.group.table import FAILED
+from bids_app.io.tables import NOT_AVAILABLE, Column, Columns
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
-    Row = dict[str, str]
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
 
 LOG = logging.getLogger(__name__)
-RATED = ("source", "model", "model_version")  # what tells a result from all others
+KEYS = ("source", "model", "model_version")  # identify a result
+RATED = (*KEYS, "rating")
 _TAKES = ("site",)  # columns of the table that participants.tsv may fill
 
 
 def join_covariates(
-    rows: Sequence[Row], bids_dir: Path, covariates: Sequence[str], *, whole: bool = True
-) -> dict[str, dict[str, str]]:
-    """Add columns of participants.tsv to rows, in place.
+    volumes: pd.DataFrame,
+    covariates: Sequence[str],
+    people: tuple[Sequence[str], Sequence[Mapping[str, str]]],
+    sessions: Mapping[tuple[str, str], Mapping[str, str]],
+    described: Mapping[str, Any],
+    *,
+    whole: bool = True,
+) -> tuple[pd.DataFrame, Columns]:
+    """Join columns of participants.tsv.
 
-    Where ``sub-<label>_sessions.tsv`` has the column, such as the age at a session, the session's
-    own value is taken.
+    If ``sub-<label>_sessions.tsv`` has the column, such as the age at a session, the session's own
+    value is taken.
 
     Parameters
     ----------
-    rows : sequence of dict
-        With the keys of `bids_app.bids.columns.GROUP`.
-    bids_dir : Path
-        The input dataset.
+    volumes : pandas.DataFrame
+        Columns of `bids_app.bids.columns.GROUP`.
     covariates : sequence of str
         Names of columns.
+    people : tuple of columns and rows
+        participants.tsv, as `bids_app.io.tables.read_own_table` gives it.
+    sessions : mapping of (str, str) to mapping
+        By participant and session, what their sessions table says.
+    described : mapping of str
+        participants.json.
     whole : bool
-        Whether these are all rows of the dataset, so that every line should find some.
+        Whether these are all rows of the dataset, so that every participant should have some.
 
     Returns
     -------
-    dict of str to dict
-        Entries of the data dictionary for the columns that are new.
+    volumes : pandas.DataFrame
+    columns : dict of str to Column
+        The new columns; all are texts, as the user wrote them.
 
     Raises
     ------
-    DatasetError
-        participants.tsv cannot be read.
     UsageError
-        It has no such column.
+        participants.tsv has no such column.
     """
-    path = bids_dir / "participants.tsv"
-    try:
-        names, lines = read_own_table(path)
-    except ValueError as error:
-        raise DatasetError(f"--covariates: {path} {error}") from None
-    people = {line["participant_id"]: line for line in lines if line.get("participant_id")}
+    names, lines = people
     free = [name for name in names if name not in GROUP or name in _TAKES]
     for column in covariates:
         if column not in free:
@@ -66,74 +77,148 @@ def join_covariates(
                 f"--covariates {column}: participants.tsv has no such column to join. It has: "
                 f"{', '.join(free)}."
             )
-    there = {row["participant_id"] for row in rows}
-    if missing := sorted(there - people.keys()):
+    known = {line["participant_id"]: line for line in lines if line.get("participant_id")}
+    _warn_of_unmatched(set(volumes["participant_id"]), set(known), whole=whole)
+    keys = list(zip(volumes["participant_id"], volumes["session_id"], strict=True))
+    joined = {}
+    for column in covariates:
+        texts = [
+            sessions.get(key, {}).get(column) or known.get(key[0], {}).get(column) for key in keys
+        ]
+        joined[column] = _texts(texts, volumes.index)
+    new = {
+        column: Column(column, extra=_described(described.get(column), column))
+        for column in covariates
+        if column not in GROUP
+    }
+    return volumes.assign(**joined), new
+
+
+def _described(entry: object, column: str) -> dict[str, Any]:
+    """Give the user's own entry of the data dictionary, or a plain one."""
+    if isinstance(entry, dict) and entry:
+        return entry
+    return {"Description": f"{column}, from participants.tsv"}
+
+
+def _warn_of_unmatched(there: set[str], known: set[str], *, whole: bool) -> None:
+    if missing := sorted(there - known):
         LOG.warning(
             "--covariates: participants.tsv has no row for %d of %d participants, such as %s",
             len(missing), len(there), missing[0],
         )  # fmt: skip
-    if whole and (unused := sorted(people.keys() - there)):
+    if whole and (unused := sorted(known - there)):
         LOG.warning(
             "--covariates: %d of %d rows of participants.tsv match no result, such as %s",
-            len(unused), len(people), unused[0],
+            len(unused), len(known), unused[0],
         )  # fmt: skip
-    for row in rows:
-        person = people.get(row["participant_id"], {})
-        session = session_columns(bids_dir, row) if row["session_id"] != NOT_AVAILABLE else {}
-        for column in covariates:
-            text = session.get(column) or person.get(column) or NOT_AVAILABLE
-            row[column] = text.strip() or NOT_AVAILABLE
-    described = read_json(path.with_suffix(".json"))
-    return {
-        column: described.get(column, {"Description": f"{column}, from participants.tsv"})
-        for column in covariates
-        if column not in GROUP
-    }
 
 
-def join_ratings(rows: Sequence[Row], path: Path, *, whole: bool = True) -> None:
-    """Fill in ratings that were exported from the group's page, in place.
+def _texts(texts: Sequence[str | None], index: pd.Index[Any]) -> pd.Series[Any]:
+    """Make a column of texts; what is empty or n/a is NaN."""
+    stripped = [(text or "").strip() for text in texts]
+    cells = [math.nan if text in ("", NOT_AVAILABLE) else text for text in stripped]
+    return pd.Series(cells, index=index, dtype=object)
+
+
+def add_acquisition(
+    volumes: pd.DataFrame,
+    scanners: Mapping[str, Mapping[str, Any]],
+    dates: Mapping[str, datetime],
+) -> pd.DataFrame:
+    """Fill in scanner, site, batch, and years since the participant's first dated image.
 
     Parameters
     ----------
-    rows : sequence of dict
-        With the keys of `bids_app.bids.columns.GROUP`. What failed is no result, and not rated.
-    path : Path
-        Table with the columns of `RATED` and ``rating``, there or not.
+    volumes : pandas.DataFrame
+        Columns of `bids_app.bids.columns.GROUP`; a site that is there already is kept.
+    scanners : mapping of str to mapping
+        By path of the source image; from `bids_app.bids.sidecars.read_scanners`.
+    dates : mapping of str to datetime
+        By path of the source image; from `bids_app.bids.sidecars.read_dates`.
+    """
+    sources = volumes["source"].tolist()
+    filled: dict[str, pd.Series[Any]] = {}
+    for column in FIELDS:
+        found = [scanners.get(source, {}).get(column) for source in sources]
+        dtype = object if ACQUISITION[column].dtype == "str" else float
+        values = [math.nan if value is None else value for value in found]
+        series = pd.Series(values, index=volumes.index, dtype=dtype)
+        filled[column] = volumes[column].where(volumes[column].notna(), series)
+    texts = [ACQUISITION[column].texts(series.tolist()) for column, series in filled.items()]
+    batches = [
+        ", ".join(text for text in row if text != NOT_AVAILABLE) for row in zip(*texts, strict=True)
+    ]
+    filled["batch"] = _texts(batches, volumes.index)
+    filled["years_since_first"] = _years_since_first(volumes, dates)
+    return volumes.assign(**filled)
+
+
+def _years_since_first(volumes: pd.DataFrame, dates: Mapping[str, datetime]) -> pd.Series[Any]:
+    images = list(zip(volumes["participant_id"], map(dates.get, volumes["source"]), strict=True))
+    first: dict[str, datetime] = {}
+    for person, date in images:
+        if date is not None:
+            first[person] = min(date, first.get(person, date))
+    column = ACQUISITION["years_since_first"]
+    spans = [
+        math.nan if date is None else column.rounded(years(first[person], date))
+        for person, date in images
+    ]
+    return pd.Series(spans, index=volumes.index, dtype=float)
+
+
+def join_ratings(
+    volumes: pd.DataFrame,
+    names: Sequence[str],
+    lines: Sequence[Mapping[str, str]],
+    place: str,
+    *,
+    whole: bool = True,
+) -> pd.DataFrame:
+    """Join manual ratings that were exported from the group's page.
+
+    Parameters
+    ----------
+    volumes : pandas.DataFrame
+        Columns of `bids_app.bids.columns.GROUP`. Failed images have no result to rate.
+    names, lines
+        The table of ratings, as `bids_app.io.tables.read_own_table` gives it.
+    place : str
+        Its path, for messages.
     whole : bool
-        Whether these are all rows of the dataset, so that every rating should find one.
+        Whether these are all rows of the dataset, so that every rating should match one.
 
     Raises
     ------
     UsageError
-        It has other columns or other ratings than pass, fail and n/a.
+        The columns of `RATED` are not all there, or a rating is not pass, fail or n/a.
     """
-    if not path.is_file():
-        return
-    needed = (*RATED, "rating")
-    try:
-        names, lines = read_own_table(path)
-    except ValueError as error:
-        raise UsageError(f"{path} {error}") from None
-    if missing := [column for column in needed if column not in names]:
-        raise UsageError(f"{path} has no column {missing[0]}. It needs {', '.join(needed)}.")
-    allowed = {*GROUP["rating"].levels, NOT_AVAILABLE}
-    ratings = {}
-    for count, line in enumerate(lines, start=2):
-        if any(line[column] is None for column in needed):
-            raise UsageError(f"{path}, line {count}: needs {', '.join(needed)}.")
-        if line["rating"] not in allowed:
-            found = json.dumps(line["rating"], ensure_ascii=False)
-            raise UsageError(f"{path}, line {count}: rating is {found}, not pass or fail.")
-        ratings[tuple(line[column] for column in RATED)] = line["rating"]
-    unused = dict(ratings)
-    for row in rows:
-        if row["flags"] != "failed":
-            key = tuple(row[column] for column in RATED)
-            row["rating"] = ratings.get(key, NOT_AVAILABLE)
-            unused.pop(key, None)
-    if whole and unused:
+    if missing := [column for column in RATED if column not in names]:
+        raise UsageError(f"{place} has no column {missing[0]}. It needs {', '.join(RATED)}.")
+    ratings = _read_ratings(lines, place)
+    keys = list(zip(*(volumes[column] for column in KEYS), strict=True))
+    rated = [
+        None if flags == FAILED else ratings.get(key)
+        for key, flags in zip(keys, volumes["flags"], strict=True)
+    ]
+    there = {key for key, flags in zip(keys, volumes["flags"], strict=True) if flags != FAILED}
+    if whole and (unused := [key for key in ratings if key not in there]):
         LOG.warning(
             "%s: %d of %d ratings match no result (%s), such as %s",
-            path.name, len(unused), len(ratings), ", ".join(RATED), ", ".join(next(iter(unused))),
+            place, len(unused), len(ratings), ", ".join(KEYS), ", ".join(unused[0]),
         )  # fmt: skip
+    return volumes.assign(rating=_texts(rated, volumes.index))
+
+
+def _read_ratings(lines: Sequence[Mapping[str, str]], place: str) -> dict[tuple[str, ...], str]:
+    allowed = {*FLAGS["rating"].levels, NOT_AVAILABLE}
+    ratings = {}
+    for count, line in enumerate(lines, start=2):
+        if any(line[column] is None for column in RATED):
+            raise UsageError(f"{place}, line {count}: needs {', '.join(RATED)}.")
+        if line["rating"] not in allowed:
+            found = json.dumps(line["rating"], ensure_ascii=False)
+            raise UsageError(f"{place}, line {count}: rating is {found}, not pass or fail.")
+        ratings[tuple(line[column] for column in KEYS)] = line["rating"]
+    return ratings

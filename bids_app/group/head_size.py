@@ -1,102 +1,94 @@
-"""Volumes in relation to the size of the head, over the rows of a dataset's table."""
+"""Volumes relative to the size of the head, over the table of a dataset."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bids_app.io.tables import NOT_AVAILABLE
-from bids_app.regions import REGIONS
+from bids_app.bids.columns import GROUP
+from bids_app.group.table import FAILED
+from bids_app.regions import MIDBRAIN, PONS, REGIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    Row = dict[str, str]
+    import pandas as pd
+    from numpy.typing import NDArray
 
 LEAST_PARTICIPANTS = 10  # for a regression
 _MIDBRAIN_OVER_PONS = {
-    "midbrain_pons_ratio": "_mm3",
-    "midbrain_pons_midsagittal_ratio": "_midsagittal_mm2",
+    "midbrain_pons_ratio": "mm3",
+    "midbrain_pons_midsagittal_ratio": "midsagittal_mm2",
 }
 
 
-def normalise(rows: Sequence[Row]) -> list[str]:
-    """Fill in ratios and the volumes in relation to eTIV, in place.
+def add_head_size(volumes: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """Compute ratios, and volumes relative to eTIV.
 
     ``<region>_etiv_fraction`` is the proportion. ``<region>_adjusted_mm3`` is the residual method
-    (Sanfilipo et al., 2004, doi 10.1016/j.neuroimage.2004.03.037): the volume less slope times
-    the difference of eTIV from its mean. Slope and mean are those of the participants without a
-    flag, each with the mean of its images, apart for each model and version; all rows with an
-    eTIV are adjusted.
+    (Sanfilipo et al., 2004, doi 10.1016/j.neuroimage.2004.03.037): volume - slope x (eTIV - mean
+    eTIV). Slope and mean come from the participants without a flag, each with the mean of their
+    images, separately for each model and version. All rows with an eTIV are adjusted.
 
     Parameters
     ----------
-    rows : sequence of dict
-        With the keys of `bids_app.bids.columns.GROUP`; flags are those of the table.
+    volumes : pandas.DataFrame
+        Columns of `bids_app.bids.columns.GROUP`.
 
     Returns
     -------
-    list of str
+    volumes : pandas.DataFrame
+        With these columns.
+    reasons : list of str
         For each model without adjusted volumes, why it has none.
     """
+    filled: dict[str, Any] = {}
+    for region in REGIONS:
+        column = f"{region}_etiv_fraction"
+        filled[column] = _ratio(volumes, f"{region}_mm3", "etiv_mm3", column)
+        filled[f"{region}_adjusted_mm3"] = np.full(len(volumes), np.nan)
+    for column, ending in _MIDBRAIN_OVER_PONS.items():
+        filled[column] = _ratio(volumes, f"{MIDBRAIN}_{ending}", f"{PONS}_{ending}", column)
     reasons = []
-    models: dict[tuple[str, str], list[Row]] = {}  # rows with an eTIV
-    estimating = set()  # models that tell an eTIV, which is where they locate the brainstem
-    for row in rows:
-        etiv = _number(row["etiv_mm3"])
-        for region in REGIONS:
-            row[f"{region}_etiv_fraction"] = _ratio(_number(row[f"{region}_mm3"]), etiv, 7)
-        for column, ending in _MIDBRAIN_OVER_PONS.items():
-            midbrain, pons = (_number(row[name + ending]) for name in ("midbrain", "pons"))
-            row[column] = _ratio(midbrain, pons, 4)
-        if row["flags"] != "failed":
-            of_model = models.setdefault((row["model"], row["model_version"]), [])
-            if np.isfinite(etiv):
-                of_model.append(row)
-            if np.isfinite(etiv) or row["localizer_confidence"] != NOT_AVAILABLE:
-                estimating.add((row["model"], row["model_version"]))
-    for model, of_model in models.items():
-        if model not in estimating:
+    done = volumes["flags"].ne(FAILED)
+    for (model, version), of_model in volumes[done].groupby(["model", "model_version"], sort=False):
+        if of_model[["etiv_mm3", "localizer_confidence"]].isna().all(axis=None):
             reasons.append(
-                f"Model {' '.join(model)} estimates no eTIV: etiv_mm3, *_etiv_fraction and "
-                "*_adjusted_mm3 are n/a. The etiv_mm3 of the model open on the same images may be "
-                "taken"
+                f"Model {model} {version} does not estimate eTIV: etiv_mm3, *_etiv_fraction and "
+                "*_adjusted_mm3 are n/a. You can use etiv_mm3 of the model open on the same images"
             )
             continue
-        trusted = [row for row in of_model if row["flags"] == NOT_AVAILABLE]
-        if (people := len({row["participant_id"] for row in trusted})) < LEAST_PARTICIPANTS:
+        measured = of_model[of_model["etiv_mm3"].notna()]
+        trusted = measured[measured["flags"].isna()]
+        if (people := trusted["participant_id"].nunique()) < LEAST_PARTICIPANTS:
             reasons.append(
-                f"Volumes adjusted for eTIV (*_adjusted_mm3) are n/a for model {' '.join(model)}: "
+                f"Volumes adjusted for eTIV (*_adjusted_mm3) are n/a for model {model} {version}: "
                 f"they need {LEAST_PARTICIPANTS} participants with an eTIV and without a flag; "
                 f"there are {people}"
             )
             continue
+        places = volumes.index.get_indexer(measured.index)
         for region in REGIONS:
-            _adjust(of_model, trusted, f"{region}_mm3", f"{region}_adjusted_mm3")
-    return reasons
+            column = f"{region}_adjusted_mm3"
+            adjusted = _adjust(measured, trusted, f"{region}_mm3")
+            filled[column][places] = GROUP[column].round(adjusted)
+    return volumes.assign(**filled), reasons
 
 
-def _adjust(rows: Sequence[Row], trusted: Sequence[Row], column: str, adjusted: str) -> None:
-    """Adjust one column of the rows of one model, by those of them that are trusted."""
-    people: dict[str, list[tuple[float, float]]] = {}
-    for row in trusted:
-        pair = (_number(row["etiv_mm3"]), _number(row[column]))
-        people.setdefault(row["participant_id"], []).append(pair)
-    etiv, volume = np.array([np.mean(pairs, axis=0) for pairs in people.values()]).T
-    centred = etiv - etiv.mean()
+def _adjust(measured: pd.DataFrame, trusted: pd.DataFrame, column: str) -> NDArray[np.float64]:
+    """Adjust a column of one model by the regression over its trusted rows; NaN without one."""
+    people = trusted.groupby("participant_id")[["etiv_mm3", column]].mean().dropna()
+    etiv, volume = people.to_numpy().T
+    centred = etiv - etiv.mean() if len(etiv) else etiv
     if not (spread := float(centred @ centred)):
-        return
+        return np.full(len(measured), np.nan)
     slope = float(centred @ volume) / spread
-    for row in rows:
-        value = _number(row[column]) - slope * (_number(row["etiv_mm3"]) - etiv.mean())
-        row[adjusted] = f"{value:.3f}" if np.isfinite(value) else NOT_AVAILABLE
+    values, sizes = (measured[name].to_numpy(np.float64) for name in (column, "etiv_mm3"))
+    adjusted: NDArray[np.float64] = values - slope * (sizes - etiv.mean())
+    return adjusted
 
 
-def _number(text: str) -> float:
-    return float("nan" if text == NOT_AVAILABLE else text)
-
-
-def _ratio(part: float, whole: float, digits: int) -> str:
-    ratio = part / whole if whole else float("nan")
-    return f"{ratio:.{digits}f}" if np.isfinite(ratio) else NOT_AVAILABLE
+def _ratio(volumes: pd.DataFrame, part: str, whole: str, column: str) -> NDArray[np.float64]:
+    """Divide two columns; NaN where the second is 0 or one of them is missing."""
+    divisor = volumes[whole].to_numpy(np.float64)
+    ratio = volumes[part].to_numpy(np.float64) / np.where(divisor == 0, np.nan, divisor)
+    return GROUP[column].round(ratio)

@@ -1,8 +1,8 @@
-"""Change from a participant's first session to each later one, with what is noise in it.
+"""Change from a participant's first session to each later one, and the noise in it.
 
-Every image is segmented by itself; nothing is registered. Images are compared that have the same
-name but for the session, by the same version of the same model. `docs/measures.md` tells how this
-compares with a pipeline that registers the images of a participant.
+Every image is segmented on its own; nothing is registered. Images are compared if they have the
+same name but for the session, and the same version of the same model. `docs/measures.md` compares
+this with a pipeline that registers the images of a participant.
 """
 
 from __future__ import annotations
@@ -10,161 +10,185 @@ from __future__ import annotations
 import logging
 import math
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 from scipy.special import stdtrit
 
 from bids_app.bids.columns import LONGITUDINAL
 from bids_app.bids.outputs import ENTITIES
 from bids_app.bids.sidecars import years
-from bids_app.group.table import flags_of, in_doubt
-from bids_app.io.files import remove, write_atomic
-from bids_app.io.tables import NOT_AVAILABLE, data_dictionary, dump_json, number, table
+from bids_app.group.table import in_doubt, shows_brainstem, split_flags
+from bids_app.io.tables import make_frame
 from bids_app.regions import REGIONS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
-    from pathlib import Path
 
-    Row = dict[str, str]
+    from numpy.typing import NDArray
+
+    Model = tuple[str, str]  # name and version
+    Floats = NDArray[np.float64]
 
 LOG = logging.getLogger(__name__)
-LEAST_YEARS = 30 / 365.25  # between two images, for a change a year
-LEAST_REPEATS = 10  # pairs, for a noise to be taken of them
-SAME_VOXEL = 0.01  # relative difference of an edge up to which voxels are alike
-SAME_HEAD = 0.03  # relative difference of eTIV up to which it is the same head at the same scale
-ALIKE = (NOT_AVAILABLE, "no_date")  # flags of changes that noise is taken of
+LEAST_YEARS = 30 / 365.25  # between two images, for a change per year
+LEAST_REPEATS = 10  # pairs, or participants, for an estimate of noise
+SAME_VOXEL = 0.01  # relative difference of voxel edges that counts as none
+SAME_HEAD = 0.03  # relative difference of eTIV that is plausible within one head
 _TO_SIGMA = 1.4826  # median absolute deviation to standard deviation
-_EFFICIENCY = 0.37  # of the MAD: a deviation by it is as sure as one of 37 % of the values
-_WEAKEST_FIRST = ("passes", "changes", "repeats")  # what noise is taken of
+_EFFICIENCY = 0.37  # of the MAD, relative to the standard deviation of as many normal values
+_WEAKEST_FIRST = ("passes", "changes", "repeats")  # sources of noise
 _SAME_SCANNER = ("site", "manufacturer", "scanner_model")
+_MODEL = ["model", "model_version"]
 
 
-def write_longitudinal(place: Path, rows: Sequence[Row], dates: Mapping[str, datetime]) -> int:
-    """Write the table of changes and its data dictionary; remove them where there is no change.
+def find_changes(volumes: pd.DataFrame, dates: Mapping[str, datetime]) -> pd.DataFrame:
+    """Compare each participant's later images with the first one of the same name.
 
     Parameters
     ----------
-    place : Path
-        Of the table.
-    rows : sequence of dict
-        Of the group table, with the keys of `bids_app.bids.columns.GROUP`.
+    volumes : pandas.DataFrame
+        Columns of `bids_app.bids.columns.GROUP`; rows without a brainstem do not count.
     dates : mapping of str to datetime
-        When images were taken, by their path in the dataset.
+        Acquisition dates, by path of the source image.
 
     Returns
     -------
-    int
-        Rows written.
-
-    Raises
-    ------
-    OutputError
-        A file cannot be written.
+    pandas.DataFrame
+        A row per later image; columns of `bids_app.bids.columns.LONGITUDINAL`.
     """
-    changes = find_changes(rows, dates)
-    if changes:
-        content = [[change[column] for column in LONGITUDINAL] for change in changes]
-        write_atomic(place, table(list(LONGITUDINAL), content))
-        write_atomic(place.with_suffix(".json"), dump_json(data_dictionary(LONGITUDINAL)))
-    else:
-        remove([place, place.with_suffix(".json")])
-    return len(changes)
+    done = volumes[volumes["brainstem_mm3"].notna() & shows_brainstem(volumes)]
+    pairs = _pairs(done[done["session_id"].notna()], dates)
+    if not pairs:
+        return make_frame([], LONGITUDINAL)
+    first, later = (
+        done.loc[list(labels)].reset_index(drop=True) for labels in zip(*pairs, strict=True)
+    )
+    changes = _changes(first, later, dates)
+    return _add_noise(changes, _noise_of_repeats(done))
 
 
-def find_changes(rows: Sequence[Row], dates: Mapping[str, datetime]) -> list[Row]:
-    """Compare each participant's later images with the first of the same name.
+def is_alike(changes: pd.DataFrame) -> pd.Series[bool]:
+    """Select changes whose images were acquired and segmented alike; noise is estimated from them.
 
-    Parameters
-    ----------
-    rows, dates
-        As for `write_longitudinal`.
-
-    Returns
-    -------
-    list of dict
-        Keys are those of `bids_app.bids.columns.LONGITUDINAL`.
+    An unknown date does not matter.
     """
-    done = [row for row in rows if row["brainstem_mm3"] != NOT_AVAILABLE]
-    repeats = _noise_of_repeats(done)
-    series: dict[tuple[str, ...], list[Row]] = {}
-    for row in done:
-        if row["session_id"] != NOT_AVAILABLE:
-            keys = ("participant_id", "model", "model_version", *ENTITIES)
-            series.setdefault(tuple(row[key] for key in keys), []).append(row)
-    changes, alone = [], 0
-    for images in series.values():
-        first, *later = sorted(images, key=lambda row: _order(row, images, dates))
-        changes += [_change(first, row, dates) for row in later]
+    return changes["flags"].isna() | changes["flags"].eq("no_date")
+
+
+def _pairs(done: pd.DataFrame, dates: Mapping[str, datetime]) -> list[tuple[Any, Any]]:
+    """Pair the first image of each series with each later one, by their labels in the index."""
+    keys = ["participant_id", *_MODEL, *ENTITIES]
+    columns = [done[key].fillna("").tolist() for key in keys]
+    series: dict[tuple[str, ...], list[tuple[Any, str, str]]] = {}
+    images = zip(done.index, done["session_id"], done["source"], strict=True)
+    for image, *key in zip(images, *columns, strict=True):
+        series.setdefault(tuple(key), []).append(image)
+    pairs, alone = [], 0
+    for of_series in series.values():
+        first, *later = _in_order(of_series, dates)
+        pairs += [(first, other) for other in later]
         alone += not later
-    if changes and alone:
+    if pairs and alone:
         LOG.info("Images with a session and no image of the same name in another: %d", alone)
-    _add_noise(changes, repeats)
-    return changes
+    return pairs
 
 
-def _order(row: Row, images: Sequence[Row], dates: Mapping[str, datetime]) -> tuple[object, ...]:
-    """Sort by date where all images have one, else by session as people count."""
-    session = tuple((int(d or 0), text) for d, text in re.findall(r"(\d*)(\D*)", row["session_id"]))
-    if all(image["source"] in dates for image in images):
-        return dates[row["source"]], session
-    return (session,)
+def _in_order(
+    images: Sequence[tuple[Any, str, str]], dates: Mapping[str, datetime]
+) -> Iterator[Any]:
+    """Sort (label, session, source) by date if all have one, else by session as people count."""
+    dated = all(source in dates for _, _, source in images)
+
+    def order(image: tuple[Any, str, str]) -> tuple[Any, ...]:
+        _, session, source = image
+        parts = tuple((int(d or 0), text) for d, text in re.findall(r"(\d*)(\D*)", session))
+        return (dates[source], parts) if dated else (parts,)
+
+    return (label for label, _, _ in sorted(images, key=order))
 
 
-def _change(first: Row, later: Row, dates: Mapping[str, datetime]) -> Row:
-    change = dict.fromkeys(LONGITUDINAL, NOT_AVAILABLE)
-    change |= {key: later[key] for key in ("participant_id", *ENTITIES, "model", "model_version")}
-    change |= {"session_id": later["session_id"], "first_session_id": first["session_id"]}
-    change |= {"source": later["source"], "first_source": first["source"]}
-    span = math.nan
-    if first["source"] in dates and later["source"] in dates:
-        span = years(dates[first["source"]], dates[later["source"]])
-        change["years"] = number(span)
+def _changes(
+    first: pd.DataFrame, later: pd.DataFrame, dates: Mapping[str, datetime]
+) -> pd.DataFrame:
+    """Compute the changes between the rows of two tables, without the noise."""
+    columns: dict[str, Any] = {
+        name: later[name] for name in ("participant_id", "session_id", "source", *ENTITIES, *_MODEL)
+    }
+    columns |= {"first_session_id": first["session_id"], "first_source": first["source"]}
+    spans = np.array(
+        [
+            years(dates[a], dates[b]) if a in dates and b in dates else math.nan
+            for a, b in zip(first["source"], later["source"], strict=True)
+        ]
+    )
+    columns["years"] = spans
     for region in REGIONS:
-        start, end = (float(row[f"{region}_mm3"]) for row in (first, later))
-        if not start:
-            continue
+        start, end = (part[f"{region}_mm3"].to_numpy(np.float64) for part in (first, later))
+        start = np.where(start == 0, np.nan, start)
         percent = 100 * (end - start) / start
-        change[f"{region}_change_mm3"] = number(end - start)
-        change[f"{region}_change_percent"] = number(percent)
-        if span >= LEAST_YEARS:
-            change[f"{region}_change_percent_per_year"] = number(percent / span)
-        spreads = [row[f"{region}_sd_mm3"] for row in (first, later)]
-        if NOT_AVAILABLE not in spreads:
-            change[f"{region}_change_sd_percent"] = number(
-                100 * math.hypot(*map(float, spreads)) / start
-            )
-    change["flags"] = ",".join(_flags(first, later, change)) or NOT_AVAILABLE
-    return change
+        long_enough = np.where(spans >= LEAST_YEARS, spans, np.nan)
+        spreads = [part[f"{region}_sd_mm3"].to_numpy(np.float64) for part in (first, later)]
+        columns[f"{region}_change_mm3"] = end - start
+        columns[f"{region}_change_percent"] = percent
+        columns[f"{region}_change_percent_per_year"] = percent / long_enough
+        columns[f"{region}_change_sd_percent"] = 100 * np.hypot(*spreads) / start
+    columns["flags"] = _flags(first, later, undated=np.isnan(spans))
+    return _as_written(pd.DataFrame(columns, index=first.index))
 
 
-def _flags(first: Row, later: Row, change: Row) -> Iterator[str]:
-    if any(first[column] != later[column] for column in _SAME_SCANNER):
-        yield "scanner_changed"
-    if first["field_strength_t"] != later["field_strength_t"]:
-        yield "field_strength_changed"
-    if not _same_voxel(first["voxel_size_mm"], later["voxel_size_mm"]):
-        yield "voxel_size_changed"
-    if NOT_AVAILABLE not in (etiv := [row["etiv_mm3"] for row in (first, later)]):
-        before, after = map(float, etiv)
-        if abs(after - before) > SAME_HEAD * before:
-            yield "etiv_changed"
-    # A head that was stripped and one that was not may differ by that alone.
-    stripped = ["no_etiv" in flags_of(row) for row in (first, later)]
-    if any(map(in_doubt, (first, later))) or stripped[0] != stripped[1]:
-        yield "flagged_image"
-    if any(row["rating"] == "fail" for row in (first, later)):
-        yield "rated_fail"
-    if change["years"] == NOT_AVAILABLE:
-        yield "no_date"
+def _as_written(changes: pd.DataFrame) -> pd.DataFrame:
+    """Round numbers to the digits that are written, and complete the columns."""
+    made = make_frame([{}] * len(changes), LONGITUDINAL)
+    for name, values in changes.items():
+        column = LONGITUDINAL[str(name)]
+        made[name] = column.round(values.to_numpy()) if column.dtype == "float" else values
+    return made
 
 
-def _same_voxel(first: str, later: str) -> bool:
-    """Compare sizes as ``1x1x1``; edges that a scale in a header changes a little are alike."""
-    if NOT_AVAILABLE in (first, later):
-        return first == later
+def _flags(
+    first: pd.DataFrame, later: pd.DataFrame, *, undated: NDArray[np.bool_]
+) -> pd.Series[Any]:
+    def differ(column: str) -> pd.Series[bool]:
+        both_missing = first[column].isna() & later[column].isna()
+        return first[column].ne(later[column]) & ~both_missing
+
+    voxels = zip(first["voxel_size_mm"], later["voxel_size_mm"], strict=True)
+    before, after = first["etiv_mm3"], later["etiv_mm3"]
+    # An image with the skull stripped and one without may differ by that alone.
+    stripped = [
+        part["flags"].map(lambda cell: "no_etiv" in split_flags(cell)) for part in (first, later)
+    ]
+    raised: dict[str, Any] = {
+        "scanner_changed": np.any([differ(column) for column in _SAME_SCANNER], axis=0),
+        "field_strength_changed": differ("field_strength_t"),
+        "voxel_size_changed": [not _same_voxel(a, b) for a, b in voxels],
+        "etiv_changed": (after - before).abs() > SAME_HEAD * before,
+        "flagged_image": in_doubt(first) | in_doubt(later) | stripped[0].ne(stripped[1]),
+        "rated_fail": first["rating"].eq("fail") | later["rating"].eq("fail"),
+        "no_date": undated,
+    }
+    return _listed(raised, first.index)
+
+
+def _listed(raised: Mapping[str, Any], index: pd.Index[Any]) -> pd.Series[Any]:
+    """List in each row the names whose values, shape (len(index),), are true; NaN if none."""
+    rows = zip(
+        *(np.asarray(values, dtype=bool).tolist() for values in raised.values()), strict=True
+    )
+    texts = [
+        ",".join(name for name, there in zip(raised, row, strict=True) if there) or math.nan
+        for row in rows
+    ]
+    return pd.Series(texts, index=index, dtype=object)
+
+
+def _same_voxel(first: object, later: object) -> bool:
+    """Compare sizes such as ``1x1x1``; edges that a header scales a little are equal."""
+    if not isinstance(first, str) or not isinstance(later, str):
+        return not isinstance(first, str) and not isinstance(later, str)
     edges = zip(first.split("x"), later.split("x"), strict=True)
     return all(abs(float(b) - float(a)) <= SAME_VOXEL * float(a) for a, b in edges)
 
@@ -172,27 +196,28 @@ def _same_voxel(first: str, later: str) -> bool:
 # --- noise --------------------------------------------------------------------------------
 
 
-def _noise_of_repeats(rows: Sequence[Row]) -> dict[tuple[str, str], dict[str, float]]:
-    """Tell the smallest change, in per cent, that repeated scans of a session let stand out.
+def _noise_of_repeats(done: pd.DataFrame) -> dict[Model, dict[str, float]]:
+    """Compute the smallest detectable change, in percent, from repeated scans within sessions.
 
-    Repeats have the same name but for the run; their within-session coefficient of
-    variation is pooled over sessions (root mean square), a model and version each. Only images
-    without a flag (but for no_etiv), and not rated fail, count.
+    Repeats have the same name but for the run. Their within-session coefficient of variation is
+    pooled over sessions (root mean square), for each model and version. Only images count that
+    have no flag (but no_etiv) and are not rated fail.
     """
-    sessions: dict[tuple[str, ...], list[Row]] = {}
-    for row in rows:
-        if not in_doubt(row) and row["rating"] != "fail":
-            keys = ["model", "model_version", "participant_id", "session_id"]
-            keys += [key for key in ENTITIES if key != "run"]
-            sessions.setdefault(tuple(row[key] for key in keys), []).append(row)
-    pooled: dict[tuple[str, str], dict[str, list[tuple[float, int]]]] = {}
-    for key, images in sessions.items():
-        for region in REGIONS if len(images) > 1 else ():
-            values = np.array([float(image[f"{region}_mm3"]) for image in images])
-            if values.all():
+    usable = done[~in_doubt(done) & done["rating"].ne("fail")]
+    keys = [*_MODEL, "participant_id", "session_id", *(key for key in ENTITIES if key != "run")]
+    repeated = usable[usable[keys].fillna("").duplicated(keep=False)]
+    if repeated.empty:
+        return {}
+    names = [f"{region}_mm3" for region in REGIONS]
+    pooled: dict[Model, dict[str, list[tuple[float, int]]]] = {}
+    groups = repeated[names].groupby([repeated[key].fillna("") for key in keys], sort=False)
+    for (model, version, *_), images in groups:
+        of_model = pooled.setdefault((str(model), str(version)), {})
+        for region, name in zip(REGIONS, names, strict=True):
+            values = images[name].to_numpy(np.float64)
+            if np.isfinite(values).all() and values.all():
                 square = float(values.var(ddof=1)) / float(values.mean()) ** 2
-                of_model = pooled.setdefault((key[0], key[1]), {})
-                of_model.setdefault(region, []).append((square, len(images) - 1))
+                of_model.setdefault(region, []).append((square, len(values) - 1))
     return {
         model: {region: noise for region, parts in of.items() if (noise := _pool(parts))}
         for model, of in pooled.items()
@@ -208,67 +233,63 @@ def _pool(parts: Sequence[tuple[float, int]]) -> float | None:
 
 
 def _reach(freedom: float) -> float:
-    """Deviations about 0 that hold 95 % of changes, where the deviation is an estimate."""
+    """Give the multiple of an estimated deviation within which 95 % of changes about 0 lie."""
     return float(stdtrit(freedom, 0.975))
 
 
-def _add_noise(
-    changes: Sequence[Row], repeats: Mapping[tuple[str, str], Mapping[str, float]]
-) -> None:
-    """Tell the smallest change that stands out of the noise, and which changes do, in place.
+def _add_noise(changes: pd.DataFrame, repeats: Mapping[Model, Mapping[str, float]]) -> pd.DataFrame:
+    """Fill in the smallest detectable change and the regions beyond it.
 
-    From repeated scans: the square root of 2 times the noise of a single volume (the smallest
-    detectable change of repeated measures); or else from the scatter of the changes about their
-    median, which holds also how people differ in their change; or else from the passes of the
-    network, which hold nothing of the scanner. That last is too small, so no change stands out of
-    it, and none that is smaller stands out of the others. A deviation is multiplied by Student's t
-    for 95 %, as few values tell it badly; 1.96 for the passes, whose values are not counted.
+    The noise comes from repeated scans: the square root of 2 times the noise of a single volume
+    (the smallest detectable change of repeated measures). Without repeats it comes from the
+    scatter of the changes about their median, which includes differences between people. Without
+    these it comes from the passes of the network, which know nothing of the scanner. That is too
+    small, so no change counts as beyond it, and no smaller estimate from the other two is used. A
+    deviation is multiplied by Student's t for 95 %, since it is estimated from few values, and
+    that of the passes by 1.96.
     """
-    models: dict[tuple[str, str], list[Row]] = {}
-    for change in changes:
-        models.setdefault((change["model"], change["model_version"]), []).append(change)
-    for model, of_model in models.items():
-        scatters = {r: _scatter(of_model, f"{r}_change_percent") for r in REGIONS}
-        reach = _reach(math.inf)
-        for change in of_model:
-            sources, beyond = set(), []
-            for region in REGIONS:
-                percent = change[f"{region}_change_percent"]
-                passes = change[f"{region}_change_sd_percent"]
-                if percent == NOT_AVAILABLE:
-                    continue
-                wavering = 0 if passes == NOT_AVAILABLE else reach * float(passes)
-                if noise := repeats.get(model, {}).get(region):
-                    least, source = max(noise, wavering), "repeats"
-                elif scatter := scatters[region]:
-                    least, source = max(scatter, wavering), "changes"
-                elif passes != NOT_AVAILABLE:
-                    least, source = wavering, "passes"
-                else:
-                    continue
-                change[f"{region}_smallest_detectable_percent"] = number(least)
-                sources.add(source)
-                if source != "passes" and abs(float(percent)) > least:
-                    beyond.append(region)
-            change["noise_source"] = next(
-                (s for s in _WEAKEST_FIRST if s in sources), NOT_AVAILABLE
-            )
-            change["beyond_noise"] = ",".join(beyond) or NOT_AVAILABLE
+    shape = (len(changes), len(REGIONS))
+    least, beyond = np.full(shape, np.nan), np.zeros(shape, dtype=bool)
+    sources = np.full(shape, "", dtype=object)
+    for (model, version), of_model in changes.groupby(_MODEL, sort=False):
+        noise = repeats.get((str(model), str(version)), {})
+        rows = changes.index.get_indexer(of_model.index)
+        for k, region in enumerate(REGIONS):
+            percent = of_model[f"{region}_change_percent"].to_numpy(np.float64)
+            passes = of_model[f"{region}_change_sd_percent"].to_numpy(np.float64)
+            wavering = _reach(math.inf) * passes
+            estimates = {"repeats": noise.get(region), "changes": _scatter(of_model, region)}
+            source = next((name for name, estimate in estimates.items() if estimate), "passes")
+            smallest = np.fmax(estimates.get(source) or np.nan, wavering)
+            smallest = np.where(np.isnan(percent), np.nan, smallest)
+            least[rows, k] = smallest
+            sources[rows, k] = np.where(np.isnan(smallest), "", source)
+            beyond[rows, k] = (source != "passes") & (np.abs(percent) > smallest)
+    filled: dict[str, Any] = {}
+    for k, region in enumerate(REGIONS):
+        column = f"{region}_smallest_detectable_percent"
+        filled[column] = LONGITUDINAL[column].round(least[:, k])
+    filled["noise_source"] = pd.Series(
+        [next((s for s in _WEAKEST_FIRST if s in row), math.nan) for row in sources.tolist()],
+        index=changes.index,
+        dtype=object,
+    )
+    raised = {region: beyond[:, k] for k, region in enumerate(REGIONS)}
+    filled["beyond_noise"] = _listed(raised, changes.index)
+    return changes.assign(**filled)
 
 
-def _scatter(changes: Sequence[Row], column: str) -> float | None:
-    """Tell the smallest change that the changes between images taken and found alike let stand out.
+def _scatter(changes: pd.DataFrame, region: str) -> float | None:
+    """Compute the smallest detectable change from the changes between images that are alike.
 
-    Their deviation is the median absolute one about their median. Its t has 0.37 of the degrees of
+    The deviation is the median absolute one about the median. Its t has 0.37 of the degrees of
     freedom of a standard deviation, its efficiency: with 10 to 100 normal values, 4.5 to 5.1 % of
-    further ones then lie beyond. A participant counts once, with the first change.
+    further ones then lie beyond. Each participant counts once, with the first change.
     """
-    people: dict[str, float] = {}
-    for change in changes:
-        if change["flags"] in ALIKE and change[column] != NOT_AVAILABLE:
-            people.setdefault(change["participant_id"], float(change[column]))
-    if len(people) < LEAST_REPEATS:
+    column = f"{region}_change_percent"
+    known = changes[is_alike(changes) & changes[column].notna()]
+    values: Floats = known.drop_duplicates("participant_id")[column].to_numpy(np.float64)
+    if len(values) < LEAST_REPEATS:
         return None
-    values = np.array(list(people.values()))
     deviation = float(_TO_SIGMA * np.median(np.abs(values - np.median(values))))
     return _reach(_EFFICIENCY * (len(values) - 1)) * deviation or None

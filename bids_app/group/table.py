@@ -1,104 +1,171 @@
-"""Gather every complete image and every failure of an output dataset as rows of one table."""
+"""The table of a dataset: every complete image and every failure, a row per image and model."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from bids_app.bids.columns import FROM_VOLUMES, GROUP, QUALITY, VOLUMES
-from bids_app.bids.results import read_failures, read_results
-from bids_app.io.tables import NOT_AVAILABLE
-from bids_app.measures.flags import flags_again, self_consistency
+from bids_app.bids.columns import FROM_VOLUMES, GROUP, QUALITY
+from bids_app.bids.outputs import WHOLE
+from bids_app.io.tables import NOT_AVAILABLE, make_frame
+from bids_app.measures.flags import reapply_thresholds, self_consistency
 from bids_app.regions import REGIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
+    from collections.abc import Iterable, Mapping
 
-    from bids_app.bids.results import Result
+    import pandas as pd
 
-Row = dict[str, str]
+    from bids_app.bids.results import Failure, Result
+
+    Row = dict[str, Any]
+
+FAILED = "failed"  # flag of an image that could not be processed
 
 
-def read_rows(output_dir: Path, thresholds: Mapping[str, float]) -> list[Row]:
-    """Read every complete image and every failure of an output dataset.
+@dataclass(frozen=True, eq=False)
+class GroupTables:
+    """What the group level computes, once, for files, report and methods text.
 
-    Flags are told anew from the measures on record, so that other thresholds need no other maps.
+    Text columns of the DataFrames are objects and numbers float64; NaN stands for ``n/a``.
+
+    Attributes
+    ----------
+    volumes : pandas.DataFrame
+        A row per image and model. Columns are those of `bids_app.bids.columns.GROUP`, then joined
+        covariates and z scores by norms.
+    columns : dict of str to dict
+        Its data dictionary, as written.
+    changes : pandas.DataFrame
+        A row per later image of a participant; columns of `bids_app.bids.columns.LONGITUDINAL`.
+    agreement : pandas.DataFrame
+        A row per image, pair of models and region; columns of
+        `bids_app.bids.columns.GROUP_COMPARISON`.
+    thresholds : dict of str to float
+        Of flags, where they are not those of `bids_app.measures.flags.CHECKS`.
+    left_out : int
+        Results of the folder that the user did not choose.
+    dataset_name : str
+        Of the derivative dataset.
+    reported : frozenset of str
+        Participants that have a page.
+    stem : str
+        `bids_app.bids.outputs.WHOLE`, or ``SELECTION`` if the user chose some results.
+    """
+
+    volumes: pd.DataFrame
+    columns: Mapping[str, Mapping[str, Any]]
+    changes: pd.DataFrame
+    agreement: pd.DataFrame
+    thresholds: Mapping[str, float]
+    left_out: int = 0
+    dataset_name: str = ""
+    reported: frozenset[str] = frozenset()
+    stem: str = WHOLE
+
+
+def gather(
+    results: Iterable[Result], failures: Iterable[Failure], thresholds: Mapping[str, float]
+) -> pd.DataFrame:
+    """Gather results and failures in one table.
+
+    Flags are compared with the thresholds again, from the measures on record, so that other
+    thresholds need no new maps.
 
     Parameters
     ----------
-    output_dir : Path
-        The derivative dataset; participants may still be running on it.
+    results : iterable of Result
+    failures : iterable of Failure
+        One whose image is complete by now, by the same model, is left out.
     thresholds : mapping of str to float
         By name of the flag, in place of those of `bids_app.measures.flags.CHECKS`.
 
     Returns
     -------
-    list of dict
-        One row an image and model with the keys of `bids_app.bids.columns.GROUP`, sorted by
-        participant, session, source and model; what `normalise` fills in is not available yet.
+    pandas.DataFrame
+        Columns of `bids_app.bids.columns.GROUP`, sorted by participant, session, source and model;
+        those that depend on other rows or on the input dataset are still empty.
     """
-    rows = _failed_rows(output_dir)
-    for result in read_results(output_dir):
-        rows[result.label, result.source] = _row(result, thresholds)
-    order = ("participant_id", "session_id", "source", "model")
-    return sorted(rows.values(), key=lambda row: [row[key] for key in order])
+    rows: dict[tuple[str, str], Row] = {}
+    rows |= {(failure.label, failure.source): _failed_row(failure) for failure in failures}
+    rows |= {(result.label, result.source): _row(result, thresholds) for result in results}
+    return make_frame(sorted(rows.values(), key=_order), GROUP)
 
 
-def shows_brainstem(row: Row) -> bool:
-    """Tell whether a brainstem was found; a row's volumes of 0 are no measures where not."""
-    return "no_brainstem" not in row["flags"].split(",")
+def _order(row: Mapping[str, Any]) -> tuple[str, ...]:
+    session = row["session_id"] or NOT_AVAILABLE
+    return row["participant_id"], session, row["source"], row["model"]
 
 
-def flags_of(row: Mapping[str, str]) -> list[str]:
-    """Give the flags of a row of the group table, or of the table of changes."""
-    return [] if row["flags"] == NOT_AVAILABLE else row["flags"].split(",")
-
-
-def in_doubt(row: Mapping[str, str]) -> bool:
-    """Tell whether a flag casts doubt on a row's volumes.
-
-    ``no_etiv`` does not: every image of a skull-stripped dataset has it, and none of its regions
-    is measured the worse for it.
-    """
-    return any(flag != "no_etiv" for flag in flags_of(row))
+def _failed_row(failure: Failure) -> Row:
+    return {
+        "participant_id": failure.participant,
+        "session_id": failure.session or None,
+        **failure.entities,
+        "source": failure.source,
+        "model": failure.model,
+        "model_version": failure.model_version,
+        "flags": FAILED,
+        "failure": failure.reason,
+    }
 
 
 def _row(result: Result, thresholds: Mapping[str, float]) -> Row:
-    row = dict.fromkeys(GROUP, NOT_AVAILABLE)
-    row |= {"participant_id": result.participant, "source": result.source, **result.entities}
-    row["session_id"] = result.session or NOT_AVAILABLE
-    row["model"], row["model_version"] = result.model
+    name, version = result.model
+    row: Row = {
+        "participant_id": result.participant,
+        "session_id": result.session or None,
+        **result.entities,
+        "source": result.source,
+        "model": name,
+        "model_version": version,
+        "voxel_size_mm": "x".join(f"{edge:g}" for edge in result.sidecar.voxel_size_mm) or None,
+    }
     for region in result.volumes:
         if region.name in REGIONS:
             for ending, column in FROM_VOLUMES.items():
-                if (name := f"{region.name}_{ending}") in row:
-                    row[name] = VOLUMES[column].text(getattr(region, column))
+                row[f"{region.name}_{ending}"] = getattr(region, column)
     quality = dict(result.sidecar.quality)
-    row["voxel_size_mm"] = "x".join(f"{edge:g}" for edge in result.sidecar.voxel_size_mm)
-    earlier = result.sidecar.flags
-    if empty := "no_brainstem" in earlier:
+    if empty := "no_brainstem" in result.sidecar.flags:
         quality.pop("etiv_mm3", None)  # of records of earlier versions
     main = self_consistency(quality, empty=empty)
     if main is not None:  # records of earlier versions lack it
-        quality["self_consistency"] = round(main, 4)
-    row |= {key: str(value) for key, value in quality.items() if key in QUALITY}
-    flags = flags_again(earlier, quality, thresholds)
-    row["flags"] = ",".join(flags) or NOT_AVAILABLE
+        quality["self_consistency"] = QUALITY["self_consistency"].rounded(main)
+    row |= {key: value for key, value in quality.items() if key in QUALITY}
+    flags = reapply_thresholds(result.sidecar.flags, quality, thresholds)
+    row["flags"] = ",".join(flags) or None
     return row
 
 
-def _failed_rows(output_dir: Path) -> dict[tuple[str, str], Row]:
-    rows = {}
-    for failure in read_failures(output_dir):
-        row = dict.fromkeys(GROUP, NOT_AVAILABLE) | {
-            "participant_id": failure.participant,
-            "session_id": failure.session or NOT_AVAILABLE,
-            **failure.entities,
-            "source": failure.source,
-            "model": failure.model,
-            "model_version": failure.model_version,
-            "flags": "failed",
-            "failure": failure.reason,
-        }
-        rows[failure.label, failure.source] = row
-    return rows
+# --- flags of rows ------------------------------------------------------------------------
+
+
+def split_flags(cell: object) -> list[str]:
+    """Give the flags in a cell, such as ``"fragmented,outlier"``; none of ``n/a``, NaN or None."""
+    return cell.split(",") if isinstance(cell, str) and cell != NOT_AVAILABLE else []
+
+
+def flags_of(row: Mapping[str, Any]) -> list[str]:
+    """Give the flags of a row of the group table, or of the table of changes."""
+    return split_flags(row["flags"])
+
+
+def shows_brainstem(volumes: pd.DataFrame) -> pd.Series[bool]:
+    """Select rows in which a brainstem was found, or whose image failed.
+
+    In all others the volumes of 0 are no measures.
+    """
+    return volumes["flags"].map(lambda cell: "no_brainstem" not in split_flags(cell)).astype(bool)
+
+
+def in_doubt(volumes: pd.DataFrame) -> pd.Series[bool]:
+    """Select rows with a flag that casts doubt on the volumes.
+
+    ``no_etiv`` does not: every image of a skull-stripped dataset has it, and its regions are
+    measured as well as any.
+    """
+    return (
+        volumes["flags"]
+        .map(lambda cell: any(flag != "no_etiv" for flag in split_flags(cell)))
+        .astype(bool)
+    )

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
+    import numpy as np
     import pandas as pd
+    from numpy.typing import NDArray
 
     Value = str | int | float | None
 
@@ -98,6 +100,16 @@ class Column:
     def rounded(self, value: float) -> float:
         """Round a number to the digits that are written; NaN stays NaN."""
         return value if self.digits is None else round(value, self.digits)
+
+    def round(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Round an array, shape (N,), as `rounded` does a number; infinite becomes NaN."""
+        import numpy as np
+
+        finite = np.where(np.isfinite(values), values, np.nan)
+        if self.digits is None:
+            return finite
+        # numpy.round goes through a product, which rounds some numbers otherwise than their text.
+        return np.array([round(value, self.digits) for value in finite.tolist()], dtype=np.float64)
 
 
 Columns = dict[str, Column]

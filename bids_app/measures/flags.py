@@ -1,14 +1,15 @@
-"""Flags: what to look at before trusting a result, told by measures that need no ground truth.
+"""Flags: reasons to inspect a result, from measures that need no ground truth.
 
 A flag warns; it never removes a result. `CHECKS` is the one table of all flags and thresholds;
-`bids_app.measures.quality` takes the measures, and `docs/quality.md` tells their definitions and sources.
+`bids_app.measures.quality` computes the measures, and `docs/quality.md` gives their definitions and
+sources.
 """
 
 from __future__ import annotations
 
 import math
-import operator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,16 +33,16 @@ class Check:
     name : str
         As tables and reports show it.
     description : str
-        What a reader should know; ``{}`` stands for the threshold.
+        Meaning, with ``{}`` in the place of the threshold.
     measure : str or None
-        Name of a measure of quality, or the end of the names of several: ``soft_dice`` for
-        ``midbrain_soft_dice`` and so on, of which the worst counts. None for a fact that no
-        threshold decides.
+        Name of a measure of quality, or the end of the names of several, of which the worst
+        counts: ``soft_dice`` for ``midbrain_soft_dice`` and so on. None for a fact without a
+        threshold.
     comparison : {"<", ">"}
-        The flag is raised where the measure is below or above the threshold.
+        The flag is raised if the measure is below or above the threshold.
     threshold : float
     most : float
-        The largest value that a threshold may have: 1 for shares and Dice coefficients.
+        The largest possible threshold: 1 for fractions and Dice coefficients.
     """
 
     name: str
@@ -53,41 +54,53 @@ class Check:
 
     def explain(self, thresholds: Mapping[str, float]) -> str:
         """Describe the flag with the threshold in use."""
-        return self.description.format(f"{thresholds.get(self.name, self.threshold):g}")
+        return self.description.format(f"{self.in_use(thresholds):g}")
+
+    def in_use(self, thresholds: Mapping[str, float]) -> float:
+        """Give the threshold in use."""
+        return thresholds.get(self.name, self.threshold)
 
     def limit(self, thresholds: Mapping[str, float]) -> str:
-        """Tell the threshold in use by its good side: ``at least 0.85``."""
+        """Describe values that do not raise the flag: ``at least 0.85``."""
         bound = "at least" if self.comparison == "<" else "at most"
-        return f"{bound} {thresholds.get(self.name, self.threshold):g}"
+        return f"{bound} {self.in_use(thresholds):g}"
 
     def measured(self, quality: Mapping[str, float]) -> list[float]:
-        """Give the measures that the flag hangs on; none for a fact."""
-        return [
-            value
-            for key, value in quality.items()
-            if self.measure and (key == self.measure or key.endswith("_" + self.measure))
-        ]
+        """Give the measures that the flag depends on; none for a fact."""
+        if self.measure is None:
+            return []
+        return [quality[name] for name in _names(self.measure, tuple(quality))]
 
     def raised(self, quality: Mapping[str, float], thresholds: Mapping[str, float]) -> bool:
-        """Tell whether a measure is beyond the threshold; missing measures never are."""
-        compare = {"<": operator.lt, ">": operator.gt}[self.comparison]
-        limit = thresholds.get(self.name, self.threshold)
-        return any(compare(value, limit) for value in self.measured(quality))
+        """Check whether a measure is beyond the threshold; a missing one never is."""
+        if not (values := self.measured(quality)):
+            return False
+        limit = self.in_use(thresholds)
+        return min(values) < limit if self.comparison == "<" else max(values) > limit
+
+
+@lru_cache(maxsize=1024)
+def _names(measure: str, quality: tuple[str, ...]) -> tuple[str, ...]:
+    """Choose those names of measures that are one measure, or end with it."""
+    return tuple(name for name in quality if name == measure or name.endswith("_" + measure))
 
 
 CHECKS = (
-    Check("failed", "the image could not be processed; logs/*/failures.tsv tells why"),
+    Check("failed", "the image could not be processed; see logs/*/failures.tsv"),
     Check("no_brainstem", "no brainstem was found; the map is empty"),
-    Check("region_missing", "at least one region is absent from the map"),
+    Check("region_missing", "at least one region is missing from the map"),
     Check(
         "out_of_view",
-        "the brainstem reaches the edge of the field of view; the rest is not counted",
+        "the brainstem reaches the edge of the field of view; the part outside is not counted",
     ),
-    Check("no_etiv", "the intracranial volume cannot be told, as on a skull-stripped image"),
+    Check(
+        "no_etiv",
+        "the intracranial volume cannot be estimated, for example on a skull-stripped image",
+    ),
     Check(
         "low_self_consistency",
-        "the model agrees with itself, over its networks or mirrored images, with a mean Dice of "
-        "the regions below {}",
+        "the networks, or the passes on mirror images, agree with a mean Dice over the regions "
+        "below {}",
         "self_consistency", "<", 0.96, 1.0,
     ),
     Check(
@@ -97,27 +110,28 @@ CHECKS = (
     ),
     Check(
         "mirrors_disagree",
-        "the network outlines a region differently on the mirrored image, with a Dice below {}",
+        "the network outlines a region differently on mirror images, with a Dice below {}",
         "mirror_dice", "<", 0.85, 1.0,
     ),
     Check(
         "low_confidence",
-        "the network is unsure of a region: its soft Dice confidence is below {}",
+        "low confidence of the network in a region: its soft Dice is below {}",
         "soft_dice", "<", 0.85, 1.0,
     ),
     Check(
         "low_localizer_confidence",
-        "the brainstem was located with a mean probability below {}",
+        "the mean probability of the located brainstem is below {}",
         "localizer_confidence", "<", 0.8, 1.0,
     ),
     Check(
         "fragmented",
-        "a region's largest cluster holds less than {} of its voxels",
+        "the largest connected component of a region has less than {} of its voxels",
         "largest_component_fraction", "<", 0.95, 1.0,
     ),
     Check(
         "wrong_order",
-        "midbrain over pons over medulla does not hold: a centre is less than {} mm above the next",
+        "midbrain, pons and medulla are not above each other: a centroid is less than {} mm above "
+        "the next one",
         "height_mm", "<", 5.0,
     ),
     Check(
@@ -127,19 +141,24 @@ CHECKS = (
     ),
     Check(
         "asymmetric",
-        "a region overlaps its mirror image about the midsagittal plane with a Dice below {}",
+        "a region and its mirror image about the midsagittal plane overlap with a Dice below {}",
         "symmetry", "<", 0.8, 1.0,
     ),
-    Check("low_resolution", "an edge of the voxels is longer than {} mm", "max_voxel_edge_mm", ">", 2.1),
+    Check(
+        "low_resolution",
+        "a voxel edge is longer than {} mm",
+        "max_voxel_edge_mm", ">", 2.1,
+    ),
     Check(
         "outlier",
-        "a volume lies more than {} robust standard deviations out in the dataset (group level)",
+        "a volume is more than {} robust standard deviations from the median of the dataset "
+        "(group level)",
         "robust_z", ">", 3.5,
     ),
     Check(
         "outlier_in_batch",
-        "a volume lies more than {} robust standard deviations out among the images of its site "
-        "and scanner (group level)",
+        "a volume is more than {} robust standard deviations from the median of the images of its "
+        "site and scanner (group level)",
         "batch_z", ">", 3.5,
     ),
 )  # fmt: skip
@@ -147,7 +166,7 @@ FLAGS = {check.name: check.explain({}) for check in CHECKS}
 
 
 def self_consistency(quality: Mapping[str, float], *, empty: bool = False) -> float | None:
-    """Give the main measure of quality: how well a model agrees with itself on an image.
+    """Compute the main measure of quality: how well a model agrees with itself on an image.
 
     Parameters
     ----------
@@ -159,8 +178,8 @@ def self_consistency(quality: Mapping[str, float], *, empty: bool = False) -> fl
     Returns
     -------
     float or None
-        Mean over midbrain, pons and medulla, 0 to 1, where a region without the measure counts 0;
-        0 of an empty map, else None of a single pass.
+        Mean over midbrain, pons and medulla, 0 to 1, in which a region without the measure counts
+        as 0. 0 for an empty map; None for a single pass.
     """
     if empty:
         return 0.0
@@ -172,12 +191,12 @@ def self_consistency(quality: Mapping[str, float], *, empty: bool = False) -> fl
 
 
 def read_thresholds(texts: Iterable[str]) -> dict[str, float]:
-    """Read thresholds as the command line has them, ``NAME=VALUE`` each; the last of a name counts.
+    """Read thresholds from the command line, ``NAME=VALUE`` each; the last one of a name counts.
 
     Raises
     ------
     UsageError
-        No such flag has a threshold, or the value is none that its measure can have.
+        No such flag has a threshold, or its measure cannot have the value.
     """
     thresholds = {}
     known = {check.name: check for check in CHECKS if check.measure is not None}
@@ -187,8 +206,8 @@ def read_thresholds(texts: Iterable[str]) -> dict[str, float]:
             raise UsageError(f"--flag-threshold {text}: give NAME=VALUE, such as low_resolution=3.")
         if name not in known:
             raise UsageError(
-                f"--flag-threshold {text}: no flag {name!r} has a threshold. "
-                f"Those with one: {', '.join(known)}."
+                f"--flag-threshold {text}: there is no flag {name!r} with a threshold. Flags with "
+                f"one: {', '.join(known)}."
             )
         try:
             value = float(number)
@@ -196,28 +215,30 @@ def read_thresholds(texts: Iterable[str]) -> dict[str, float]:
             raise UsageError(f"--flag-threshold {text}: {number!r} is not a number.") from None
         most = known[name].most
         if not (0 <= value <= most and math.isfinite(value)):
-            fitting = "a number of 0 or more" if math.isinf(most) else f"from 0 to {most:g}"
-            raise UsageError(f"--flag-threshold {text}: the threshold of {name} is {fitting}.")
+            fitting = (
+                "a number of 0 or more" if math.isinf(most) else f"a number from 0 to {most:g}"
+            )
+            raise UsageError(f"--flag-threshold {text}: the threshold of {name} must be {fitting}.")
         thresholds[name] = value
     return thresholds
 
 
-def flags(
+def find_flags(
     segmentation: Segmentation,
     measures: Sequence[RegionMeasure],
     quality: Mapping[str, float] | None = None,
     thresholds: Mapping[str, float] | None = None,
 ) -> tuple[str, ...]:
-    """Name what the user should look at before trusting an image's volumes.
+    """Find the flags of an image.
 
     Parameters
     ----------
     segmentation : Segmentation
         Label map of the image.
     measures : sequence of RegionMeasure
-        One a region, then the whole brainstem.
+        One per region, then the whole brainstem.
     quality : mapping of str to float, optional
-        Measures of quality; without them the facts alone are told.
+        Measures of quality; without them only the facts are checked.
     thresholds : mapping of str to float, optional
         By name of the flag, in place of those of `CHECKS`.
 
@@ -239,18 +260,18 @@ def flags(
         facts.add("out_of_view")
     if segmentation.confidence is not None and segmentation.intracranial_mm3 is None:
         facts.add("no_etiv")
-    return flags_again(facts, quality or {}, thresholds or {})
+    return reapply_thresholds(facts, quality or {}, thresholds or {})
 
 
-def flags_again(
+def reapply_thresholds(
     earlier: Iterable[str], quality: Mapping[str, float], thresholds: Mapping[str, float]
 ) -> tuple[str, ...]:
-    """Compare an image's measures with thresholds anew; keep flags that hang on no measure.
+    """Compare an image's measures with thresholds; keep flags that depend on no measure.
 
     Parameters
     ----------
     earlier : iterable of str
-        Flags of the image's record.
+        Flags on record.
     quality : mapping of str to float
         Its measures of quality.
     thresholds : mapping of str to float

@@ -1,6 +1,7 @@
-"""Measures of trust in a result that need no ground truth.
+"""Measure a segmented image: volumes, shape, quality and flags.
 
-`docs/quality.md` tells definitions and sources; `bids_app.measures.flags` makes flags of the measures.
+The measures of quality need no ground truth; `docs/quality.md` gives definitions and sources, and
+`bids_app.measures.flags` turns them into flags.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bids_app.bids.columns import QUALITY
+from bids_app.bids.results import RegionVolume
 from bids_app.geometry.midplane import symmetry
-from bids_app.measures.flags import flags, self_consistency
+from bids_app.measures.flags import find_flags, self_consistency
 from bids_app.measures.shape import measure_shape
 from bids_app.measures.volumes import crop, measure_regions
 from bids_app.regions import MEDULLA, MIDBRAIN, PONS, WHOLE_NAME, of_brainstem
@@ -20,41 +23,41 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from bids_app.io.images import Volume
-    from bids_app.measures.shape import Shape
+    from bids_app.measures.shape import RegionShape, Shape
     from bids_app.measures.volumes import RegionMeasure
     from bids_app.regions import Region
     from bids_app.segmentation.types import Segmentation
 
 
 @dataclass(frozen=True)
-class Findings:
+class Measurements:
     """All that is measured on one segmented image.
 
     Attributes
     ----------
-    measures : tuple of RegionMeasure
-        One a region, then the whole brainstem.
+    volumes : tuple of RegionVolume
+        Rows of the table of volumes: one per region, then the whole brainstem.
     shape : Shape
-        Surfaces, areas and diameters.
+        Surfaces, areas and diameters, with the midsagittal plane.
     quality : dict of str to float
-        What `measure_quality` gave.
+        From `measure_quality`.
     flags : tuple of str
         Keys of `bids_app.measures.flags.FLAGS`.
     """
 
-    measures: tuple[RegionMeasure, ...]
+    volumes: tuple[RegionVolume, ...]
     shape: Shape
     quality: dict[str, float]
     flags: tuple[str, ...]
 
 
-def judge(
+def measure(
     volume: Volume,
     segmentation: Segmentation,
     regions: Sequence[Region],
     thresholds: Mapping[str, float] | None = None,
-) -> Findings:
-    """Measure a segmented image and tell what to look at before trusting it.
+) -> Measurements:
+    """Measure a segmented image.
 
     Parameters
     ----------
@@ -65,7 +68,7 @@ def judge(
     regions : sequence of Region
         Of the model.
     thresholds : mapping of str to float, optional
-        Those of flags that are not the default.
+        Of flags, where they are not those of `bids_app.measures.flags.CHECKS`.
     """
     labels, whole = segmentation.labels, of_brainstem(regions)
     measures = measure_regions(
@@ -73,7 +76,35 @@ def judge(
     )
     shape = measure_shape(labels, volume.affine, regions, whole)
     quality = measure_quality(volume, segmentation, regions, measures, shape)
-    return Findings(measures, shape, quality, flags(segmentation, measures, quality, thresholds))
+    flags = find_flags(segmentation, measures, quality, thresholds)
+    spread = segmentation.spread or [None] * len(measures)
+    volumes = tuple(
+        _row(of_region, of_shape, share)
+        for of_region, of_shape, share in zip(measures, shape.regions, spread, strict=True)
+    )
+    return Measurements(volumes, shape, quality, flags)
+
+
+def _row(region: RegionMeasure, shape: RegionShape, spread: float | None) -> RegionVolume:
+    """Make a row of the table of volumes; `spread` is relative to the volume."""
+    x, y, z = region.centroid or (None, None, None)
+    return RegionVolume.rounded(
+        index=region.index,
+        name=region.name,
+        abbreviation=region.abbreviation,
+        voxels=region.voxels,
+        volume_mm3=region.volume_mm3,
+        soft_volume_mm3=region.soft_volume_mm3,
+        clusters=region.clusters,
+        centroid_x_mm=x,
+        centroid_y_mm=y,
+        centroid_z_mm=z,
+        surface_mm2=shape.surface_mm2,
+        midsagittal_mm2=shape.midsagittal_mm2,
+        ap_diameter_mm=shape.ap_diameter_mm,
+        volume_20mm_mm3=shape.to_20mm_mm3,
+        volume_sd_mm3=None if spread is None else spread * region.volume_mm3,
+    )
 
 
 def measure_quality(
@@ -83,7 +114,7 @@ def measure_quality(
     measures: Sequence[RegionMeasure],
     shape: Shape,
 ) -> dict[str, float]:
-    """Measure what tells of the trust in a result.
+    """Measure the quality of a result.
 
     Parameters
     ----------
@@ -94,15 +125,15 @@ def measure_quality(
     regions : sequence of Region
         Of the model.
     measures : sequence of RegionMeasure
-        One a region, then the whole brainstem.
+        One per region, then the whole brainstem.
     shape : Shape
         Of the same label map.
 
     Returns
     -------
     dict of str to float
-        Those measures of `bids_app.bids.columns.QUALITY` that can be told; the names of the model's
-        regions stand in front of the measures of a region.
+        Those measures of `bids_app.bids.columns.QUALITY` that are defined. The measures of a region
+        start with its name, also for regions that have no such column.
     """
     names = [region.name for region in regions]
     found: dict[str, float | None] = {
@@ -112,30 +143,30 @@ def measure_quality(
     found |= _named(names, "agreement", segmentation.agreement)
     found |= _named(names, "mirror_dice", segmentation.mirror_dice)
     found |= _named([*names, WHOLE_NAME], "soft_dice", _soft_dice(segmentation, regions))
-    # Other labels than the brainstem's may well be of two pieces, or lie to one side.
+    # Labels outside the brainstem may well have two components, or lie on one side.
     parts = of_brainstem(regions)
-    judged = [*(part.name for part in parts), WHOLE_NAME]
+    checked = [*(part.name for part in parts), WHOLE_NAME]
     shares = {m.name: m.largest_component_fraction for m in measures if m.voxels}
-    found |= {f"{name}_largest_component_fraction": shares.get(name) for name in judged}
+    found |= {f"{name}_largest_component_fraction": shares.get(name) for name in checked}
     centres = {m.name: m.centroid for m in measures}
     for pair, border in zip(((MIDBRAIN, PONS), (PONS, MEDULLA)), shape.borders, strict=True):
         upper, lower = (centres.get(name) for name in pair)
         if upper is not None and lower is not None:
             found["_".join((*pair, "height_mm"))] = upper[2] - lower[2]
             found["_".join((*pair, "contact_mm2"))] = border.area_mm2
-    labels, affine, _ = crop(segmentation.labels, volume.affine, regions)
+    labels, affine = crop(segmentation.labels, volume.affine, regions)
     whole = np.isin(labels, [part.index for part in parts])
     if shape.plane is not None:
         masks = [*(labels == part.index for part in parts), whole]
-        for name, mask in zip(judged, masks, strict=True):
+        for name, mask in zip(checked, masks, strict=True):
             found[f"{name}_symmetry"] = symmetry(mask, affine, shape.plane)
     found["max_voxel_edge_mm"] = max(volume.voxel_size)
     quality = {
-        key: round(value, 1 if key == "etiv_mm3" else 4)
+        key: round(value, QUALITY[key].digits if key in QUALITY else 4)
         for key, value in found.items()
         if value is not None and np.isfinite(value)
     }
-    if empty := not measures[-1].voxels:  # nothing says that what was measured is a skull
+    if empty := not measures[-1].voxels:  # without a brainstem, the image may not show a head
         quality.pop("etiv_mm3", None)
     main = self_consistency(quality, empty=empty)
     return quality if main is None else quality | {"self_consistency": round(main, 4)}
@@ -148,9 +179,9 @@ def _named(
 
 
 def _soft_dice(segmentation: Segmentation, regions: Sequence[Region]) -> list[float]:
-    """Dice between each region's probabilities and its own label, then of the whole brainstem.
+    """Dice between each region's probabilities and its label, then for the whole brainstem.
 
-    The soft Dice confidence of Borges et al. (2024, arXiv 2402.10665); nan for an absent region.
+    The soft Dice confidence of Borges et al. (2024, arXiv 2402.10665); NaN for an absent region.
     """
     labels = segmentation.labels[segmentation.box]
     both, total = np.zeros(len(regions)), np.zeros(len(regions))

@@ -113,7 +113,7 @@ def measure_shape(
     whole : sequence of Region, optional
         Those of them that make the union; all by default.
     """
-    labels, affine, _ = crop(labels, affine, regions)
+    labels, affine = crop(labels, affine, regions)
     values = [region.index for region in regions]
     masks = {region.name: labels == region.index for region in regions}
     parts = [region.name for region in (regions if whole is None else whole)]

@@ -37,17 +37,17 @@ class RegionMeasure:
     name, abbreviation : str
         As written to tables.
     voxels : int
-        How many voxels have the label.
+        Number of voxels with the label.
     volume_mm3 : float
         Their volume.
     soft_volume_mm3 : float or None
         Sum of the region's probabilities times a voxel's volume; None without probabilities.
     clusters : int
-        Connected components.
+        Number of connected components.
     largest_component_fraction : float
-        Share of the region's voxels that lie in its largest cluster; 0 for an absent region.
+        Fraction of the region's voxels in its largest component; 0 for an absent region.
     centroid : tuple of float, or None
-        Mean position of its voxels in RAS+ millimetres, x, y, z; None for an absent region.
+        Mean position (x, y, z) of its voxels in RAS+ millimetres; None for an absent region.
     """
 
     index: int | None
@@ -70,7 +70,7 @@ def measure_regions(
     probabilities: NDArray[np.float32] | None = None,
     connectivity: int = 1,
 ) -> tuple[RegionMeasure, ...]:
-    """Measure each region of a label map, then the union of those that make a whole.
+    """Measure each region of a label map, then the union of those that make up the whole.
 
     Parameters
     ----------
@@ -79,14 +79,14 @@ def measure_regions(
     affine : ndarray, shape (4, 4)
         Voxel indices of `labels` to RAS+ millimetres.
     regions : sequence of Region
-        What to measure, K regions.
+        The K regions to measure.
     whole : sequence of Region, optional
-        Those of them that make the union; all by default.
+        Regions that make up the union; all by default.
     probabilities : ndarray of float32, shape (K, x, y, z), optional
-        Probability maps of the regions in their order, on the voxels of `labels` or on the box
-        of them outside which they are 0.
+        Probability maps in the order of `regions`, on the grid of `labels` or on a box of it
+        outside which they are 0.
     connectivity : int
-        Voxels of one cluster share a face (1), at least an edge (2), or at least a corner (3).
+        Voxels of one cluster share at least a face (1), an edge (2) or a corner (3).
 
     Returns
     -------
@@ -98,7 +98,7 @@ def measure_regions(
     if probabilities is not None:
         sums = [float(map_.sum(dtype=np.float64)) for map_ in probabilities]
         soft_voxels = [*sums, sum(s for s, r in zip(sums, regions, strict=True) if r in parts)]
-    labels, affine_of_box, _ = crop(labels, affine, regions)
+    labels, affine_of_box = crop(labels, affine, regions)
     masks = [labels == region.index for region in regions]
     union = np.isin(labels, [region.index for region in parts])
     return tuple(
@@ -111,9 +111,8 @@ def crop(
     labels: NDArray[np.integer[Any]],
     affine: NDArray[np.float64],
     regions: Sequence[Region],
-    margin: Sequence[int] = (0, 0, 0),
-) -> tuple[NDArray[np.integer[Any]], NDArray[np.float64], Box]:
-    """Cut a label map to the box around its regions, a small part of a head.
+) -> tuple[NDArray[np.integer[Any]], NDArray[np.float64]]:
+    """Crop a label map to the box around its regions, a small part of a head.
 
     Parameters
     ----------
@@ -121,34 +120,28 @@ def crop(
     affine : ndarray, shape (4, 4)
         Voxel indices of `labels` to millimetres.
     regions : sequence of Region
-        What the box must hold.
-    margin : sequence of three int
-        Voxels to keep around it, as far as the map reaches.
+        Regions that the box encloses.
 
     Returns
     -------
     labels : ndarray of int, shape (x, y, z)
-        Without a voxel where there is no region.
+        Without voxels if there is no region.
     affine : ndarray, shape (4, 4)
-        Of the box.
-    box : tuple of three slices
-        Its place in the map.
+        Voxel indices of the box to millimetres.
     """
     outer = bounding_box(labels != 0)
     inner = bounding_box(np.isin(labels[outer], [region.index for region in regions]))
     box = tuple(
-        slice(max(a.start + b.start - m, 0), min(a.start + b.stop + m, size))
-        if b.stop
-        else slice(0, 0)
-        for a, b, m, size in zip(outer, inner, margin, labels.shape, strict=True)
+        slice(a.start + b.start, a.start + b.stop) if b.stop else slice(0, 0)
+        for a, b in zip(outer, inner, strict=True)
     )
     of_box = affine.copy()
     of_box[:3, 3] = apply_affine(affine, [axis.start for axis in box])
-    return labels[box], of_box, box
+    return labels[box], of_box
 
 
 def bounding_box(mask: NDArray[np.bool_]) -> Box:
-    """Smallest box with all true voxels, shape (X, Y, Z); empty where there are none."""
+    """Find the smallest box around the true voxels of a mask, shape (X, Y, Z); empty if none."""
     box = [slice(None)] * 3
     for axis in range(3):
         inside = np.flatnonzero(mask[tuple(box)].any(axis=tuple({0, 1, 2} - {axis})))

@@ -24,11 +24,10 @@ from bids_app.bids.columns import VOLUMES
 from bids_app.errors import ImageError
 from bids_app.io.files import write_atomic
 from bids_app.io.images import label_image, nifti_bytes, probability_image, read_volume, volume_of
-from bids_app.measures.quality import judge
+from bids_app.measures.quality import measure
 from bids_app.models import store
 from bids_app.models.manifest import verify
 from bids_app.settings import available_cpus
-from bids_app.workflow.write import volume_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from nibabel.spatialimages import SpatialImage
 
+    from bids_app.bids.results import RegionVolume
     from bids_app.io.images import Volume
     from bids_app.models.manifest import Model
     from bids_app.segmentation.types import Segmentation
@@ -233,10 +233,10 @@ class Segmenter:
         """
         volume = _read(image, assume_ras=assume_ras)
         segmentation = self._network(volume, progress)
-        found = judge(volume, segmentation, self.model.regions, self._thresholds)
+        found = measure(volume, segmentation, self.model.regions, self._thresholds)
         return Result(
             labels=label_image(segmentation.labels, volume.grid),
-            volumes=_table(volume_rows(found, segmentation)),
+            volumes=_table(found.volumes),
             quality=found.quality,
             flags=found.flags,
             warnings=volume.warnings,
@@ -297,9 +297,9 @@ def _read(image: Image, *, assume_ras: bool) -> Volume:
         raise ImageError(f"{os.fspath(image)}: {error}") from None
 
 
-def _table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+def _table(rows: Sequence[RegionVolume]) -> pd.DataFrame:
     import pandas as pd  # takes half a second
 
-    table = pd.DataFrame(rows).set_index("name")
+    table = pd.DataFrame([row.row() for row in rows]).set_index("name")
     types = {"int": "Int64", "float": "float64", "str": "object"}
     return table.astype({name: types[VOLUMES[name].dtype] for name in table.columns})

@@ -7,18 +7,16 @@ from collections import Counter, defaultdict
 from threading import Lock
 from typing import TYPE_CHECKING, TypeVar
 
-from bids_app.bids.dataset import check_owner
+from bids_app.bids.dataset import check_owner, read_name
 from bids_app.bids.outputs import report_name
 from bids_app.bids.results import read_failures, read_results
 from bids_app.errors import NoScanError, listing
-from bids_app.group.model_agreement import write_comparisons
+from bids_app.io.files import write_atomic
 from bids_app.measures.flags import read_thresholds
-from bids_app.reports.around import Around
-from bids_app.reports.citations import Used, write_citations
-from bids_app.reports.figures import mend_figures
-from bids_app.reports.from_files import read_failures as read_failure_rows
-from bids_app.reports.from_files import sidecar
-from bids_app.reports.participant import write_report
+from bids_app.reports.citations import ModelUse, write_citations
+from bids_app.reports.images.figures import restore_figures
+from bids_app.reports.participant import participant_page
+from bids_app.workflow.comparison import compare_models
 from bids_app.workflow.freesurfer import write_freesurfer
 from bids_app.workflow.log import start_log, stop_log
 
@@ -145,9 +143,17 @@ def write_page(
     OutputError
         A file cannot be written.
     """
-    write_comparisons(output_dir, participant)
-    around = Around(failures=read_failure_rows(output_dir), given=thresholds or {})
-    return write_report(output_dir, participant, around)
+    page = participant_page(
+        participant,
+        results,
+        failures,
+        compare_models(results),
+        dataset_name=read_name(output_dir),
+        thresholds=thresholds,
+    )
+    path = output_dir / report_name(participant)
+    write_atomic(path, page)
+    return path
 
 
 def remake_pages(settings: Settings) -> int:
@@ -174,10 +180,10 @@ def remake_pages(settings: Settings) -> int:
     try:
         for result in results:
             if result.participant in participants and (
-                reason := mend_figures(result, settings.bids_dir, assume_ras=settings.assume_ras)
+                reason := restore_figures(result, settings.bids_dir, assume_ras=settings.assume_ras)
             ):
                 LOG.warning("%s: its page has no picture or viewer: %s", result.source, reason)
-        uses = [Used.from_sidecar(result.label, sidecar(result)) for result in results]
+        uses = [ModelUse.from_sidecar(result.label, result.sidecar) for result in results]
         write_citations(output_dir / "logs", uses)
         thresholds = read_thresholds(settings.flag_threshold)
         for participant in participants:

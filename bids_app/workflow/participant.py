@@ -18,7 +18,7 @@ from bids_app.io.files import clean
 from bids_app.measures.flags import read_thresholds
 from bids_app.models import store
 from bids_app.models.manifest import verify
-from bids_app.reports.citations import Used, write_citations
+from bids_app.reports.citations import ModelUse, write_citations
 from bids_app.workflow.interrupt import stoppable
 from bids_app.workflow.log import Failures, start_log, stop_log
 from bids_app.workflow.pages import Pages, remake_pages
@@ -237,5 +237,5 @@ def _remarks(validation: Future[Report] | None) -> dict[str, str]:
 
 
 def _cite(settings: Settings, context: Context) -> None:
-    use = Used.from_sidecar(context.model.label, context.sidecar(settings.device))
+    use = ModelUse.from_sidecar(context.model.label, context.sidecar(settings.device))
     write_citations(settings.output_dir / "logs", [use])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import platform
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -13,23 +12,22 @@ from typing import TYPE_CHECKING, Any
 from bids_app import __version__
 from bids_app.bids.columns import VOLUMES
 from bids_app.bids.outputs import ENTITIES
-from bids_app.bids.results import RegionVolume, Result, Sidecar, model_entry, source_uri
+from bids_app.bids.results import Result, Sidecar, model_entry, source_uri
 from bids_app.io.files import remove, write_atomic
 from bids_app.io.images import label_image, nifti_bytes, probability_image
 from bids_app.io.tables import data_dictionary, dump_json, dump_rows
 from bids_app.measures.flags import read_thresholds
-from bids_app.measures.quality import judge
+from bids_app.measures.quality import measure
 from bids_app.models import store
 from bids_app.regions import first_words
-from bids_app.reports.cutout import cut_out
-from bids_app.reports.pictures import mosaic
+from bids_app.reports.images.cutout import cut_out
+from bids_app.reports.images.pictures import mosaic
 
 if TYPE_CHECKING:
     from bids_app.bids.outputs import Outputs
     from bids_app.bids.scans import Scan
     from bids_app.io.images import Volume
-    from bids_app.io.tables import Value
-    from bids_app.measures.quality import Findings
+    from bids_app.measures.quality import Measurements
     from bids_app.models.manifest import Model
     from bids_app.segmentation.types import Segmentation
     from bids_app.settings import Settings
@@ -80,14 +78,16 @@ class Context:
             entries["Localizer"] = {**model_entry(localizer), "Label": localizer.label}
         return entries
 
-    def sidecar(self, device: str) -> dict[str, Any]:
-        """Give the entries of a sidecar that all images of the run share."""
-        return {
-            **self.models,
-            "Settings": self.settings,
-            "SoftwareVersions": software_versions(device),
-            "FlagThresholds": self.thresholds,
-        }
+    def sidecar(self, device: str) -> Sidecar:
+        """Give what the sidecars of all images of the run have in common."""
+        return Sidecar.model_validate(
+            {
+                **self.models,
+                "Settings": self.settings,
+                "SoftwareVersions": software_versions(device),
+                "FlagThresholds": self.thresholds,
+            }
+        )
 
 
 def write_image(
@@ -129,7 +129,7 @@ def write_image(
         A file cannot be written.
     """
     regions = context.model.regions
-    found = judge(volume, segmentation, regions, context.thresholds)
+    found = measure(volume, segmentation, regions, context.thresholds)
     remove([outputs.sidecar])
     labels = label_image(segmentation.labels, volume.grid)
     write_atomic(outputs.dseg, nifti_bytes(labels, compress=True))
@@ -137,8 +137,7 @@ def write_image(
         _write_probabilities(outputs, scan, volume, segmentation, context)
     else:  # maps of an earlier run would not belong to these labels
         remove([outputs.probseg_sidecar, outputs.probseg])
-    rows = [RegionVolume.rounded(**row) for row in volume_rows(found, segmentation)]
-    write_atomic(outputs.volumes, dump_rows((row.row() for row in rows), VOLUMES))
+    write_atomic(outputs.volumes, dump_rows([row.row() for row in found.volumes], VOLUMES))
     write_atomic(outputs.volumes_sidecar, dump_json(data_dictionary(VOLUMES)))
     picture = mosaic(volume.data, segmentation.labels, volume.voxel_size, regions)
     write_atomic(outputs.picture, picture)
@@ -154,14 +153,14 @@ def write_image(
         entities={key: entities[key] for key in ENTITIES if key in entities},
         label=context.model.label,
         sidecar=Sidecar.model_validate(sidecar),
-        volumes=tuple(rows),
+        volumes=found.volumes,
         held_picture=picture,
         held_cutout=cutout,
     )
 
 
 def _sidecar(
-    scan: Scan, volume: Volume, device: str, found: Findings, context: Context, seconds: float
+    scan: Scan, volume: Volume, device: str, found: Measurements, context: Context, seconds: float
 ) -> dict[str, Any]:
     """Describe a label map; `bids_app.bids.results.Sidecar` reads it back."""
     regions = [region.name for region in context.model.regions]
@@ -214,39 +213,3 @@ def _write_probabilities(
 def _origin(scan: Scan) -> dict[str, Any]:
     uri = source_uri(scan)
     return {"Sources": [uri], "SpatialReference": uri}
-
-
-def volume_rows(found: Findings, segmentation: Segmentation) -> list[dict[str, Value]]:
-    """Give the rows of the table of volumes, one per region and then the whole brainstem.
-
-    Returns
-    -------
-    list of dict
-        By column of `bids_app.bids.columns.VOLUMES`; None for what is not available.
-    """
-    spread = segmentation.spread or [None] * len(found.measures)
-    rows: list[dict[str, Value]] = []
-    for measure, shape, share in zip(found.measures, found.shape.regions, spread, strict=True):
-        x, y, z = measure.centroid or (None, None, None)
-        rows.append(
-            {
-                "index": measure.index,
-                "name": measure.name,
-                "abbreviation": measure.abbreviation,
-                "voxels": measure.voxels,
-                "volume_mm3": measure.volume_mm3,
-                "soft_volume_mm3": measure.soft_volume_mm3,
-                "clusters": measure.clusters,
-                "centroid_x_mm": x,
-                "centroid_y_mm": y,
-                "centroid_z_mm": z,
-                "surface_mm2": shape.surface_mm2,
-                "midsagittal_mm2": shape.midsagittal_mm2,
-                "ap_diameter_mm": shape.ap_diameter_mm,
-                "volume_20mm_mm3": shape.to_20mm_mm3,
-                "volume_sd_mm3": None
-                if share is None or math.isnan(share)
-                else share * measure.volume_mm3,
-            }
-        )
-    return rows

@@ -5,19 +5,15 @@ from datetime import UTC, datetime
 
 import pytest
 
-from bids_app.bids.columns import GROUP
-from bids_app.bids.sidecars import add_scanners, add_years, inherited, parse_date, read_dates
+from bids_app.bids.sidecars import (
+    inherited,
+    parse_date,
+    read_dates,
+    read_scanners,
+    read_sessions,
+)
 
 SOURCE = "sub-01/ses-1/anat/sub-01_ses-1_acq-hi_T1w.nii.gz"
-
-
-def row(source=SOURCE, **others):
-    entities = dict(part.split("-") for part in source.split("/")[-1].split("_")[:-1])
-    person, session = f"sub-{entities['sub']}", f"ses-{entities.get('ses')}"
-    return dict.fromkeys(GROUP, "n/a") | {
-        "participant_id": person, "session_id": session if "ses" in entities else "n/a",
-        "source": source, **others,
-    }  # fmt: skip
 
 
 def write(folder, name, content):
@@ -37,21 +33,33 @@ def test_the_nearest_sidecar_wins(tmp_path):
     }  # fmt: skip
 
 
-def test_scanner_and_site_fill_the_columns_and_make_a_batch(tmp_path):
-    fields = {"Manufacturer": "A\tB", "MagneticFieldStrength": 3.0, "InstitutionName": 'The "Lab"'}
+def test_scanner_and_site_are_read_as_cells_of_a_table(tmp_path):
+    fields = {
+        "Manufacturer": "A\tB",
+        "MagneticFieldStrength": "3.0",
+        "InstitutionName": 'The "Lab"',
+    }
     write(tmp_path, "T1w.json", fields)
-    there, joined = row(), row(site="Bern")
-    add_scanners([there, joined], tmp_path)
-    assert there["batch"] == "The 'Lab', A B, 3"
-    assert there["scanner_model"] == "n/a"
-    assert joined["site"] == "Bern"
-    assert joined["batch"] == "Bern, A B, 3"
+    assert read_scanners([SOURCE], tmp_path)[SOURCE] == {
+        "site": "The 'Lab'", "manufacturer": "A B", "scanner_model": None, "field_strength_t": 3.0,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("odd", [["A"], {"a": 1}, True, "", None])
+def test_an_odd_value_is_unknown(tmp_path, odd):
+    write(tmp_path, "T1w.json", {"Manufacturer": odd, "MagneticFieldStrength": odd})
+    assert set(read_scanners([SOURCE], tmp_path)[SOURCE].values()) == {None}
 
 
 def test_without_sidecars_nothing_is_known(tmp_path):
-    alone = row()
-    add_scanners([alone], tmp_path)
-    assert alone["batch"] == "n/a"
+    assert set(read_scanners([SOURCE], tmp_path)[SOURCE].values()) == {None}
+
+
+def test_sessions_are_read_by_participant_and_session(tmp_path):
+    write(tmp_path, "sub-01/sub-01_sessions.tsv", "session_id\tage\nses-1\t61\nses-2\t\n")
+    found = read_sessions(["sub-01", "sub-02"], tmp_path)
+    assert found["sub-01", "ses-1"]["age"] == "61"
+    assert "age" not in found["sub-01", "ses-2"]
 
 
 def test_dates_come_from_scans_before_sessions(tmp_path):
@@ -61,13 +69,10 @@ def test_dates_come_from_scans_before_sessions(tmp_path):
     scan = "anat/sub-01_ses-1_acq-hi_T1w.nii.gz"
     write(tmp_path, "sub-01/ses-1/sub-01_ses-1_scans.tsv",
           f"filename\tacq_time\n{scan}\t1901-01-01T00:00:00.000\n")  # fmt: skip
-    rows = [row(), row(later), row("sub-02/anat/sub-02_T1w.nii.gz")]
-    dates = read_dates(rows, tmp_path)
+    dates = read_dates([SOURCE, later, "sub-02/anat/sub-02_T1w.nii.gz"], tmp_path)
     assert dates[SOURCE] == datetime(1901, 1, 1, tzinfo=UTC)
     assert dates[later] == datetime(1902, 1, 1, 10, tzinfo=UTC)
     assert len(dates) == 2
-    add_years(rows, dates)
-    assert [r["years_since_first"] for r in rows] == ["0.000", "1.000", "n/a"]
 
 
 @pytest.mark.parametrize("text", ["n/a", "", None, "yesterday", "2020-13-01"])

@@ -1,143 +1,27 @@
-"""Where several models have done an image, tables say how far they agree."""
+"""Comparisons of images become one table of the dataset."""
 
-import json
+from __future__ import annotations
 
-import nibabel as nib
-import numpy as np
-import pytest
-
-from bids_app.bids.columns import COMPARISON, GROUP_COMPARISON
-from bids_app.bids.outputs import Outputs
-from bids_app.group.model_agreement import (
-    write_comparisons,
-    write_group_comparison,
-)
-from bids_app.io.tables import read_table, table
-from bids_app.measures.volumes import measure_regions
-from bids_app.regions import region
-
-REGIONS = (region(1, "midbrain"), region(2, "pons"), region(3, "medulla"))
+from bids_app.bids.columns import GROUP_COMPARISON
+from bids_app.bids.results import ModelAgreement
+from bids_app.group.model_agreement import count_images, gather_agreement
 
 
-def add_result(output_dir, label, maps, *, sha256="a", session=""):
-    """Write what a run leaves of one image: map, volumes, sidecar."""
-    folder = output_dir / "sub-01" / session / "anat"
-    stem = "_".join(part for part in ("sub-01", session, f"seg-{label}") if part)
-    outputs = Outputs(folder, stem, output_dir / "sub-01" / "figures")
-    folder.mkdir(parents=True, exist_ok=True)
-    nib.save(nib.Nifti1Image(maps, np.diag([2, 1, 1, 1])), outputs.dseg)
-    rows = [
-        ["n/a" if m.index is None else str(m.index), m.name, f"{m.volume_mm3:.3f}"]
-        for m in measure_regions(maps, np.diag([2.0, 1, 1, 1]), REGIONS)
-    ]
-    outputs.volumes.write_bytes(table(["index", "name", "volume_mm3"], rows))
-    source = f"bids:raw:sub-01/{session}/anat/x_T1w.nii.gz".replace("//", "/")
-    model = {"Name": f"my-{label}", "Version": "1.2"}
-    content = {"InputSHA256": sha256, "Sources": [source], "Model": model}
-    outputs.sidecar.write_text(json.dumps(content))
-    return outputs
+def row(name, session="", source="a", **entities):
+    models = ("open", "1", "mars", "2")
+    return ModelAgreement("sub-01", session, entities, source, *models, name, 0.9, 1.0, None)
 
 
-def blocks(shift=0):
-    labels = np.zeros((8, 6, 6), np.uint8)
-    labels[1 + shift : 5 + shift, :3, :3] = 1
-    labels[1:5, 3:, 3:] = 2
-    return labels
+def test_rows_of_images_keep_what_tells_them_apart():
+    table = gather_agreement([row("pons"), row("medulla"), row("pons", "ses-2", "b", run="1")])
+    assert list(table) == list(GROUP_COMPARISON)
+    assert table["session_id"].isna().tolist() == [True, True, False]
+    assert table["run"].iloc[2] == "1"
+    assert table["dice"].tolist() == [0.9] * 3
+    assert table["difference_percent"].isna().all()
+    assert count_images(table) == 2
 
 
-@pytest.fixture
-def two(tmp_path):
-    add_result(tmp_path, "one", blocks())
-    return add_result(tmp_path, "two", blocks(shift=1))
-
-
-def test_two_models_of_an_image_are_compared_region_by_region(two, tmp_path):
-    write_comparisons(tmp_path, "sub-01")
-    rows = read_table(two.comparison)
-    assert two.comparison.name == "sub-01_comparison.tsv"
-    assert [row["name"] for row in rows] == ["midbrain", "pons", "medulla", "brainstem"]
-    assert {(row["model"], row["other_model"]) for row in rows} == {("my-one", "my-two")}
-    assert {(row["model_version"], row["other_model_version"]) for row in rows} == {("1.2", "1.2")}
-    assert [row["dice"] for row in rows] == ["0.7500", "1.0000", "n/a", "0.8750"]
-    assert [row["difference_mm3"] for row in rows] == ["0.000"] * 4
-    assert list(json.loads(two.comparison_sidecar.read_text())) == list(COMPARISON)
-
-
-def test_what_is_no_part_of_the_brainstem_is_not_compared_as_one(two, tmp_path):
-    cord = blocks()
-    cord[7] = 4
-    place = add_result(tmp_path, "three", cord)
-    with place.volumes.open("a") as stream:
-        stream.write("4\tcord\t72.000\n")
-    add_result(tmp_path, "one", blocks())
-    write_comparisons(tmp_path, "sub-01")
-    rows = {(r["other_model"], r["name"]): r["dice"] for r in read_table(place.comparison)}
-    assert rows["my-three", "brainstem"] == "1.0000"
-
-
-def test_a_difference_of_volume_is_in_mm3_and_percent_of_the_mean(tmp_path):
-    smaller = blocks()
-    smaller[4, :3, :3] = 0
-    add_result(tmp_path, "one", blocks())
-    write_comparisons(tmp_path, "sub-01")
-    place = add_result(tmp_path, "two", smaller)
-    assert not place.comparison.exists()
-    write_comparisons(tmp_path, "sub-01")
-    first = read_table(place.comparison)[0]
-    assert (first["difference_mm3"], first["difference_percent"]) == ("18.000", "28.57")
-
-
-def test_three_models_are_compared_in_pairs(two, tmp_path):
-    add_result(tmp_path, "three", blocks())
-    write_comparisons(tmp_path, "sub-01")
-    pairs = {(row["model"], row["other_model"]) for row in read_table(two.comparison)}
-    assert pairs == {("my-one", "my-three"), ("my-one", "my-two"), ("my-three", "my-two")}
-
-
-def test_maps_of_two_versions_of_an_image_are_not_compared(two, tmp_path):
-    write_comparisons(tmp_path, "sub-01")
-    add_result(tmp_path, "two", blocks(), sha256="b")
-    write_comparisons(tmp_path, "sub-01")
-    assert not two.comparison.exists()
-    assert not two.comparison_sidecar.exists()
-
-
-def gone(path):
-    path.unlink()
-
-
-def damaged(path):
-    content = bytearray(path.read_bytes())
-    content[20:] = bytes(len(content) - 20)
-    path.write_bytes(content)
-
-
-def another(path):
-    nib.save(nib.Nifti1Image(np.ones((3, 3, 3), np.uint8), np.eye(4)), path)
-
-
-@pytest.mark.parametrize("change", [gone, damaged, another])
-def test_a_map_that_cannot_be_compared_stops_nothing(two, tmp_path, change):
-    change(two.dseg)
-    write_comparisons(tmp_path, "sub-01")
-    assert not two.comparison.exists()
-
-
-def test_the_group_gathers_all_images(two, tmp_path):
-    add_result(tmp_path, "one", blocks(), session="ses-2")
-    add_result(tmp_path, "two", blocks(), session="ses-2")
-    write_comparisons(tmp_path, "sub-01")
-    assert write_group_comparison(tmp_path / "group_comparison.tsv", tmp_path, ["sub-01"]) == 2
-    rows = read_table(tmp_path / "group_comparison.tsv")
-    assert list(rows[0]) == list(GROUP_COMPARISON)
-    assert [row["session_id"] for row in rows] == ["n/a"] * 4 + ["ses-2"] * 4
-    assert {row["participant_id"] for row in rows} == {"sub-01"}
-    assert rows[-1]["source"] == "sub-01/ses-2/anat/x_T1w.nii.gz"
-    assert rows[-1]["dice"] == "1.0000"
-
-
-def test_without_two_models_there_is_no_table(tmp_path):
-    add_result(tmp_path, "one", blocks())
-    write_comparisons(tmp_path, "sub-01")
-    write_group_comparison(tmp_path / "group_comparison.tsv", tmp_path, ["sub-01"])
-    assert not list(tmp_path.rglob("*comparison*"))
+def test_without_several_models_the_table_is_empty():
+    assert gather_agreement([]).empty
+    assert count_images(gather_agreement([])) == 0

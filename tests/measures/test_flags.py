@@ -6,7 +6,13 @@ import pytest
 
 from bids_app.bids.columns import OUTLIERS, QUALITY
 from bids_app.errors import UsageError
-from bids_app.measures.flags import CHECKS, FLAGS, flags_again, read_thresholds, self_consistency
+from bids_app.measures.flags import (
+    CHECKS,
+    FLAGS,
+    read_thresholds,
+    reapply_thresholds,
+    self_consistency,
+)
 from bids_app.regions import PARTS
 
 GOOD = {
@@ -20,8 +26,8 @@ MEASURED = {check.name: check for check in CHECKS if check.measure}
 
 
 def test_good_measures_raise_no_flag():
-    assert flags_again((), GOOD, {}) == ()
-    assert flags_again((), {}, {}) == ()
+    assert reapply_thresholds((), GOOD, {}) == ()
+    assert reapply_thresholds((), {}, {}) == ()
 
 
 def test_every_measure_of_the_table_is_one_that_is_taken():
@@ -35,22 +41,22 @@ def test_a_measure_beyond_its_threshold_raises_its_flag_alone(name):
     check = MEASURED[name]
     (key,) = (k for k in GOOD if k == check.measure or k.endswith("_" + check.measure))
     beyond = check.threshold + (-0.01 if check.comparison == "<" else 0.01)
-    assert flags_again((), GOOD | {key: beyond}, {}) == (name,)
-    assert flags_again((), GOOD | {key: check.threshold}, {}) == ()
-    assert flags_again((), GOOD | {key: beyond}, {name: beyond}) == ()
+    assert reapply_thresholds((), GOOD | {key: beyond}, {}) == (name,)
+    assert reapply_thresholds((), GOOD | {key: check.threshold}, {}) == ()
+    assert reapply_thresholds((), GOOD | {key: beyond}, {name: beyond}) == ()
 
 
 def test_the_worst_region_counts():
-    assert flags_again((), GOOD | {"medulla_symmetry": 0.1}, {}) == ("asymmetric",)
+    assert reapply_thresholds((), GOOD | {"medulla_symmetry": 0.1}, {}) == ("asymmetric",)
 
 
-def test_facts_of_a_record_stay_and_thresholds_are_compared_anew():
+def test_facts_of_a_record_stay_and_thresholds_are_compared_again():
     earlier = ("out_of_view", "fragmented")
-    assert flags_again(earlier, GOOD, {}) == ("out_of_view",)
-    assert flags_again(earlier, {}, {}) == earlier  # nothing on record to compare
+    assert reapply_thresholds(earlier, GOOD, {}) == ("out_of_view",)
+    assert reapply_thresholds(earlier, {}, {}) == earlier  # nothing on record to compare
 
 
-def test_explanations_tell_the_threshold_in_use():
+def test_explanations_give_the_threshold_in_use():
     assert "0.95" in FLAGS["fragmented"]
     assert "0.5" in MEASURED["fragmented"].explain({"fragmented": 0.5})
 
@@ -70,14 +76,14 @@ def test_thresholds_are_read_from_words():
         ("wrong_order=much", "not a number"),
         (
             "loud=3",
-            "'loud' has a threshold. Those with one: low_self_consistency, networks_disagree,",
+            "no flag 'loud' with a threshold. Flags with one: low_self_consistency, ",
         ),
-        ("out_of_view=1", "'out_of_view' has a threshold"),
-        ("low_self_consistency=1.1", "low_self_consistency is from 0 to 1"),
-        ("asymmetric=-0.1", "asymmetric is from 0 to 1"),
-        ("low_resolution=-1", "low_resolution is a number of 0 or more"),
-        ("wrong_order=nan", "wrong_order is a number of 0 or more"),
-        ("wrong_order=inf", "wrong_order is a number of 0 or more"),
+        ("out_of_view=1", "no flag 'out_of_view' with a threshold"),
+        ("low_self_consistency=1.1", "low_self_consistency must be a number from 0 to 1"),
+        ("asymmetric=-0.1", "asymmetric must be a number from 0 to 1"),
+        ("low_resolution=-1", "low_resolution must be a number of 0 or more"),
+        ("wrong_order=nan", "wrong_order must be a number of 0 or more"),
+        ("wrong_order=inf", "wrong_order must be a number of 0 or more"),
     ],
 )
 def test_thresholds_that_mean_nothing_are_refused(text, message):
@@ -98,7 +104,7 @@ def test_self_consistency_is_the_mean_agreement_or_else_that_under_mirroring():
     assert self_consistency(quality | {f"{r}_agreement": 0.7 for r in PARTS}) == pytest.approx(0.7)
 
 
-def test_a_missing_region_counts_0_and_a_single_pass_tells_nothing():
+def test_a_missing_region_counts_0_and_a_single_pass_has_none():
     assert self_consistency({"pons_mirror_dice": 0.9, "medulla_mirror_dice": 0.9}) == pytest.approx(
         0.6
     )

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bids_app.io.images import read_volume
-from bids_app.measures.flags import flags
+from bids_app.measures.flags import find_flags
 from bids_app.measures.volumes import measure_regions
 from bids_app.models import store
 from bids_app.models.manifest import verify
@@ -52,7 +52,7 @@ def test_the_regions_of_a_head_are_plausible_and_in_order(head, of_head):
         assert measured.largest_component_fraction > 0.98
     heights = [measured.centroid[2] for measured in measures[:3]]
     assert heights == sorted(heights, reverse=True)
-    assert flags(of_head, measures) == ()
+    assert find_flags(of_head, measures) == ()
 
 
 def test_the_inside_of_the_skull_is_a_little_larger_than_the_brain_in_it(of_head):
@@ -80,4 +80,4 @@ def test_where_no_brainstem_is_the_map_is_empty_and_flagged(segment, head, kind)
     volume = replace(head, data=data)
     segmentation = segment(volume)
     assert not segmentation.labels.any()
-    assert "no_brainstem" in flags(segmentation, measure(volume, segmentation))
+    assert "no_brainstem" in find_flags(segmentation, measure(volume, segmentation))

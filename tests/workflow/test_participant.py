@@ -310,7 +310,9 @@ def test_results_that_other_settings_will_replace_are_warned_of(run, tmp_path, c
     for options in (("--dry-run",), ()):
         assert run("--folds", "0", *options) == 0
         (line,) = [x for x in capsys.readouterr().out.splitlines() if x.startswith("WARNING")]
-        assert "2 of 3 images to do have complete results (seg-quick) made with other settings" in line
+        assert (
+            "2 of 3 images to do have complete results (seg-quick) made with other settings" in line
+        )
         assert "Folds: all -> 0 (1); Folds: all -> 0, Mirroring: false -> true (1)" in line
     assert run("--no-tta", "--folds", "0", "--participant-label", "01", "--dry-run") == 0
     assert "will be replaced: Mirroring: true -> false. To keep" in capsys.readouterr().out
@@ -377,7 +379,10 @@ def test_an_image_that_another_run_is_at_is_left_to_it(run, tmp_path, capsys):
     with files.lock(folder / ".sub-01_seg-quick.lock") as held:
         assert held
         assert run() == 0
-    assert "skipped, another run is processing it: sub-01/anat/sub-01_T1w.nii.gz" in capsys.readouterr().out
+    assert (
+        "skipped, another run is processing it: sub-01/anat/sub-01_T1w.nii.gz"
+        in capsys.readouterr().out
+    )
     assert len(list((tmp_path / "out").glob(MAPS))) == 2
     assert run() == 0
     assert len(list((tmp_path / "out").glob(MAPS))) == 3
