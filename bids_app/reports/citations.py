@@ -5,46 +5,56 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import dataclass, field, replace
+from functools import cache
+from importlib.resources import files
 from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from bids_app import __version__
 from bids_app.io.files import write_if_changed
+from bids_app.io.tables import dump_json, read_json
 from bids_app.regions import PARTS, first_words, in_words
-from bids_app.reports.bibliography import KNOWN
-from bids_app.reports.methods_text import RESIDUAL_METHOD, thresholds_told
+from bids_app.reports.methods_text import RESIDUAL_METHOD, thresholds_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
-_NNUNET_TEXT = "Isensee et al. 2021, https://doi.org/10.1038/s41592-020-01008-z"
-_MDGRU_TEXT = "Andermatt et al. 2016, https://doi.org/10.1007/978-3-319-46976-8_15"
-_MDGRU_CODE_TEXT = "Andermatt et al. 2018, https://doi.org/10.1007/978-3-319-75238-9_3"
-_BIDS_TEXT = "Gorgolewski et al. 2016, https://doi.org/10.1038/sdata.2016.44"
-_BIDS_APPS_TEXT = "Gorgolewski et al. 2017, https://doi.org/10.1371/journal.pcbi.1005209"
+    from bids_app.bids.results import Sidecar
+
+_NNUNET = "Isensee et al. 2021, https://doi.org/10.1038/s41592-020-01008-z"
+_MDGRU = "Andermatt et al. 2016, https://doi.org/10.1007/978-3-319-46976-8_15"
+_MDGRU_CODE = "Andermatt et al. 2018, https://doi.org/10.1007/978-3-319-75238-9_3"
+_BIDS = "Gorgolewski et al. 2016, https://doi.org/10.1038/sdata.2016.44"
+_BIDS_APPS = "Gorgolewski et al. 2017, https://doi.org/10.1371/journal.pcbi.1005209"
 _METHOD = {
-    "cascade": f"two nnU-Net networks ({_NNUNET_TEXT}), of which one locates the brainstem and the "
-    "other tells its regions apart",
-    "nnunet": f"an nnU-Net ({_NNUNET_TEXT})",
-    "mdgru": f"a network of multi-dimensional gated recurrent units ({_MDGRU_TEXT}; code: "
-    f"{_MDGRU_CODE_TEXT})",
+    "cascade": f"two nnU-Net networks ({_NNUNET}): one locates the brainstem, the other segments "
+    "its regions",
+    "nnunet": f"an nnU-Net ({_NNUNET})",
+    "mdgru": f"a network of multi-dimensional gated recurrent units ({_MDGRU}; code: "
+    f"{_MDGRU_CODE})",
 }
-_OF_ENGINE = {
-    "cascade": f"nnU-Net: {_NNUNET_TEXT}",
-    "nnunet": f"nnU-Net: {_NNUNET_TEXT}",
-    "mdgru": f"MD-GRU: {_MDGRU_TEXT}; its code: {_MDGRU_CODE_TEXT}",
+_ENGINE = {
+    "cascade": f"nnU-Net: {_NNUNET}",
+    "nnunet": f"nnU-Net: {_NNUNET}",
+    "mdgru": f"MD-GRU: {_MDGRU}; its code: {_MDGRU_CODE}",
 }
 _SHOWN_VERSIONS = ("torch", "openvino", "nnunetv2")
+_DOI = re.compile(r"10\.\d{4,}/[^\s,;()]*[^\s,;().]")
 _HEAD = """# Methods and citations
 
-A text for a methods section and the references for each model that was used here, and for what
-the group level did. In `CITATION.bib` are the same references for a reference manager.
+For each model that was used, and for the group level: a text for a methods section, and what to
+cite. `CITATION.bib` holds the same references for a reference manager.
 """
 
 
+# --- how a model was used -----------------------------------------------------------------
+
+
 @dataclass(frozen=True)
-class Locator:
-    """The model whose first network located the brainstem for another one."""
+class Localizer:
+    """The model whose first network located the brainstem for another model."""
 
     label: str
     name: str
@@ -52,41 +62,37 @@ class Locator:
     licence: str
     reference: str
 
-    @classmethod
-    def from_entry(cls, entry: Mapping[str, Any]) -> Locator | None:
-        """Read the entry of a sidecar; None where there is none."""
-        keys = ("Label", "Name", "Version", "License", "Citation")
-        return cls(*(str(entry.get(key, "")) for key in keys)) if entry else None
-
 
 @dataclass(frozen=True)
-class Used:
-    """A model as it was used for a result, told by the sidecar of the label map.
+class ModelUse:
+    """A model and how it was used for a result, from the sidecar of the label map.
 
     Attributes
     ----------
     label : str
-        As in file names.
-    engine, name, version, licence, reference : str
-        Of the model; the engine is ``cascade``, ``nnunet`` or ``mdgru``, or empty.
+        Label in file names.
+    engine : str
+        ``cascade``, ``nnunet`` or ``mdgru``; empty if unknown.
+    name, version, licence, reference : str
+        Of the model.
     settings : dict
-        Those that change a label map.
+        Settings that change a label map.
     software : dict of str to str
         Versions by package.
     etiv : bool
         Whether the intracranial volume was estimated.
     thresholds : dict of str to float
-        Of flags, where they are not the app's.
+        Thresholds of flags that differ from the defaults.
     networks : int
-        Of a model of nnU-Nets, where that is known, else 0.
+        Number of nnU-Nets of the model; 0 if unknown.
     mode : str
-        Version of nnU-Net whose arithmetic was used, as ``v1``, or empty.
+        ``v1`` if the networks ran with the arithmetic of nnU-Net version 1.
     regions : tuple of str
         Names of the model's labels.
     largest : tuple of tuple of str
-        Those that were looked at as one, to keep their largest component, step by step.
-    locator : Locator or None
-        The model that located the brainstem for it.
+        Steps of postprocessing: regions of which, taken together, the largest component was kept.
+    localizer : Localizer or None
+        The model that located the brainstem for this one.
     """
 
     label: str
@@ -95,173 +101,70 @@ class Used:
     version: str
     licence: str
     reference: str
-    settings: Mapping[str, Any]
-    software: Mapping[str, str]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    software: Mapping[str, str] = field(default_factory=dict)
     etiv: bool = False
     thresholds: Mapping[str, float] = field(default_factory=dict)
     networks: int = 0
     mode: str = ""
     regions: tuple[str, ...] = PARTS
     largest: tuple[tuple[str, ...], ...] = ()
-    locator: Locator | None = None
+    localizer: Localizer | None = None
 
     @classmethod
-    def from_sidecar(cls, label: str, sidecar: Mapping[str, Any]) -> Used:
-        """Read the sidecar of a label map; what is missing there is empty."""
-        model, settings = (_mapping(sidecar.get(key)) for key in ("Model", "Settings"))
-        engine, name, version, licence, reference = (
-            str(model.get(key, "")) for key in ("Engine", "Name", "Version", "License", "Citation")
-        )
-        engine = engine if engine in _METHOD else ""
-        pairs = re.findall(r"(\w+) ([^\s,]+)", str(sidecar.get("SoftwareVersions", "")))
-        # Before a run has results, the sidecar that stands for them knows none of their measures.
-        etiv = "etiv_mm3" in _mapping(sidecar.get("Quality"))
-        etiv |= engine == "cascade" and "Quality" not in sidecar
-        told = _mapping(sidecar.get("FlagThresholds"))
-        thresholds = {k: float(v) for k, v in told.items() if isinstance(v, int | float)}
-        software = dict(pairs)
-        networks = model.get("Networks")
+    def from_sidecar(cls, label: str, sidecar: Sidecar) -> ModelUse:
+        """Describe how a model was used for a result; what the sidecar lacks is empty."""
+        model, by = sidecar.model, sidecar.localizer
+        engine = model.engine if model.engine in _METHOD else ""
+        # The sidecar of results yet to be made has no measures.
+        etiv = "etiv_mm3" in sidecar.quality or (engine == "cascade" and not sidecar.quality)
         return cls(
-            label, engine, name, version, licence, reference, settings, software, etiv, thresholds,
-            networks=networks if isinstance(networks, int) else 0,
-            mode=str(model.get("Mode", "")),
-            regions=tuple(map(str, model.get("Regions", PARTS))),
-            largest=tuple(tuple(map(str, names)) for names in model.get("LargestComponent", ())),
-            locator=Locator.from_entry(_mapping(sidecar.get("Locator"))),
+            label, engine, model.name, model.version, model.license, model.citation,
+            settings=sidecar.settings,
+            software=dict(re.findall(r"(\w+) ([^\s,]+)", sidecar.software_versions)),
+            etiv=etiv,
+            thresholds=sidecar.flag_thresholds,
+            networks=model.networks,
+            mode=model.mode,
+            regions=model.regions,
+            largest=model.largest_component,
+            localizer=Localizer(
+                by.label, by.name, by.version, by.license, by.citation
+            ) if by else None,
         )  # fmt: skip
 
 
-def merged(all_used: Iterable[Used]) -> list[Used]:
-    """Take the results of one model together where they differ in nothing that a text tells.
+def merge_uses(uses: Iterable[ModelUse]) -> list[ModelUse]:
+    """Merge uses that the methods text describes in the same words.
 
-    That the intracranial volume cannot be told on some images makes no difference.
+    Whether the intracranial volume could be estimated on every image makes no difference.
     """
-    found: dict[str, Used] = {}
-    for used in all_used:
-        plain = replace(used, etiv=False)
-        key = f"{used.label} {boilerplate(plain) if used.engine else plain}"
-        found[key] = replace(used, etiv=used.etiv or (key in found and found[key].etiv))
+    found: dict[str, ModelUse] = {}
+    for use in uses:
+        plain = replace(use, etiv=False)
+        key = f"{use.label} {methods_paragraph(plain) if use.engine else plain}"
+        found[key] = replace(use, etiv=use.etiv or (key in found and found[key].etiv))
     return list(found.values())
 
 
-def boilerplate(used: Used) -> str:
-    """Describe in one paragraph how regions were segmented, for a methods section.
-
-    Parameters
-    ----------
-    used : Used
-        With an engine.
-    """
-    app = used.software.get("bids_app", __version__)
-    versions = ", ".join(f"{p} {used.software[p]}" for p in _SHOWN_VERSIONS if p in used.software)
-    verb = "were" if len(used.regions) > 1 else "was"
-    sentences = [
-        f"{first_words(used.regions)} {verb} segmented on the T1-weighted images by the "
-        f"brainstem BIDS App {app}{f' ({versions})' if versions else ''} with the model "
-        f"{used.name} (version {used.version}, licence {used.licence}; {_short(used.reference)}): "
-        f"{_method(used)}."
-    ]
-    folds = used.settings.get("Folds")
-    if isinstance(folds, list) and folds:
-        all_networks = f"the model's {used.networks} networks" if used.networks else "its networks"
-        named = ", ".join(map(str, folds))
-        sentences.append(f"Of {all_networks} those of fold {named} were used.")
-    mirroring = used.settings.get("Mirroring") if used.engine != "mdgru" else None
-    if mirroring is True:
-        sentences.append("Predictions on the image and on its mirror images were averaged.")
-    elif mirroring is False:
-        sentences.append("Predictions on mirror images (test-time augmentation) were left out.")
-    if used.settings.get("Region") is True:
-        told = "The network saw the part of the image around the brainstem alone"
-        if located := used.locator:
-            told += (
-                f", which the first network of the model {located.name} (version "
-                f"{located.version}, licence {located.licence}; {_short(located.reference)}) found"
-            )
-        sentences.append(f"{told}.")
-    if used.largest:
-        kept = "; ".join(
-            in_words(names) + (" together" if len(names) > 1 else "") for names in used.largest
-        )
-        sentences.append(f"Small components beside the largest one were removed, of {kept}.")
-    sentences.append("The volume of a region is its number of voxels times the volume of a voxel.")
-    if used.etiv:
-        sentences.append(
-            "The intracranial volume (eTIV) was estimated, where it can be told, by the network "
-            "that locates the brainstem, as the sum of its probabilities of the inside of the "
-            "skull."
-        )
-    sentences.append(
-        "Results were flagged by measures of quality that need no ground truth, with "
-        f"{thresholds_told(used.thresholds)}."
-    )
-    sentences.append(
-        f"Input and output follow BIDS ({_BIDS_TEXT}) and its Apps ({_BIDS_APPS_TEXT})."
-    )
-    return " ".join(sentences)
-
-
-def references(used: Used) -> list[str]:
-    """Name what is to be cited, the model first."""
-    engine = [_OF_ENGINE[used.engine]] if used.engine else []
-    model = [used.reference] if used.reference else []
-    if used.locator:
-        model.append(used.locator.reference)
-        engine.append(_OF_ENGINE["cascade"])
-    everyones = [f"BIDS: {_BIDS_TEXT}", f"BIDS Apps: {_BIDS_APPS_TEXT}"]
-    return list(dict.fromkeys([*model, *engine, *everyones]))
-
-
-def _method(used: Used) -> str:
-    """Name the method, of nnU-Nets with their number and arithmetic where these are known."""
-    text = _METHOD[used.engine]
-    if used.engine != "nnunet":
-        return text
-    folds = used.settings.get("Folds")
-    number = len(folds) if isinstance(folds, list) else used.networks
-    if number > 1:
-        text = f"an ensemble of {number} nnU-Nets ({_NNUNET_TEXT})"
-    return f"{text}, run with the arithmetic of nnU-Net version 1" if used.mode == "v1" else text
-
-
-def write_citations(logs: Path, models: Iterable[Used]) -> None:
-    """Write ``CITATION.md`` and ``CITATION.bib``; what earlier models need stays in them.
-
-    Where results of one model differ in what a text tells, all texts are written.
-    """
-    by_label: dict[str, list[Used]] = {}
-    for used in merged(models):
-        by_label.setdefault(used.label, []).append(used)
-    sections: dict[str, str] = {}
-    entries: dict[str, str] = {}
-    for label, ways in by_label.items():
-        texts = [boilerplate(used) for used in ways if used.engine]
-        if len(texts) > 1:
-            texts.insert(0, f"Results of this model were made in {len(texts)} ways:")
-        cited = dict.fromkeys(text for used in ways for text in references(used))
-        sections[f"Model {label}"] = "\n\n".join([*texts, _listed(cited)])
-        entries |= {_key(entry): entry for used in ways for entry in _entries(used)}
-    _rewrite(logs, sections, entries)
-
-
-def mixed_settings(all_used: Iterable[Used]) -> list[str]:
-    """Name the models whose results were made with different settings, and these, in a line each.
+def mixed_settings(uses: Iterable[ModelUse]) -> list[str]:
+    """Find models whose results were made with different settings.
 
     Returns
     -------
     list of str
-        As ``open 1.3.0: Mirroring no 2, yes 4``.
+        A line for each such model: ``open 1.3.0: Mirroring no 2, yes 4``.
     """
     counts: dict[str, dict[str, Counter[str]]] = {}
-    for used in all_used:
-        of_model = counts.setdefault(f"{used.name} {used.version}", {})
-        for key, value in used.settings.items():
-            of_model.setdefault(key, Counter())[_in_words(value)] += 1
+    for use in uses:
+        settings = counts.setdefault(f"{use.name} {use.version}", {})
+        for key, value in use.settings.items():
+            settings.setdefault(key, Counter())[_setting(value)] += 1
     lines = []
-    for model, of_model in counts.items():
+    for model, settings in counts.items():
         different = [
             f"{key} {', '.join(f'{value} {n:,}' for value, n in sorted(values.items()))}"
-            for key, values in of_model.items()
+            for key, values in settings.items()
             if len(values) > 1
         ]
         if different:
@@ -269,77 +172,204 @@ def mixed_settings(all_used: Iterable[Used]) -> list[str]:
     return lines
 
 
-def _in_words(value: object) -> str:
+def _setting(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return "+".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
+# --- the methods text and its references --------------------------------------------------
+
+
+def methods_paragraph(use: ModelUse) -> str:
+    """Describe for a methods section how regions were segmented; needs a known engine."""
+    app = use.software.get("bids_app", __version__)
+    versions = ", ".join(f"{p} {use.software[p]}" for p in _SHOWN_VERSIONS if p in use.software)
+    verb = "were" if len(use.regions) > 1 else "was"
+    sentences = [
+        f"{first_words(use.regions)} {verb} segmented on the T1-weighted images by the brainstem "
+        f"BIDS App {app}{f' ({versions})' if versions else ''} with the model {use.name} (version "
+        f"{use.version}, licence {use.licence}; {_short(use.reference)}): {_method(use)}.",
+        *_settings_sentences(use),
+        "The volume of a region is its number of voxels times the volume of a voxel.",
+    ]
+    if use.etiv:
+        sentences.append(
+            "The intracranial volume (eTIV) was estimated, where possible, by the network that "
+            "locates the brainstem, as the sum of its probabilities of the inside of the skull."
+        )
+    sentences += [
+        "Results were flagged by quality measures that need no ground truth, with "
+        f"{thresholds_text(use.thresholds)}.",
+        f"Input and output follow BIDS ({_BIDS}) and BIDS Apps ({_BIDS_APPS}).",
+    ]
+    return " ".join(sentences)
+
+
+def _method(use: ModelUse) -> str:
+    text = _METHOD[use.engine]
+    if use.engine != "nnunet":
+        return text
+    folds = use.settings.get("Folds")
+    number = len(folds) if isinstance(folds, list) else use.networks
+    if number > 1:
+        text = f"an ensemble of {number} nnU-Nets ({_NNUNET})"
+    return f"{text}, run with the arithmetic of nnU-Net version 1" if use.mode == "v1" else text
+
+
+def _settings_sentences(use: ModelUse) -> Iterator[str]:
+    folds = use.settings.get("Folds")
+    if isinstance(folds, list) and folds:
+        networks = f"the model's {use.networks} networks" if use.networks else "its networks"
+        yield f"Of {networks}, those of fold {', '.join(map(str, folds))} were used."
+    mirroring = use.settings.get("Mirroring") if use.engine != "mdgru" else None
+    if mirroring is True:
+        yield "Predictions on the image and on its mirror images were averaged."
+    elif mirroring is False:
+        yield "Predictions on mirror images (test-time augmentation) were left out."
+    if use.settings.get("Region") is True:
+        found = ""
+        if by := use.localizer:
+            found = (
+                f", which the first network of the model {by.name} (version {by.version}, licence "
+                f"{by.licence}; {_short(by.reference)}) located"
+            )
+        yield f"The network saw only the part of the image around the brainstem{found}."
+    if use.largest:
+        kept = "; ".join(
+            in_words(names) + (" together" if len(names) > 1 else "") for names in use.largest
+        )
+        yield f"Only the largest component was kept, of {kept}."
+
+
+def references(use: ModelUse) -> list[str]:
+    """List what to cite for a model, the model itself first."""
+    models = [model.reference for model in (use, use.localizer) if model and model.reference]
+    engines = [_ENGINE[name] for name in (use.engine, use.localizer and "cascade") if name]
+    everyones = [f"BIDS: {_BIDS}", f"BIDS Apps: {_BIDS_APPS}"]
+    return list(dict.fromkeys([*models, *engines, *everyones]))
+
+
 def group_references(sentences: Mapping[str, str]) -> list[str]:
-    """Name what is to be cited for `bids_app.reports.methods_text.group_sentences`."""
+    """List what to cite for the sentences of `bids_app.reports.methods_text.group_sentences`."""
     return [f"Residual method: {RESIDUAL_METHOD}"] if "adjusted" in sentences else []
 
 
-def write_group_citations(logs: Path, sentences: Mapping[str, str]) -> None:
-    """Write what the group level did into the same files, in the place of what it did before."""
-    cited = group_references(sentences)
-    text = " ".join(sentences.values()) + (f"\n\n{_listed(cited)}" if cited else "")
-    entries = {_key(entry): entry for entry in _known(cited)}
-    _rewrite(logs, {"Group level": text}, entries)
-
-
-def _rewrite(logs: Path, sections: Mapping[str, str], entries: Mapping[str, str]) -> None:
-    """Put sections, by their heads, and entries, by their keys, in the place of those before."""
-    page, bib = logs / "CITATION.md", logs / "CITATION.bib"
-    told = _sections(page, r"\n(?=## )", "## ") | {
-        head: f"## {head}\n\n{text}" for head, text in sections.items()
-    }
-    ordered = sorted(told, key=lambda head: (not head.startswith("Model "), head))
-    content = "\n\n".join([_HEAD.strip(), *(told[head] for head in ordered)])
-    write_if_changed(page, (content + "\n").encode("utf-8", "replace"))
-    known = _sections(bib, r"\n(?=@)", "@") | dict(entries)
-    content = "\n\n".join(known[key] for key in sorted(known))
-    write_if_changed(bib, (content + "\n").encode("utf-8", "replace"))
-
-
-def _listed(cited: Iterable[str]) -> str:
-    return "Please cite:\n\n" + "\n".join(f"- {text}" for text in cited)
-
-
-def _known(cited: Iterable[str]) -> Iterator[str]:
-    """Give the entries for BibTeX of all that is named by a known DOI."""
-    named = set(re.findall(r"10\.\d{4,}/[^\s,;()]*[^\s,;().]", " ".join(cited)))
-    yield from (entry for doi, entry in KNOWN.items() if doi in named)
-
-
-def _entries(used: Used) -> Iterator[str]:
-    """Give entries for BibTeX: of all that `references` names by a known DOI, and of models."""
-    yield from _known(references(used))
-    for model in (used, used.locator):
-        own = re.search(r"https://doi\.org/(10\.\S+)$", model.reference) if model else None
-        if model and model.reference and (own is None or own[1] not in KNOWN):
-            note = re.sub(r"([&%$#_])", r"\\\1", re.sub(r"[{}\\~^]", "", model.reference))
-            doi = f",\n  doi = {{{own[1]}}}" if own else ""
-            yield f"@misc{{model_{model.label},\n  note = {{{note}}}{doi}\n}}"
-
-
 def _short(reference: str) -> str:
-    """Shorten a reference to its authors and year, where it begins with them."""
+    """Shorten a reference to its authors and year, if it begins with them."""
     match = re.match(r"(.{1,80}?\b(?:19|20)\d\d)(?:[.,;]|$)", reference)
     return match[1] if match else reference.rstrip(".")
 
 
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}
+# --- files --------------------------------------------------------------------------------
 
 
-def _sections(path: Path, separator: str, start: str) -> dict[str, str]:
-    if not path.is_file():
+class _Section(BaseModel):
+    """What ``CITATION.md`` says of a model or of the group level."""
+
+    model_config = ConfigDict(frozen=True)
+    paragraphs: tuple[str, ...] = ()
+    references: tuple[str, ...] = ()
+    bibtex: dict[str, str] = {}
+
+    def markdown(self) -> str:
+        listed = "\n".join(f"- {text}" for text in self.references)
+        return "\n\n".join([*self.paragraphs, *(["Please cite:", listed] if listed else [])])
+
+
+class _Record(BaseModel):
+    """Content of ``citations.json``: sections by model label, and that of the group level."""
+
+    models: dict[str, _Section] = {}
+    group: _Section | None = None
+
+
+def write_citations(
+    logs: Path, uses: Iterable[ModelUse] = (), sentences: Mapping[str, str] | None = None
+) -> None:
+    """Write ``CITATION.md`` and ``CITATION.bib`` for all models of a dataset.
+
+    Models that earlier runs used are kept in ``citations.json``, as is the group level.
+
+    Parameters
+    ----------
+    logs : Path
+        Folder of the files.
+    uses : iterable of ModelUse
+        They replace what is on record for the same labels. If the text differs between uses of
+        one model, all texts are written.
+    sentences : mapping of str to str, optional
+        Of `bids_app.reports.methods_text.group_sentences`; they replace those on record.
+    """
+    record = _read(logs / "citations.json")
+    by_label: dict[str, list[ModelUse]] = {}
+    for use in merge_uses(uses):
+        by_label.setdefault(use.label, []).append(use)
+    models = record.models | {label: _model_section(uses) for label, uses in by_label.items()}
+    group = record.group if sentences is None else _group_section(sentences)
+    record = _Record(models=dict(sorted(models.items())), group=group)
+    titled = {f"Model {label}": section for label, section in record.models.items()}
+    if record.group:
+        titled["Group level"] = record.group
+    page = [_HEAD.strip(), *(f"## {title}\n\n{s.markdown()}" for title, s in titled.items())]
+    entries = {key: entry for s in titled.values() for key, entry in s.bibtex.items()}
+    _write(logs / "CITATION.md", "\n\n".join(page))
+    _write(logs / "CITATION.bib", "\n\n".join(entries[key] for key in sorted(entries)))
+    write_if_changed(logs / "citations.json", dump_json(record.model_dump()))
+
+
+def _read(path: Path) -> _Record:
+    try:
+        return _Record.model_validate(read_json(path))
+    except ValidationError:
+        return _Record()
+
+
+def _write(path: Path, text: str) -> None:
+    write_if_changed(path, (text + "\n").encode("utf-8", "replace"))
+
+
+def _model_section(uses: list[ModelUse]) -> _Section:
+    paragraphs = [methods_paragraph(use) for use in uses if use.engine]
+    if len(paragraphs) > 1:
+        paragraphs.insert(0, f"Results of this model were made in {len(paragraphs)} ways:")
+    cited = dict.fromkeys(text for use in uses for text in references(use))
+    bibtex = _known(cited)
+    for use in uses:
+        for model in (use, use.localizer):
+            if model and model.reference:
+                bibtex |= _own_entry(model)
+    return _Section(paragraphs=tuple(paragraphs), references=tuple(cited), bibtex=bibtex)
+
+
+def _group_section(sentences: Mapping[str, str]) -> _Section:
+    cited = group_references(sentences)
+    text = " ".join(sentences.values())
+    return _Section(paragraphs=(text,), references=tuple(cited), bibtex=_known(cited))
+
+
+def _known(cited: Iterable[str]) -> dict[str, str]:
+    """Find the BibTeX entries, by key, of everything that is cited by a known DOI."""
+    dois = set(_DOI.findall(" ".join(cited)))
+    return {key: entry for doi, (key, entry) in _bibliography().items() if doi in dois}
+
+
+def _own_entry(model: ModelUse | Localizer) -> dict[str, str]:
+    """Make a BibTeX entry of a model, unless its DOI is a known one."""
+    doi = re.search(r"https://doi\.org/(10\.\S+)$", model.reference)
+    if doi and doi[1] in _bibliography():
         return {}
-    parts = re.split(separator, "\n" + path.read_text(encoding="utf-8"))
-    return {_key(part): part.strip() for part in parts if part.startswith(start)}
+    note = re.sub(r"([&%$#_])", r"\\\1", re.sub(r"[{}\\~^]", "", model.reference))
+    field_ = f",\n  doi = {{{doi[1]}}}" if doi else ""
+    key = f"model_{model.label}"
+    return {key: f"@misc{{{key},\n  note = {{{note}}}{field_}\n}}"}
 
 
-def _key(section: str) -> str:
-    first = section.strip().splitlines()[0]
-    return re.sub(r"^(## |@\w+\{)|,$", "", first)
+@cache
+def _bibliography() -> dict[str, tuple[str, str]]:
+    """Read ``references.bib``: key and entry by DOI."""
+    text = (files(__package__) / "references.bib").read_text(encoding="utf-8")
+    entries = re.findall(
+        r"^(@\w+\{(\w+),\n.*?^  doi = \{(.+?)\}\n\})$", text, re.DOTALL | re.MULTILINE
+    )
+    return {doi: (key, entry) for entry, key, doi in entries}

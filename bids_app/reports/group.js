@@ -1,5 +1,5 @@
 // The table of all results: a page at a time, sorted, filtered and rated. The data stand in the
-// page as JSON (results.py); whatever text of a dataset is shown goes in as text.
+// page as JSON (results_table.py); whatever text of a dataset is shown goes in as text.
 "use strict";
 {
   const PAGE = 100;
@@ -7,9 +7,9 @@
   const KEY = "brainstem ratings of " + location.pathname;
   const { columns, meanings, rows } = JSON.parse(document.getElementById("data").textContent);
   const [FLAGS, PARTICIPANT, RATING] = [0, 1, 2];
-  const [SOURCE, SESSION, MODEL, VERSION, REPORTED, WHY] = [0, 1, 2, 3, 4, 5].map(
-    (i) => columns.length + i,
-  );
+  const [SOURCE, SESSION, MODEL, VERSION, REPORTED, WHY, PLACES, PEERS] = [
+    0, 1, 2, 3, 4, 5, 6, 7,
+  ].map((i) => columns.length + i);
   const table = document.querySelector("table.results");
   const body = table.tBodies[0];
   const heads = [...table.tHead.rows[0].cells];
@@ -23,7 +23,7 @@
   const identity = (row) => [row[SOURCE], row[MODEL], row[VERSION]].join("\t");
   const flags = (row) => (row[FLAGS] === MISSING ? [] : row[FLAGS].split(","));
   const failed = (row) => flags(row).includes("failed"); // no result, so nothing to rate
-  const words = rows.map((row) => row.join("\t").toLowerCase());
+  const words = rows.map((row) => row.slice(0, PLACES).join("\t").toLowerCase());
 
   // --- ratings: those of the table, then those kept in this browser
   let kept = {};
@@ -112,6 +112,7 @@
   };
   const line = (row) => {
     const drawn = make("tr", { className: row[FLAGS] === MISSING ? "" : "flagged" });
+    const places = row[PEERS] ? row[PLACES].values() : [].values();
     columns.forEach(({ kind }, column) => {
       if (kind === "flags") {
         const badges = flags(row).map(badge);
@@ -122,6 +123,10 @@
         drawn.append(make("th", { scope: "row" }, link(row)));
       } else if (kind === "rating") {
         drawn.append(rater(row));
+      } else if (kind === "volume") {
+        const place = places.next().value;
+        const among = place ? [make("small", {}, `${many(place)} of ${many(row[PEERS])}`)] : [];
+        drawn.append(make("td", { className: "number" }, row[column], ...among));
       } else if (kind === "number") {
         drawn.append(make("td", { className: "number" }, row[column]));
       } else {
@@ -156,7 +161,7 @@
     body.replaceChildren(...shown.slice(first, last).map((i) => line(rows[i])));
     places.textContent = shown.length
       ? `${many(first + 1)} to ${many(last)} of ${many(shown.length)}`
-      : "no result fits";
+      : "no matching results";
     back.disabled = first === 0;
     on.disabled = last >= shown.length;
     count();

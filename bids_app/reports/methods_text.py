@@ -1,118 +1,118 @@
-"""What the group level did, in sentences for a methods section, and what to cite for it.
-
-All is read off the tables, so that nothing is told that was not done.
-"""
+"""Sentences for a methods section about what the group level did, derived from its tables."""
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING
 
-from bids_app.group.table import flags_of
-from bids_app.group.zscores import NORM_ENDING as ENDING
-from bids_app.io.tables import NOT_AVAILABLE
+from bids_app.group.table import FAILED
+from bids_app.group.zscores import NORM_ENDING
 from bids_app.measures.flags import CHECKS
 from bids_app.regions import REGIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
-    Row = Mapping[str, str]
+    import pandas as pd
+
+    from bids_app.group.table import GroupTables
 
 RESIDUAL_METHOD = "Sanfilipo et al. 2004, https://doi.org/10.1016/j.neuroimage.2004.03.037"
-_NOISE = {  # by what `noise_source` says
-    "repeats": "repeated scans of a session",
-    "changes": "the scatter of the changes between images without a flag about their median",
+_NOISE = {  # by the value of the column `noise_source`
+    "repeats": "repeated scans within a session",
+    "changes": "the scatter of the changes between unflagged images about their median",
 }
 
 
-def thresholds_told(thresholds: Mapping[str, float]) -> str:
-    """Say by which thresholds flags were told: ``the app's thresholds but for low_resolution (3)``."""
-    usual = {check.name: check.threshold for check in CHECKS}
+def thresholds_text(thresholds: Mapping[str, float]) -> str:
+    """Describe thresholds: ``the app's default thresholds except low_resolution (3)``."""
+    defaults = {check.name: check.threshold for check in CHECKS}
     others = ", ".join(
         f"{name} ({value:g})"
         for name, value in sorted(thresholds.items())
-        if value != usual.get(name)
+        if value != defaults.get(name)
     )
-    return f"the app's thresholds{f' but for {others}' if others else ''}"
+    return f"the app's default thresholds{f' except {others}' if others else ''}"
 
 
-def group_sentences(
-    rows: Sequence[Row], changes: Sequence[Row], thresholds: Mapping[str, float]
-) -> dict[str, str]:
-    """Describe in sentences what was done at the group level.
+def group_sentences(tables: GroupTables) -> dict[str, str]:
+    """Describe what the group level did, one entry for each step that it took.
 
     Parameters
     ----------
-    rows : sequence of dict
-        Of the group table.
-    changes : sequence of dict
-        Of the table of changes.
-    thresholds : mapping of str to float
-        Of flags, where they are not those of `bids_app.measures.flags.CHECKS`.
+    tables : GroupTables
+        Tables of the group level.
 
     Returns
     -------
     dict of str to str
-        By topic, of ``flags``, ``outlier``, ``adjusted``, ``norms``, ``ratings`` and ``change``
-        those that were done.
+        Sentences by topic: ``flags`` always; ``outlier``, ``adjusted``, ``norms``, ``ratings``
+        and ``change`` where the tables have such values.
     """
-    told = {}
-    results = [row for row in rows if row["flags"] != "failed"]
-    flagged = sum(row["flags"] != NOT_AVAILABLE for row in results)
-    counts = Counter(flag for row in results for flag in flags_of(row))
-    named = ", ".join(f"{check.name} {n:,}" for check in CHECKS if (n := counts[check.name]))
-    told["flags"] = (
-        f"Of {len(results):,} results, {flagged:,} had a flag{f' ({named})' if named else ''}, "
-        f"by {thresholds_told(thresholds)}."
+    rows = tables.volumes
+    results = rows[rows["flags"].ne(FAILED)]
+    sentences = {"flags": _flags(results, tables.thresholds)}
+    if compared := _outliers(results, tables.thresholds):
+        sentences["outlier"] = compared
+    if _any(results, (f"{region}_adjusted_mm3" for region in REGIONS)):
+        sentences["adjusted"] = (
+            "Volumes were adjusted for the estimated intracranial volume (eTIV) with the residual "
+            f"method ({RESIDUAL_METHOD}); the slope was fitted to participants without a flag."
+        )
+    norms = [str(column) for column in rows if str(column).endswith(NORM_ENDING)]
+    if _any(results, norms):
+        measures = ", ".join(column.removesuffix(NORM_ENDING) for column in norms)
+        sentences["norms"] = f"z scores were computed from the study's own norms, for {measures}."
+    if _any(results, ("rating",)):
+        sentences["ratings"] = "Results were rated by visual inspection."
+    if len(tables.changes):
+        sentences["change"] = _change(tables.changes)
+    return sentences
+
+
+def _flags(results: pd.DataFrame, thresholds: Mapping[str, float]) -> str:
+    flagged = results["flags"].dropna()
+    counts = flagged.str.split(",").explode().value_counts()
+    by_name = ", ".join(f"{c.name} {counts[c.name]:,}" for c in CHECKS if c.name in counts)
+    return (
+        f"Of {len(results):,} results, {len(flagged):,} had a flag"
+        f"{f' ({by_name})' if by_name else ''}, by {thresholds_text(thresholds)}."
     )
-    limits = {check.name: thresholds.get(check.name, check.threshold) for check in CHECKS}
-    among = [
-        text.format(f"{limits[flag]:g}")
-        for flag, ending, text in (
-            ("outlier", "robust_z", "{} in the dataset"),
-            ("outlier_in_batch", "batch_z", "{} among the images of a site and scanner"),
+
+
+def _outliers(results: pd.DataFrame, thresholds: Mapping[str, float]) -> str:
+    limits = {check.name: check.in_use(thresholds) for check in CHECKS}
+    groups = [
+        f"{limits[flag]:g} {where}"
+        for flag, ending, where in (
+            ("outlier", "robust_z", "in the dataset"),
+            ("outlier_in_batch", "batch_z", "among images from the same site and scanner"),
         )
         if _any(results, (f"{region}_{ending}" for region in REGIONS))
     ]
-    if among:
-        told["outlier"] = (
-            "Volumes were flagged as outlying where their distance from the median was above "
-            f"{' or '.join(among)}, in robust standard deviations (the median absolute deviation "
-            "over 0.6745)."
-        )
-    if _any(results, (f"{region}_adjusted_mm3" for region in REGIONS)):
-        told["adjusted"] = (
-            "Volumes were adjusted for the estimated intracranial volume (eTIV) by the residual "
-            f"method ({RESIDUAL_METHOD}), with the slope of the participants without a flag."
-        )
-    norms = [column for column in rows[0] if column.endswith(ENDING)] if rows else []
-    if _any(results, norms):
-        measures = ", ".join(column.removesuffix(ENDING) for column in norms)
-        told["norms"] = f"z scores were taken by norms of our own, for {measures}."
-    if _any(results, ("rating",)):
-        told["ratings"] = "Results were rated by eye."
-    if changes:
-        told["change"] = _change(changes)
-    return told
+    if not groups:
+        return ""
+    return (
+        "Volumes were flagged as outliers if their distance from the median exceeded "
+        f"{' or '.join(groups)}, in robust standard deviations (median absolute deviation / "
+        "0.6745)."
+    )
 
 
-def _change(changes: Sequence[Row]) -> str:
-    noises = {change["noise_source"] for change in changes}
+def _change(changes: pd.DataFrame) -> str:
+    noises = set(changes["noise_source"].dropna())
     sources = " or ".join(text for noise, text in _NOISE.items() if noise in noises)
     text = (
-        "Change is the difference of a volume from that of the participant's first session, each "
-        "image segmented by itself."
+        "Change is the difference between a volume and that of the participant's first session; "
+        "each image was segmented independently."
     )
     if sources:
         text += (
-            " It was taken as beyond noise where it was larger than Student's t for 95 % times the "
-            f"standard deviation of a change that is noise alone, by {sources}."
+            " A change was taken as beyond noise if it exceeded Student's t (95 %) times the "
+            f"standard deviation of changes due to noise alone, estimated from {sources}."
         )
     return text
 
 
-def _any(rows: Iterable[Row], columns: Iterable[str]) -> bool:
-    """Tell whether anything stands in some columns."""
-    names = tuple(columns)
-    return any(row.get(name, NOT_AVAILABLE) != NOT_AVAILABLE for row in rows for name in names)
+def _any(rows: pd.DataFrame, columns: Iterable[str]) -> bool:
+    """Tell whether any of these columns holds a value."""
+    return any(name in rows and rows[name].notna().any() for name in columns)

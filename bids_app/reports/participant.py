@@ -1,292 +1,240 @@
-"""The page of one participant: every image and model, to be judged by eye and traced back."""
+"""The page of one participant, made from the participant's own results alone."""
 
 from __future__ import annotations
 
 import base64
-from dataclasses import replace
+import json
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from bids_app.bids.outputs import GROUP_REPORT, report_name
-from bids_app.bids.results import read_results
-from bids_app.group.zscores import find_outliers
-from bids_app.io.files import write_atomic
-from bids_app.io.tables import NOT_AVAILABLE, read_table
-from bids_app.measures.flags import CHECKS
-from bids_app.regions import region
-from bids_app.reports.agreement import agreement_section
-from bids_app.reports.around import Around
-from bids_app.reports.changes import changes_section
-from bids_app.reports.citations import Used
-from bids_app.reports.from_files import sidecar, volumes
-from bids_app.reports.group import WHOLE_COLOR
-from bids_app.reports.markup import element, foreign, join
-from bids_app.reports.methods import methods
-from bids_app.reports.page import (
-    anchor,
-    badges,
-    heads,
-    millilitres,
-    notice,
-    page,
-    scrolling,
-    table,
-    title_block,
-    volume_head,
-)
-from bids_app.reports.peers import outlying, strips
-from bids_app.reports.tables import (
-    checks_table,
-    measures_table,
-    quality_table,
-    text_of,
-    volumes_table,
-)
-from bids_app.reports.viewer import SCRIPT, cutout_data, library, library_data, opener
+from bids_app.bids.columns import VOLUMES
+from bids_app.bids.outputs import GROUP_REPORT
+from bids_app.measures.flags import CHECKS, FLAGS, reapply_thresholds
+from bids_app.regions import of_brainstem, region
+from bids_app.reports.citations import ModelUse, merge_uses, methods_paragraph, references
+from bids_app.reports.page import anchor, niivue_gz, render
+from bids_app.reports.quality import check_lines, measure_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
+    from collections.abc import Mapping, Sequence
 
-    from bids_app.bids.results import Result
-    from bids_app.reports.around import Verdict
-    from bids_app.reports.markup import Markup
-    from bids_app.reports.peers import Peers
+    from bids_app.bids.results import Failure, ModelAgreement, RegionVolume, Result
+    from bids_app.regions import Region
+    from bids_app.reports.quality import CheckLine, MeasureLine
 
-    Row = dict[str, str]
+_SHOWN_ABOVE = ("index", "name", "abbreviation", "volume_mm3")  # or not worth a line
 
 
-def write_report(output_dir: Path, participant: str, around: Around | None = None) -> Path:
-    """Write a participant's page from the output dataset alone.
+def participant_page(
+    participant: str,
+    results: Sequence[Result],
+    failures: Sequence[Failure],
+    agreement: Sequence[ModelAgreement],
+    *,
+    dataset_name: str,
+    thresholds: Mapping[str, float] | None = None,
+) -> bytes:
+    """Make the page of a participant.
 
     Parameters
     ----------
-    output_dir : Path
-        The derivative dataset.
     participant : str
         As ``sub-01``.
-    around : Around, optional
-        What is known of the rest of the dataset, and of this participant at the group level.
+    results : sequence of Result
+        All complete results of the participant.
+    failures : sequence of Failure
+        Images that could not be processed; those of other participants, and those that are
+        complete now, are left out.
+    agreement : sequence of ModelAgreement
+        How models agree on the participant's images.
+    dataset_name : str
+        Name of the derivative dataset.
+    thresholds : mapping of str to float, optional
+        Thresholds by which flags are set again. By default flags are those of the results.
 
     Returns
     -------
-    Path
-        The page: one file with its pictures inside, the same bytes for the same results.
-
-    Raises
-    ------
-    OutputError
-        It cannot be written.
+    bytes
+        HTML with its pictures inside. The same arguments give the same bytes.
     """
-    around = around or Around()
-    results = list(read_results(output_dir, participant))
-    verdicts = [around.verdict(result) for result in results]
+    sections = [_Section(result, thresholds or {}) for result in results]
     complete = {(result.label, result.source) for result in results}
     failed = [
-        f"{row['source']}, model {row['model']}: {row['failure']}"
-        for key, row in sorted(around.failures.items())
-        if row["participant_id"] == participant and key not in complete
+        f"{failure.source}, model {failure.model}: {failure.reason}"
+        for failure in sorted(failures, key=lambda failure: (failure.label, failure.source))
+        if failure.participant == participant and (failure.label, failure.source) not in complete
     ]
-    flagged = sum(bool(verdict.flags) for verdict in verdicts)
-    home = GROUP_REPORT if (output_dir / GROUP_REPORT).is_file() else None
-    main = [
-        title_block(participant, output_dir, len(results), flagged, len(failed), home),
-        notice("Could not be processed", failed, level="h2"),
-    ]
-    if len(results) > 1:
-        main.append(_overview(results, verdicts))
-    main.append(changes_section(around.changes_between(results)))
-    main.append(agreement_section({_image(r): _comparison(r) for r in results}))
-    cutouts = {_anchor(result): cutout for result in results if (cutout := _cutout(result))}
-    main += [
-        _section(r, verdict, around.peers, viewer=_anchor(r) in cutouts)
-        for r, verdict in zip(results, verdicts, strict=True)
-    ]
-    used = [
-        replace(Used.from_sidecar(r.label, sidecar(r)), thresholds=verdict.thresholds)
-        for r, verdict in zip(results, verdicts, strict=True)
-    ]
-    nothing = element("p", "No image is complete yet.")
-    main.append(methods(used, around.sentences(results)) if results else nothing)
-    data = [cutout_data(_volume(name), cutout) for name, cutout in cutouts.items()]
-    content = page(
-        f"{participant}: brainstem",
-        main,
-        script=SCRIPT if data else None,
-        data=[library_data(), *data] if data else [],
-        may_run=[library()] if data else [],
+    uses = merge_uses(section.use for section in sections)
+    viewers = any(section.cutout for section in sections)
+    return render(
+        "participant.html.j2",
+        script="viewer.js" if viewers else "",
+        title=f"{participant}: brainstem",
+        participant=participant,
+        dataset=dataset_name,
+        home=GROUP_REPORT,
+        sections=sections,
+        regions=list(dict.fromkeys(v.name for result in results for v in result.volumes)),
+        flagged=sum(bool(section.flags) for section in sections),
+        failed=failed,
+        agreement=_agreement_table(agreement),
+        meanings=FLAGS,
+        texts=list(dict.fromkeys(methods_paragraph(use) for use in uses if use.engine)),
+        cited=list(dict.fromkeys(text for use in uses for text in references(use))),
+        niivue=base64.b64encode(niivue_gz()).decode() if viewers else "",
     )
-    path = output_dir / report_name(participant)
-    write_atomic(path, content)
-    return path
 
 
-# --- all images ---------------------------------------------------------------------------
+@dataclass(frozen=True)
+class _Section:
+    """What the page shows of one result.
 
+    Attributes
+    ----------
+    result : Result
+        A complete result of the participant.
+    asked : mapping of str to float
+        Thresholds that the user asks for, by which flags are set again.
+    """
 
-def _overview(results: Sequence[Result], verdicts: Sequence[Verdict]) -> Markup:
-    names = list(dict.fromkeys(row["name"] for result in results for row in _volumes(result)))
-    rows = []
-    for result, verdict in zip(results, verdicts, strict=True):
-        sizes = {row["name"]: millilitres(row["volume_mm3"]) for row in _volumes(result)}
-        rows.append(
-            element(
-                "tr",
-                element(
-                    "th", element("a", _title(result), href=f"#{_anchor(result)}"), scope="row"
-                ),
-                *(element("td", sizes.get(name, NOT_AVAILABLE), class_="number") for name in names),
-                element("td", badges(verdict.flags)),
-                class_="flagged" if verdict.flags else None,
-            )
+    result: Result
+    asked: Mapping[str, float]
+
+    @cached_property
+    def thresholds(self) -> dict[str, float]:
+        """Thresholds that differ from the defaults."""
+        return {**self.result.sidecar.flag_thresholds, **self.asked}
+
+    @cached_property
+    def flags(self) -> tuple[str, ...]:
+        """Flags of the result."""
+        sidecar = self.result.sidecar
+        if not self.asked:
+            return sidecar.flags
+        unknown = (flag for flag in sidecar.flags if flag not in FLAGS)
+        return (*reapply_thresholds(sidecar.flags, sidecar.quality, self.thresholds), *unknown)
+
+    @property
+    def explained(self) -> list[str]:
+        """Flags with their meanings."""
+        meanings = {check.name: check.explain(self.thresholds) for check in CHECKS}
+        return [f"{f}: {meanings[f]}" if f in meanings else f for f in self.flags]
+
+    @property
+    def use(self) -> ModelUse:
+        """How the model was used."""
+        use = ModelUse.from_sidecar(self.result.label, self.result.sidecar)
+        return replace(use, thresholds=self.thresholds)
+
+    @property
+    def title(self) -> str:
+        """Image and model."""
+        return f"{_image_name(self.result)}, model {self.result.model[0]}"
+
+    @property
+    def anchor(self) -> str:
+        """Id of the section."""
+        return anchor(self.result.source, *self.result.model)
+
+    # --- picture and viewer ---
+
+    @cached_property
+    def picture(self) -> str:
+        """PNG, base64; empty if it is missing."""
+        return base64.b64encode(self.result.picture() or b"").decode()
+
+    @cached_property
+    def cutout(self) -> str:
+        """Compressed NIfTI, base64; empty if it is missing."""
+        return base64.b64encode(self.result.cutout() or b"").decode()
+
+    @cached_property
+    def regions(self) -> list[Region]:
+        """Regions of the label map."""
+        return [region(v.index, v.name) for v in self.result.volumes if v.index is not None]
+
+    @property
+    def regions_json(self) -> str:
+        """What the viewer needs to know of the regions."""
+        shown = ({"index": r.index, "name": r.name, "color": r.color} for r in self.regions)
+        return json.dumps(list(shown))
+
+    # --- tables ---
+
+    @cached_property
+    def volumes(self) -> dict[str, RegionVolume]:
+        """Volumes by region."""
+        return {row.name: row for row in self.result.volumes}
+
+    def share(self, row: RegionVolume) -> str:
+        """Share of a region in the whole brainstem, in per cent."""
+        whole = next((v.volume_mm3 for v in self.result.volumes if v.index is None), 0)
+        parts = {part.name for part in of_brainstem(self.regions)}
+        known = whole and (row.index is None or row.name in parts)
+        return f"{100 * row.volume_mm3 / whole:.1f}" if known else "n/a"
+
+    @property
+    def measures(self) -> list[tuple[str, str, list[Any]]]:
+        """All other columns of the table of volumes: name, description, a value per region."""
+        lines = (
+            (name, column.description, [getattr(row, name) for row in self.result.volumes])
+            for name, column in VOLUMES.items()
+            if name not in _SHOWN_ABOVE
         )
-    numbers = heads(*(volume_head(name) for name in names), class_="number")
-    head = [*heads("Image and model"), *numbers, *heads("Flags")]
-    return element("nav", table("All results", head, rows), aria_label="Results")
+        return [line for line in lines if any(value is not None for value in line[2])]
+
+    @property
+    def checks(self) -> list[CheckLine]:
+        """Checks of quality."""
+        return list(check_lines(self.result.sidecar.quality, self.thresholds))
+
+    @property
+    def quality(self) -> tuple[list[str], list[MeasureLine], list[MeasureLine]]:
+        """Quality measures: names of regions, then lines by region and other lines."""
+        return measure_lines(self.result.sidecar.quality, self.thresholds)
+
+    @property
+    def provenance(self) -> dict[str, str]:
+        """Where the result comes from."""
+        sidecar = self.result.sidecar
+        model = sidecar.model
+        return {
+            "Label map": self.result.outputs.dseg.name,
+            "Model": f"{model.name}, version {model.version}",
+            "Licence": model.license,
+            "Model SHA-256": model.sha256,
+            "Image SHA-256": sidecar.input_sha256,
+            "Voxel size (mm)": _text(sidecar.voxel_size_mm),
+            "Settings": _text(sidecar.settings),
+            "Device": sidecar.device,
+            "Seconds": _text(sidecar.seconds),
+            "Software": sidecar.software_versions,
+        }
 
 
-# --- one image ----------------------------------------------------------------------------
-
-
-def _section(result: Result, verdict: Verdict, peers: Peers, *, viewer: bool) -> Markup:
-    rows, model = _volumes(result), result.model
-    sizes = {row["name"]: float(row["volume_mm3"]) for row in rows}
-    quality = _mapping(sidecar(result).get("Quality"))
-    thresholds = verdict.thresholds
-    # The group level's own z scores, where they are there, are told with the flags.
-    unusual = [] if verdict.scores else outlying(sizes, model, peers, thresholds)
-    checked = quality | {column: abs(z) for column, z in verdict.scores.items()}
-
-    def rank(name: str, volume: float) -> str | None:
-        spread = peers.of(*model, name)
-        return spread.rank(volume) if spread else None
-
-    regions = [region(int(r["index"]), r["name"]) for r in rows if r["index"] != NOT_AVAILABLE]
-    colors = {r.name: r.color for r in regions}
-    drawn = {name: (v, colors.get(name, WHOLE_COLOR)) for name, v in sizes.items()}
-    return element(
-        "section",
-        element("h2", foreign(_title(result)), id=_anchor(result)),
-        element("p", "Source: ", element("code", foreign(result.source)), class_="quiet"),
-        notice("Look at these before using the volumes", _explained(verdict)),
-        notice("Unusual in this dataset", unusual),
-        notice("Warnings while reading the image", _texts(result, "Warnings")),
-        _picture(result),
-        opener(_volume(_anchor(result)), _title(result), regions) if viewer else None,
-        element(
-            "div",
-            element("div", volumes_table(rows, rank), strips(drawn, model, peers)),
-            element("div", checks_table(checked, verdict.flags, thresholds)),
-            class_="columns",
-        ),
-        measures_table(rows),
-        quality_table(quality, thresholds),
-        _provenance(result),
-        aria_labelledby=_anchor(result),
-    )
-
-
-def _explained(verdict: Verdict) -> list[str]:
-    meanings = {check.name: check.explain(verdict.thresholds) for check in CHECKS}
-    regions = find_outliers(verdict.scores, verdict.thresholds)
-    return [
-        ": ".join(text for text in (flag, meanings.get(flag), regions.get(flag)) if text)
-        for flag in verdict.flags
-    ]
-
-
-def _picture(result: Result) -> Markup:
-    try:
-        data = base64.b64encode(result.outputs.picture.read_bytes()).decode()
-    except OSError:
-        return element("p", "The picture of this result is missing.")
-    regions = [
-        f"{row['name']} ({millilitres(row['volume_mm3'])} ml)"
-        for row in _volumes(result)
-        if row["index"] != NOT_AVAILABLE
-    ]
-    alternative = (
-        f"Sagittal, coronal and axial slices of {result.source} with outlines of "
-        f"{', '.join(regions) or 'no region'}"
-    )
-    return element(
-        "figure",
-        scrolling("Picture", element("img", src=f"data:image/png;base64,{data}", alt=alternative)),
-        element(
-            "figcaption",
-            "Slices through the brainstem along the voxel grid, with the outlines of the "
-            "regions. In coronal and axial slices the participant's left is at the left. Ticks on "
-            "the middle sagittal slice mark where the coronal and axial slices lie.",
-        ),
-    )
-
-
-def _provenance(result: Result) -> Markup:
-    content = sidecar(result)
-    model = _mapping(content.get("Model"))
-    entries = {
-        "Label map": result.outputs.dseg.name,
-        "Model": f"{model.get('Name', '')}, version {model.get('Version', '')}",
-        "Licence": model.get("License", ""),
-        "Model SHA-256": model.get("SHA256", ""),
-        "Image SHA-256": content.get("InputSHA256", ""),
-        "Settings": content.get("Settings", ""),
-        "Device": content.get("Device", ""),
-        "Seconds": content.get("Seconds", ""),
-        "Software": content.get("SoftwareVersions", ""),
-    }
-    pairs = [
-        join([element("dt", name), element("dd", foreign(text_of(value)))])
-        for name, value in entries.items()
-    ]
-    return element("details", element("summary", "Provenance"), element("dl", *pairs))
-
-
-# --- reading ------------------------------------------------------------------------------
-
-
-def _image(result: Result) -> str:
-    parts = [result.session, *(f"{key}-{value}" for key, value in result.entities.items())]
+def _image_name(image: Result | ModelAgreement) -> str:
+    parts = [image.session, *(f"{key}-{value}" for key, value in image.entities.items())]
     return " ".join(part for part in parts if part) or "T1-weighted image"
 
 
-def _title(result: Result) -> str:
-    return f"{_image(result)}, model {result.model[0]}"
+def _agreement_table(agreement: Sequence[ModelAgreement]) -> dict[str, Any]:
+    """Group rows by image and pair of models: a row by region for each."""
+    lines: dict[tuple[str, str], dict[str, ModelAgreement]] = {}
+    for row in agreement:
+        pair = (
+            f"{row.model} {row.model_version} and {row.other_model} {row.other_model_version}"
+        ).replace(" n/a", "")
+        lines.setdefault((_image_name(row), pair), {})[row.name] = row
+    return {"regions": list(dict.fromkeys(row.name for row in agreement)), "lines": lines}
 
 
-def _anchor(result: Result) -> str:
-    return anchor(result.source, *result.model)
-
-
-def _volume(name: str) -> str:
-    """Name the element that carries a result's cut-out."""
-    return f"{name}-cutout"
-
-
-def _cutout(result: Result) -> bytes | None:
-    try:
-        return result.outputs.cutout.read_bytes()
-    except OSError:
-        return None
-
-
-def _texts(result: Result, key: str) -> list[str]:
-    value = sidecar(result).get(key)
-    return [str(item) for item in value] if isinstance(value, list) else []
-
-
-def _volumes(result: Result) -> list[Row]:
-    try:
-        return volumes(result)
-    except OSError:  # a run is making it again
-        return []
-
-
-def _comparison(result: Result) -> list[Row]:
-    try:
-        return read_table(result.outputs.comparison)
-    except OSError:  # of one model alone
-        return []
-
-
-def _mapping(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
+def _text(value: Any) -> str:
+    """Write a value of a sidecar on one line."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_text(item)}" for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(_text(item) for item in value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:g}" if isinstance(value, float) else str(value)

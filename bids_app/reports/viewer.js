@@ -4,7 +4,7 @@
 {
   const VIEWS = { "Slices and 3-D": 3, "Sagittal": 2, "Coronal": 1, "Axial": 0, "3-D": 4 };
   const THREE_D = 4;
-  const WHITE = 96, LEVELS = 128; // of bids_app/reports/cutout.py
+  const WHITE = 96, LEVELS = 128; // of bids_app/reports/images/cutout.py
   const HEADER = 352;
   const FILL = 0.35; // opacity of regions
   // Arrows move the crosshair by a voxel: to the right, to the front, up.
@@ -123,8 +123,8 @@
     // Added before NiiVue adds its own, so that it is asked first.
     canvas.addEventListener("keydown", keys(nv));
     panel.append(bar, make("div", { className: "canvas" }, canvas), make("p", { className: "note" },
-      where, " Click or use arrow keys, page up and page down to move; drag the 3-D view, or use "
-      + "arrow keys in it, to turn it. Scroll after a click on it to leaf through slices. The "
+      where, " Click or use arrow keys, page up and page down to move. Drag the 3-D view, or use "
+      + "arrow keys in it, to rotate it. Click a slice, then scroll, to move through slices. The "
       + "participant's left is at the left."));
     await nv.attachToCanvas(canvas);
     const options = { trustCalMinMax: true, ignoreZeroVoxels: false };

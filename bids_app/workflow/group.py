@@ -32,9 +32,8 @@ from bids_app.io.tables import (
 )
 from bids_app.measures.flags import CHECKS, read_thresholds
 from bids_app.regions import REGIONS
-from bids_app.reports.citations import Used, mixed_settings, write_citations, write_group_citations
-from bids_app.reports.from_files import sidecar, texts
-from bids_app.reports.group import write_group_report
+from bids_app.reports.citations import ModelUse, mixed_settings, write_citations
+from bids_app.reports.group import group_page
 from bids_app.reports.methods_text import group_sentences
 from bids_app.workflow.log import start_log, stop_log
 
@@ -103,10 +102,10 @@ def run(settings: Settings) -> int:
 def _run(settings: Settings, thresholds: Mapping[str, float]) -> None:
     LOG.info("brainstem BIDS App %s, group level", __version__)
     chosen = _choose(settings, thresholds)
-    used = [Used.from_sidecar(result.label, sidecar(result)) for result in chosen.results]
+    uses = [ModelUse.from_sidecar(result.label, result.sidecar) for result in chosen.results]
     dates = read_dates(chosen.volumes["source"], settings.bids_dir)
     volumes, columns = _fill_in(chosen, settings, thresholds, dates)
-    for line in mixed_settings(used):
+    for line in mixed_settings(uses):
         LOG.warning("results of one model were made with different settings, %s", line)
     # Some of the results never replace the table of all.
     files = GroupFiles(settings.output_dir, WHOLE if chosen.whole else SELECTION)
@@ -130,20 +129,16 @@ def _run(settings: Settings, thresholds: Mapping[str, float]) -> None:
         stem=files.stem,
     )
     _write(tables, columns, files)
-    report = write_group_report(files, left_out=tables.left_out)
+    sentences = group_sentences(tables)
+    write_atomic(files.report, group_page(tables, sentences))
     if chosen.whole:
-        logs = settings.output_dir / "logs"
-        write_citations(logs, used)
-        sentences = group_sentences(
-            texts(volumes, columns), texts(tables.changes, LONGITUDINAL), thresholds
-        )
-        write_group_citations(logs, sentences)
+        write_citations(settings.output_dir / "logs", uses, sentences)
     LOG.info("%s", _overview(volumes))
     if lacking := _without_result(settings, participants):
         LOG.warning("no result of %s", few(lacking))
     _report_failed(volumes)
     _summarise(tables, files)
-    LOG.info("Report: %s", report)
+    LOG.info("Report: %s", files.report)
 
 
 # --- choosing results ---------------------------------------------------------------------
@@ -330,7 +325,7 @@ def _summarise(tables: GroupTables, files: GroupFiles) -> None:
 def _without_result(settings: Settings, done: set[str]) -> list[str]:
     """Find participants of the input dataset, among those asked for, that have no row."""
     there = {path.name for path in settings.bids_dir.glob("sub-*") if path.is_dir()}
-    return [name for name in settings.asked_for(there) if name not in done]
+    return [name for name in settings.requested(there) if name not in done]
 
 
 def _report_failed(volumes: pd.DataFrame) -> None:

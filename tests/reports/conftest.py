@@ -9,15 +9,15 @@ import pytest
 from chromium import Browser, find_chromium
 from made_brainstem import made
 
-from bids_app.bids.columns import GROUP, VOLUMES
-from bids_app.bids.outputs import GroupFiles
+from bids_app.bids.columns import GROUP, GROUP_COMPARISON, LONGITUDINAL, VOLUMES
+from bids_app.bids.results import read_agreement, read_failures, read_results
+from bids_app.group.table import GroupTables
 from bids_app.io.images import Volume
-from bids_app.io.tables import table
+from bids_app.io.tables import data_dictionary, make_frame, table
 from bids_app.regions import region
-from bids_app.reports.around import read_around
-from bids_app.reports.group import write_group_report
-from bids_app.reports.participant import write_report
-from bids_app.reports.png import encode
+from bids_app.reports.group import group_page
+from bids_app.reports.images.png import encode
+from bids_app.reports.participant import participant_page
 
 REGIONS = {"midbrain": 9000.0, "pons": 15000.0, "medulla": 5000.0}
 
@@ -27,8 +27,8 @@ class Dataset:
 
     def __init__(self, folder: Path, name: str = "Brainstem regions of: Test") -> None:
         self.folder = folder
+        self.name = name
         self.folder.mkdir(exist_ok=True)
-        (folder / "dataset_description.json").write_text(json.dumps({"Name": name}))
 
     def add(self, image="sub-01", model="open", *, volumes=REGIONS, picture=None, **sidecar):
         """Add a result of the image with these entities; extra keys go to its sidecar."""
@@ -69,10 +69,19 @@ class Dataset:
         (anat / f"{stem}_dseg.json").write_text(json.dumps(content))
         return self
 
-    def participant(self, name="sub-01", participants=(), given=None) -> "Page":
-        """Write a participant's page and read it."""
-        around = read_around(self.folder, participants, given)
-        return Page(write_report(self.folder, name, around))
+    def participant(self, name="sub-01", thresholds=None) -> "Page":
+        """Make a participant's page, write it and read it."""
+        results = list(read_results(self.folder, name))
+        content = participant_page(
+            name,
+            results,
+            read_failures(self.folder),
+            read_agreement(results),
+            dataset_name=self.name,
+            thresholds=thresholds,
+        )
+        (self.folder / f"{name}.html").write_bytes(content)
+        return Page(content)
 
     def fail(self, image, reason, model="open"):
         """Add an image with these entities, and a line that says why it failed."""
@@ -85,11 +94,27 @@ class Dataset:
         path.write_bytes(table(head, [line]))
         return self
 
-    def group(self, rows) -> "Page":
-        """Write the table of the group level, then its page, and read it."""
-        content = [[(dict.fromkeys(GROUP, "n/a") | row)[c] for c in GROUP] for row in rows]
-        (self.folder / "group_volumes.tsv").write_bytes(table(list(GROUP), content))
-        return Page(write_group_report(GroupFiles(self.folder)))
+    def group(self, rows, **others) -> "Page":
+        """Make the page of the dataset, write it and read it."""
+        content = group_page(group_tables(rows, **others))
+        (self.folder / "group.html").write_bytes(content)
+        return Page(content)
+
+
+def group_tables(rows, changes=(), agreement=(), columns=GROUP, **others) -> GroupTables:
+    """Make the tables of the group level from rows of texts, ``n/a`` where one is missing."""
+
+    def frame(rows, columns):
+        values = [{k: columns[k].parse(text) for k, text in row.items()} for row in rows]
+        return make_frame(values, columns)
+
+    return GroupTables(
+        volumes=frame(rows, columns),
+        columns=data_dictionary(columns),
+        changes=frame(changes, LONGITUDINAL),
+        agreement=frame(agreement, GROUP_COMPARISON),
+        **({"thresholds": {}, "dataset_name": "Test"} | others),
+    )
 
 
 def tiny_picture() -> bytes:
@@ -124,12 +149,12 @@ def dataset(tmp_path):
 class Page(HTMLParser):
     """A page as a browser reads it: elements with their attributes, and text by element."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, content: bytes) -> None:
         super().__init__(convert_charrefs=True)
         self.elements: list[tuple[str, dict[str, str]]] = []
         self.words: list[str] = []
         self._inside: list[str] = []
-        self.source = path.read_text(encoding="utf-8")
+        self.source = content.decode("utf-8")
         self.feed(self.source)
 
     def handle_starttag(self, tag, attrs):

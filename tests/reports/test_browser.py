@@ -9,7 +9,7 @@ import pytest
 from chromium import AXE
 from PIL import Image
 
-from bids_app.reports.cutout import cut_out
+from bids_app.reports.images.cutout import cut_out
 
 from .test_group import row
 

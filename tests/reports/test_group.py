@@ -7,13 +7,9 @@ import re
 
 import pytest
 
-from bids_app.bids.columns import GROUP_COMPARISON, LONGITUDINAL
-from bids_app.bids.outputs import GroupFiles
-from bids_app.errors import NoScanError
-from bids_app.io.tables import table
+from bids_app.bids.columns import LONGITUDINAL
 from bids_app.measures.flags import FLAGS
-from bids_app.reports import results
-from bids_app.reports.group import write_group_report
+from bids_app.reports import group, results_table
 
 REGIONS = ("midbrain", "pons", "medulla", "brainstem")
 
@@ -62,6 +58,21 @@ def test_volumes_are_told_in_millilitres(dataset):
     assert line[3:9] == ["open", "1.0.0", "9.00", "15.00", "5.00", "29.00"]
 
 
+def test_volumes_are_drawn_in_millilitres(dataset):
+    page = dataset.group([row(f"sub-{i}", scale=1 + i / 100) for i in range(9)])
+    ticks = [float(text) for text in re.findall(r">([\d.]+)</text>", page.source)]
+    assert 5 <= min(ticks) < max(ticks) < 40
+
+
+def test_rows_without_a_site_are_not_drawn_by_site(dataset):
+    rows = [row("sub-1", batch="Basel"), row("sub-2", batch="Bern"), row("sub-3", pons_mm3="n/a")]
+    rows += [row("sub-4", batch="n/a")]
+    rows[0]["pons_mm3"] = rows[1]["pons_mm3"] = "n/a"
+    page = dataset.group(rows)
+    by_site = page.source.split("By site and scanner")[1].split("</details>")[0]
+    assert by_site.count('class="plot"') == 3
+
+
 def test_each_flag_is_counted_and_explained(dataset):
     page = dataset.group([row("sub-01", flags="fragmented"), row("sub-02", flags="fragmented")])
     assert FLAGS["fragmented"] in page.text
@@ -69,22 +80,40 @@ def test_each_flag_is_counted_and_explained(dataset):
 
 
 def test_flags_are_explained_by_the_thresholds_of_the_group_level(dataset):
-    told = {"flags": {"Levels": {"wrong_order": "less than 8 times the noise"}, "Thresholds": {}}}
-    (dataset.folder / "group_volumes.json").write_text(json.dumps(told))
-    page = dataset.group([row(flags="wrong_order"), row("sub-02", flags="failed")])
-    assert page.text.count("less than 8 times the noise") == 1
-    assert data(page)["meanings"] == told["flags"]["Levels"]
+    rows = [row(flags="wrong_order"), row("sub-02", flags="failed")]
+    page = dataset.group(rows, thresholds={"wrong_order": 8.0})
+    assert page.text.count("less than 8 mm above") == 1
+    assert "less than 8 mm above" in data(page)["meanings"]["wrong_order"]
+    assert "except wrong_order (8)" in page.text
 
 
-def test_an_outlying_row_tells_which_regions_and_how_far(dataset):
-    (dataset.folder / "group_volumes.json").write_text('{"flags": {"Thresholds": {"outlier": 4}}}')
+def test_an_outlier_says_which_regions_and_how_far(dataset):
     scores = {"pons_robust_z": "4.21", "medulla_robust_z": "-3.90", "brainstem_robust_z": "-5.00"}
-    out = row("sub-02", flags="outlier,outlier_in_batch", pons_batch_z="-3.600", **scores)
-    page = dataset.group([row(pons_robust_z="0.10"), out])
-    told = "pons +4.21, brainstem -5.00 in the dataset; pons -3.60 at its site and scanner"
-    assert cells(page)[0][0] == f"outlieroutlier_in_batch{told}"
-    assert [line[-1] for line in data(page)["rows"]] == [told, ""]
-    assert "Beside outlier stand the regions" in page.text
+    out = row("sub-02", flags="outlier,outlier_in_batch", pons_batch_z="-3.60", **scores)
+    page = dataset.group([row(pons_robust_z="0.10"), out], thresholds={"outlier": 4.0})
+    why = "pons +4.21, brainstem -5.00 in the dataset; pons -3.60 at its site and scanner"
+    assert cells(page)[0][0] == f"outlieroutlier_in_batch{why}"
+    assert [line[-3] for line in data(page)["rows"]] == [why, ""]
+    assert "are the regions that are outliers" in page.text
+    assert "more than 4 robust standard deviations" in page.text
+    assert cells(page)[0][-1] == "-5.00"  # furthest out
+
+
+def test_a_volume_has_its_place_among_all_of_the_same_model(dataset):
+    rows = [row(f"sub-{i:02d}", scale=1 + i / 10) for i in range(5)]
+    rows += [row("sub-05", model="mars"), row("sub-06", flags="failed", scale=0)]
+    page = dataset.group([*rows, row("sub-07", flags="no_brainstem", scale=0)])
+    pons = {line[1]: line[6] for line in cells(page)}
+    assert pons["sub-00"] == "15.001 of 5"
+    assert pons["sub-04"] == "21.005 of 5"
+    assert pons["sub-05"] == "15.00"  # no five of its model
+    assert pons["sub-07"] == "0.00"
+    assert [line[-2:] for line in data(page)["rows"] if line[1] == "sub-04"] == [[[5] * 4, 5]]
+
+
+def test_equal_volumes_share_the_middle_place(dataset):
+    page = dataset.group([row(f"sub-{i}") for i in range(6)])
+    assert cells(page)[0][6] == "15.003 of 6"
 
 
 def test_without_flags_there_is_no_such_section(dataset):
@@ -95,7 +124,9 @@ def test_a_row_leads_to_its_result_in_the_participants_page(dataset):
     page = dataset.add("sub-01_ses-1").participant()
     identifiers = {found["id"] for found in page.all("h2")}
     links = [
-        a["href"] for a in dataset.group([row(session="ses-1")]).all("a") if ".html" in a["href"]
+        a["href"]
+        for a in dataset.group([row(session="ses-1")], reported={"sub-01"}).all("a")
+        if ".html" in a["href"]
     ]
     address, place = links[0].split("#")
     assert (dataset.folder / address).is_file()
@@ -160,20 +191,13 @@ def test_hostile_text_is_shown_as_text(dataset):
     assert page.text.count("<script>alert(1)</script>") >= 4
 
 
-def test_no_table_and_an_empty_table_are_no_results(dataset):
-    with pytest.raises(NoScanError, match="participant level"):
-        write_group_report(GroupFiles(dataset.folder))
-    with pytest.raises(NoScanError, match="participant level"):
-        dataset.group([])
-
-
 def test_the_same_table_gives_the_same_bytes(dataset):
     rows = [row(f"sub-{i:02d}", scale=1 + i / 50) for i in range(20)]
     assert dataset.group(rows).source == dataset.group(rows).source
 
 
 def test_the_script_has_every_result_also_those_left_out_of_the_page(dataset, monkeypatch):
-    monkeypatch.setattr(results, "STATIC", 3)
+    monkeypatch.setattr(results_table, "STATIC", 3)
     page = dataset.group(
         [row(f"sub-{i:02d}") for i in range(9)] + [row("sub-10", flags="wrong_order")]
     )
@@ -185,7 +209,7 @@ def test_the_script_has_every_result_also_those_left_out_of_the_page(dataset, mo
 
 
 def test_a_page_too_large_keeps_the_flagged_and_says_so(dataset, monkeypatch):
-    monkeypatch.setattr(results, "MOST", 3)
+    monkeypatch.setattr(results_table, "MOST", 3)
     page = dataset.group(
         [row(f"sub-{i:02d}") for i in range(9)] + [row("sub-10", flags="wrong_order")]
     )
@@ -201,57 +225,84 @@ def test_the_data_cannot_end_their_block(dataset):
 
 
 def test_a_selection_says_what_is_left_out(dataset):
-    dataset.group([row()])
-    path = write_group_report(GroupFiles(dataset.folder), left_out=41)
-    assert "41 results of this folder were not asked for" in path.read_text()
+    page = dataset.group([row()], left_out=41)
+    assert "41 results of this folder were not asked for" in page.text
+
+
+def change(**others):
+    """A row of the table of changes, from ses-1 to ses-2 of sub-01."""
+    first, later = (row(session=f"ses-{n}")["source"] for n in (1, 2))
+    return dict.fromkeys(LONGITUDINAL, "n/a") | {
+        "participant_id": "sub-01",
+        "first_session_id": "ses-1",
+        "session_id": "ses-2",
+        "model": "open",
+        "model_version": "1.0.0",
+        "first_source": first,
+        "source": later,
+        "years": "1.420",
+        "pons_change_percent": "-2.500",
+        "pons_smallest_detectable_percent": "1.800",
+        "noise_source": "changes",
+        "beyond_noise": "pons",
+        "flags": "scanner_changed",
+    } | others  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("source", "claim"),
     [
-        ("repeats", "1 of 1 are beyond the noise"),
-        ("passes", "too few unflagged changes (0; 10 participants needed a model)"),
+        ("repeats", "1 of 1 exceed the noise"),
+        ("passes", "too few unflagged changes (0 participants; at least 10 per model are needed)"),
     ],
 )
 def test_changes_are_drawn_by_session(dataset, source, claim):
-    change = dict.fromkeys(LONGITUDINAL, "n/a") | {
-        "participant_id": "sub-01",
-        "first_session_id": "ses-1",
-        "session_id": "ses-2",
-        "model": "open",
-        "pons_change_percent": "-1.500",
-        "flags": "scanner_changed",
-        "noise_source": source,
-        "beyond_noise": "pons" if source == "repeats" else "n/a",
-    }
-    place = GroupFiles(dataset.folder).longitudinal
-    place.write_bytes(table(list(LONGITUDINAL), [list(change.values())]))
-    page = dataset.group([row()])
+    beyond = "pons" if source == "repeats" else "n/a"
+    page = dataset.group([row()], changes=[change(noise_source=source, beyond_noise=beyond)])
     assert "Pons (change in %)" in page.text
     assert "1 change from a first session, 1 with a flag" in page.text
     assert claim in page.text
 
 
-def test_models_are_held_against_each_other(dataset):
+@pytest.mark.parametrize("noise", ["changes", "passes"])
+def test_each_change_is_listed_with_the_smallest_detectable_one(dataset, noise):
+    beyond = "pons" if noise == "changes" else "n/a"
+    line = change(noise_source=noise, beyond_noise=beyond, run="2")
+    page = dataset.group([row()], changes=[line], reported={"sub-01"})
+    told = "sub-01ses-1 to ses-2 run-2, model open1.420n/a-2.5 (1.8)n/an/a"
+    assert told + ("pons" if noise == "changes" else "unknown") + "scanner_changed" in page.text
+    assert LONGITUDINAL["noise_source"].levels[noise] in page.text
+    assert "scanner_changed: site, manufacturer or" in page.text
+    place = "sub-01.html#sub-01-ses-2-anat-sub-01-ses-2-T1w-nii-gz-open-1-0-0"
+    assert page.all("a", href=place)
+    assert "Change is the difference between" in page.text
+
+
+def test_changes_beyond_noise_come_first(dataset, monkeypatch):
+    monkeypatch.setattr(group, "STATIC", 1)
+    lines = [change(participant_id=f"sub-{i}", beyond_noise="n/a") for i in (1, 2)]
+    page = dataset.group([row()], changes=[*lines, change(participant_id="sub-3")])
+    shown = page.source.split("Changes in numbers")[1].split("</details>")[0]
+    assert re.findall("sub-[0-9]", shown) == ["sub-3"]
+
+
+def test_models_are_compared_with_each_other(dataset):
     found = [
-        dict.fromkeys(GROUP_COMPARISON, "n/a")
-        | {
+        {
             "participant_id": f"sub-{i}",
+            "source": f"sub-{i}/anat/sub-{i}_T1w.nii.gz",
             "model": "open",
             "model_version": "1",
             "other_model": "mars",
-            "other_model_version": "n/a",
             "name": "pons",
             "dice": f"{0.9 + i / 100:.2f}",
             "difference_percent": f"{i:.2f}",
         }
         for i in range(3)
     ]
-    place = GroupFiles(dataset.folder).comparison
-    place.write_bytes(table(list(GROUP_COMPARISON), [list(line.values()) for line in found]))
-    page = dataset.group([row()])
-    assert "open 1 less mars" in page.text
-    assert "-1.0 to 3.0" in page.text
+    page = dataset.group([row()], agreement=found)
+    assert "open 1 - mars" in page.text
+    assert "open 1 - marspons30.9100.9001.0-1.0 to 3.0" in page.text
 
 
 def test_sites_are_drawn_apart_where_there_are_several(dataset):

@@ -1,7 +1,15 @@
 """The methods text of the group level tells what its tables hold, and nothing else."""
 
-from bids_app.bids.columns import GROUP, LONGITUDINAL
-from bids_app.reports.methods_text import group_sentences
+from bids_app.bids.columns import GROUP
+from bids_app.io.tables import Column
+from bids_app.reports.methods_text import group_sentences as sentences_of
+
+from .conftest import group_tables
+
+
+def group_sentences(rows, changes, thresholds, columns=GROUP):
+    tables = group_tables(rows, changes, columns=columns, thresholds=thresholds)
+    return sentences_of(tables)
 
 
 def row(**values):
@@ -9,13 +17,13 @@ def row(**values):
 
 
 def change(noise):
-    return dict.fromkeys(LONGITUDINAL, "n/a") | {"noise_source": noise}
+    return {"noise_source": noise}
 
 
 def test_of_plain_results_the_flags_alone_are_told():
     rows = [row(), row(flags="wrong_order"), row(flags="failed")]
     assert group_sentences(rows, [], {}) == {
-        "flags": "Of 2 results, 1 had a flag (wrong_order 1), by the app's thresholds."
+        "flags": "Of 2 results, 1 had a flag (wrong_order 1), by the app's default thresholds."
     }
     assert group_sentences([row(flags="failed")], [], {})["flags"].startswith("Of 0 results, 0 had")
 
@@ -23,25 +31,29 @@ def test_of_plain_results_the_flags_alone_are_told():
 def test_flags_are_counted_by_name():
     rows = [row(flags="no_etiv"), row(flags="no_etiv,wrong_order"), row()]
     told = group_sentences(rows, [], {})["flags"]
-    assert told == "Of 3 results, 2 had a flag (no_etiv 2, wrong_order 1), by the app's thresholds."
+    assert (
+        told
+        == "Of 3 results, 2 had a flag (no_etiv 2, wrong_order 1), by the app's default thresholds."
+    )
 
 
 def test_what_was_done_is_told_with_its_thresholds():
     done = {"pons_robust_z": "0.20", "pons_adjusted_mm3": "1.000", "pons_mm3_norm_z": "0.5",
             "rating": "pass"}  # fmt: skip
-    told = group_sentences([row(**done)], [], {"outlier": 4.0, "wrong_order": 8.0})
+    columns = GROUP | {"pons_mm3_norm_z": Column("pons_mm3_norm_z", "float")}
+    told = group_sentences([row(**done)], [], {"outlier": 4.0, "wrong_order": 8.0}, columns)
     assert list(told) == ["flags", "outlier", "adjusted", "norms", "ratings"]
-    assert "but for wrong_order (8), outlier (4)" in told["flags"]
-    assert "above 4 in the dataset, in robust standard" in told["outlier"]
+    assert "except outlier (4), wrong_order (8)" in told["flags"]
+    assert "exceeded 4 in the dataset, in robust standard" in told["outlier"]
     assert "Sanfilipo et al. 2004, https://doi.org/10.1016/" in told["adjusted"]
     assert "for pons_mm3." in told["norms"]
     batch = group_sentences([row(pons_batch_z="0.1", pons_robust_z="0.1")], [], {})
-    assert "above 3.5 in the dataset or 3.5 among the images of a site" in batch["outlier"]
+    assert "exceeded 3.5 in the dataset or 3.5 among images from the same site" in batch["outlier"]
 
 
 def test_changes_are_told_with_the_noise_that_they_were_held_against():
     of_passes = group_sentences([row()], [change("passes"), change("n/a")], {})["change"]
-    assert "each image segmented by itself" in of_passes
+    assert "each image was segmented independently" in of_passes
     assert "noise" not in of_passes
     of_both = group_sentences([row()], [change("repeats"), change("changes")], {})["change"]
-    assert "by repeated scans of a session or the scatter of the changes" in of_both
+    assert "estimated from repeated scans within a session or the scatter of the" in of_both

@@ -11,8 +11,10 @@ from bids_app.bids.columns import QUALITY, VOLUMES
 from bids_app.io.tables import table
 from bids_app.measures.flags import FLAGS
 from bids_app.regions import REGIONS
-from bids_app.reports.cutout import cut_out
-from bids_app.reports.viewer import library
+from bids_app.reports.images.cutout import cut_out
+from bids_app.reports.page import niivue
+
+from .test_group import row
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>&amp;\u202eevil" + "x" * 3000
 
@@ -108,7 +110,7 @@ def test_the_page_can_be_used_by_keyboard_and_read_aloud(dataset):
 
 def test_hostile_text_is_shown_as_text(tmp_path, dataset):
     sidecar = dict.fromkeys(("InputSHA256", "Device", "SoftwareVersions"), HOSTILE)
-    dataset.__init__(tmp_path / "evil", HOSTILE)
+    dataset = type(dataset)(tmp_path / "evil", HOSTILE)
     names = ("Name", "Version", "SHA256", "License", "Citation")
     page = dataset.add(
         **sidecar,
@@ -159,21 +161,21 @@ def test_checks_show_the_worst_region_and_the_limit_that_the_run_set(dataset):
         Flags=["wrong_order"],
         FlagThresholds={"wrong_order": 8.0},
     ).participant()  # fmt: skip
-    for words in ("0.5 (pons)", "at least 0.85", "18 (midbrain and pons)", "at least 8",
-                  "less than 8 times the noise", "All 5 measures of quality"):  # fmt: skip
+    for words in ("0.5 (pons)", "at least 0.85", "6 (midbrain and pons)", "at least 8",
+                  "less than 8 mm above", "All 4 measures of quality"):  # fmt: skip
         assert words in page.text
-    assert page.text.count("in order") == 2
+    assert page.text.count("in order") == 1
 
 
 def test_all_measures_of_quality_are_told_with_their_meaning_and_limit(dataset):
     page = dataset.add(
-        Quality={"localizer_confidence": 0.9, "midbrain_soft_dice": 0.95, "pons_soft_dice": 0.5}
+        Quality={"etiv_mm3": 1.5e6, "midbrain_soft_dice": 0.95, "pons_soft_dice": 0.5}
     ).participant()
     folded = page.source.split("All 3 measures of quality")[1].split("</details>")[0]
     assert "between the probabilities of the region and its label" in folded
     assert folded.count("at least 0.85") == 1
-    assert re.findall(r'class="badge"><bdi>([^<]+)', folded) == ["0.5"]
-    assert folded.index("soft Dice") < folded.index("Signal to noise")
+    assert re.findall(r'class="badge">([^<]+)', folded) == ["0.5"]
+    assert folded.index("soft Dice") < folded.index("eTIV")
 
 
 def test_each_measure_is_told_in_the_words_of_the_data_dictionary(dataset):
@@ -203,15 +205,27 @@ def test_images_that_failed_are_named_with_the_reason(dataset):
     assert "No image is complete yet" in alone.text
 
 
-def test_volumes_are_placed_within_the_dataset(dataset):
-    for number in range(1, 8):
-        pons = 30000.0 if number == 7 else 15000.0 + 100 * number
-        dataset.add(f"sub-{number:02d}", volumes={"midbrain": 9.0, "pons": pons, "medulla": 5.0})
-    people = [f"sub-{n:02d}" for n in range(1, 8)]
-    text = dataset.participant("sub-07", people).text
-    assert "7 of 7" in text
-    assert "pons: much larger than in the rest of the dataset" in text
-    assert "much larger" not in dataset.participant("sub-02", people).text
+def test_the_page_does_not_depend_on_the_group_level(dataset):
+    before = dataset.add().participant().source
+    dataset.group([row(flags="outlier")])
+    (dataset.folder / "group_volumes.tsv").write_text("model\tflags\nopen\toutlier\n")
+    assert dataset.participant().source == before
+    assert "All participants (after the group level)" in before
+
+
+def test_thresholds_that_the_user_asks_for_win_over_those_of_the_run(dataset):
+    dataset.add(
+        Quality={"midbrain_pons_height_mm": 6.0, "pons_soft_dice": 0.9},
+        Flags=["out_of_view", "new_flag", "wrong_order"],
+        FlagThresholds={"wrong_order": 8.0},
+    )
+    assert "wrong_order: " in dataset.participant().text
+    page = dataset.participant(thresholds={"wrong_order": 5.0, "low_confidence": 0.95})
+    for words in ("out_of_view", "new_flag", "low_confidence: ", "at least 0.95"):
+        assert words in page.text
+    assert "wrong_order" not in page.text
+    assert "except low_confidence (0.95), wrong_order (5)" not in page.text
+    assert "default thresholds except low_confidence (0.95)." in page.text
 
 
 def test_a_cut_out_brings_a_viewer_and_lets_no_other_code_run(dataset, head):
@@ -236,7 +250,7 @@ def test_a_cut_out_brings_a_viewer_and_lets_no_other_code_run(dataset, head):
 def test_the_shipped_viewer_library_is_the_published_one():
     readme = (files("bids_app.reports") / "niivue" / "README.md").read_text()
     published = re.search(r"([\d,]+) bytes, SHA-256 `(\w+)`", readme)
-    code = library().encode()
+    code = niivue().encode()
     assert len(code) == int(published[1].replace(",", ""))
     assert hashlib.sha256(code).hexdigest() == published[2]
 
@@ -255,3 +269,11 @@ def test_where_models_agree_is_told_for_each_image_as_text(dataset):
     assert "Agreement of models" in page.text
     assert "0.931 (-4.3 %)" in page.text
     assert len(page.all("script")) == 0
+
+
+def test_lone_surrogates_do_not_end_a_page(tmp_path, dataset):
+    half = "half of a pair: \ud800"
+    dataset = type(dataset)(tmp_path / "half", half)
+    page = dataset.add(Settings={half: half}, Warnings=["none"]).participant()
+    assert page.text.count("half of a pair: ?") == 3
+    assert "half of a pair: ?" in dataset.group([row(voxel_size_mm=half)]).source

@@ -136,8 +136,8 @@ def test_an_image_that_is_cut_short_is_named_and_not_counted_and_starts_over(
         assert run() == 130
     said = capsys.readouterr().out
     assert "SIGINT: the run ends soon" in said
-    assert "not finished by then is started over by the next run" in said
-    assert "not finished, to be started over: sub-01/anat/sub-01_T1w.nii.gz" in said
+    assert "the next run starts unfinished ones from the beginning" in said
+    assert "not finished, starts over next time: sub-01/anat/sub-01_T1w.nii.gz" in said
     assert "sub-02" not in said
     assert [bar.n for bar in bars] == [0]
     assert not list(tmp_path.glob("out/sub-*/anat/*"))

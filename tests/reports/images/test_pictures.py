@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 from bids_app.regions import Region, region
-from bids_app.reports import pictures
-from bids_app.reports.framing import SIDE_MM, SLICES
-from bids_app.reports.pictures import FOOTER, GAP, TILE, mosaic
+from bids_app.reports.images import pictures
+from bids_app.reports.images.framing import SIDE_MM, SLICES
+from bids_app.reports.images.pictures import FOOTER, GAP, TILE, mosaic
 
 REGIONS = (region(1, "midbrain"), region(2, "pons"), region(3, "medulla"))
 SAGITTAL, CORONAL, AXIAL = range(3)

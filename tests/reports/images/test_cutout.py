@@ -6,8 +6,8 @@ import nibabel as nib
 import numpy as np
 
 from bids_app.io.images import Volume
-from bids_app.reports import cutout
-from bids_app.reports.cutout import LEVELS, MARGIN_MM, WHITE, cut_out
+from bids_app.reports.images import cutout
+from bids_app.reports.images.cutout import LEVELS, MARGIN_MM, WHITE, cut_out
 
 
 def read(data: bytes):

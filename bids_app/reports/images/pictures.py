@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from bids_app.reports.framing import SLICES, choose_frame, grey_window
-from bids_app.reports.png import OPACITIES, encode
+from bids_app.reports.images.framing import SLICES, choose_frame, grey_window
+from bids_app.reports.images.png import OPACITIES, encode
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from bids_app.regions import Region
-    from bids_app.reports.framing import Frame
+    from bids_app.reports.images.framing import Frame
 
     Bytes = NDArray[np.uint8]
     Floats = NDArray[np.float32]
@@ -67,7 +67,7 @@ def mosaic(
     voxel_size : sequence of three float
         Edges of a voxel along x, y and z in millimetres.
     regions : sequence
-        Index, name and colour of each label, at most `bids_app.reports.png.MOST_COLOURS`
+        Index, name and colour of each label, at most `bids_app.reports.images.png.MOST_COLOURS`
         different colours; values without a region are not drawn.
 
     Returns

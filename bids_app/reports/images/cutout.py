@@ -13,7 +13,7 @@ import nibabel as nib
 import numpy as np
 
 from bids_app.io.images import nifti_bytes
-from bids_app.reports.framing import choose_frame, grey_window
+from bids_app.reports.images.framing import choose_frame, grey_window
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -1,4 +1,4 @@
-"""What a participant's page shows of an image, kept so that pages can be made without it."""
+"""The picture and the cut-out of a result, kept so that pages can be made without the image."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from bids_app.errors import ImageError
 from bids_app.io.files import write_atomic
 from bids_app.io.images import read_label_map, read_volume
 from bids_app.regions import region
-from bids_app.reports.cutout import cut_out
-from bids_app.reports.pictures import mosaic
+from bids_app.reports.images.cutout import cut_out
+from bids_app.reports.images.pictures import mosaic
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,18 +29,18 @@ if TYPE_CHECKING:
 def write_figures(
     outputs: Outputs, volume: Volume, labels: NDArray[np.uint8], regions: Sequence[Region]
 ) -> None:
-    """Write an image's picture and its cut-out for the viewer.
+    """Write the picture of a result and its cut-out for the viewer.
 
     Parameters
     ----------
     outputs : Outputs
-        Where they stand.
+        Paths of the result's files.
     volume : Volume
         The image.
     labels : ndarray of uint8, shape (X, Y, Z)
         Label map on the grid of `volume.data`.
     regions : sequence of Region
-        Of the model.
+        Regions of the model.
 
     Raises
     ------
@@ -51,13 +51,13 @@ def write_figures(
     write_atomic(outputs.cutout, cut_out(volume, labels))
 
 
-def mend_figures(result: Result, bids_dir: Path, *, assume_ras: bool = False) -> str | None:
-    """Make a result's figures anew where one is missing and its image is still there.
+def restore_figures(result: Result, bids_dir: Path, *, assume_ras: bool = False) -> str | None:
+    """Make missing figures of a result again, if its source image is still there.
 
     Parameters
     ----------
     result : Result
-        A complete image.
+        A complete result.
     bids_dir : Path
         The source dataset.
     assume_ras : bool
@@ -66,7 +66,7 @@ def mend_figures(result: Result, bids_dir: Path, *, assume_ras: bool = False) ->
     Returns
     -------
     str or None
-        Why figures stay missing; None where all are there.
+        Why figures are still missing; None if all are there.
 
     Raises
     ------

@@ -1,0 +1,1 @@
+"""Pictures and cut-outs made from an image and its label map."""
