@@ -169,8 +169,8 @@ def test_each_change_is_listed_with_the_smallest_detectable_one(dataset, noise):
     beyond = "pons" if noise == "changes" else "n/a"
     line = change(noise_source=noise, beyond_noise=beyond, run="2")
     page = dataset.group([row()], changes=[line], reported={"sub-01"})
-    told = "sub-01ses-1 to ses-2 run-2, model open1.420n/a-2.5 (1.8)n/an/a"
-    assert told + ("pons" if noise == "changes" else "unknown") + "scanner_changed" in page.text
+    shown = "sub-01ses-1 to ses-2 run-2, model open1.420n/a-2.5 (1.8)n/an/a"
+    assert shown + ("pons" if noise == "changes" else "unknown") + "scanner_changed" in page.text
     assert LONGITUDINAL["noise_source"].levels[noise] in page.text
     assert "scanner_changed: site, manufacturer or" in page.text
     place = "sub-01.html#sub-01-ses-2-anat-sub-01-ses-2-T1w-nii-gz-open-1-0-0"

@@ -1,4 +1,4 @@
-"""A participant's page: all that is known of each result, in one harmless file."""
+"""A participant's page: everything about each result, in one harmless file."""
 
 import base64
 import hashlib
@@ -16,7 +16,7 @@ from .test_group import row
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>&amp;\u202eevil" + "x" * 3000
 
 
-def test_a_result_is_told_whole(dataset):
+def test_a_result_is_shown_in_full(dataset):
     page = dataset.add().participant()
     for words in ("sub-01", "Test", "1 result, none flagged", "sub-01/anat/sub-01_T1w.nii.gz",
                   "9.00", "15.00", "5.00", "29.00", "9,000", "51.7", "1, 1, 1.2", "1,500,000",
@@ -212,7 +212,7 @@ def test_the_shipped_viewer_library_is_the_published_one():
     assert hashlib.sha256(code).hexdigest() == published[2]
 
 
-def test_where_models_agree_is_told_for_each_image_as_text(dataset):
+def test_agreement_of_models_is_shown_per_image_as_text(dataset):
     dataset.add().add(model="mars")
     head = ["model", "model_version", "other_model", "name", "dice", "difference_percent"]
     rows = [

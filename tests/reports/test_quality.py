@@ -23,7 +23,7 @@ def test_checks_show_the_worst_region_and_the_limit_that_the_run_set(dataset):
     assert page.text.count("in order") == 1
 
 
-def test_all_measures_of_quality_are_told_with_their_meaning_and_limit(dataset):
+def test_all_measures_of_quality_have_their_meaning_and_limit(dataset):
     page = dataset.add(
         Quality={"etiv_mm3": 1.5e6, "midbrain_soft_dice": 0.95, "pons_soft_dice": 0.5}
     ).participant()
@@ -34,18 +34,18 @@ def test_all_measures_of_quality_are_told_with_their_meaning_and_limit(dataset):
     assert folded.index("soft Dice") < folded.index("eTIV")
 
 
-def test_each_measure_is_told_in_the_words_of_the_data_dictionary(dataset):
+def test_each_measure_is_described_as_in_the_data_dictionary(dataset):
     page = dataset.add(Quality=dict.fromkeys(QUALITY, 0.9)).participant()
-    told = {html.unescape(text) for text in re.findall(r"<small>(.*?)</small>", page.source)}
+    shown = {html.unescape(text) for text in re.findall(r"<small>(.*?)</small>", page.source)}
     texts = {entry.description for entry in (QUALITY | VOLUMES).values()}
     of_a_region = {text.replace(f"the {name}", "the region") for text in texts for name in REGIONS}
-    assert told <= texts | of_a_region
+    assert shown <= texts | of_a_region
     for key, entry in QUALITY.items():
         name = key.split("_")[0]
         assert {
             entry.description,
             entry.description.replace(f"the {name}", "the region"),
-        } & told
+        } & shown
 
 
 def test_a_check_without_its_measure_is_left_out():

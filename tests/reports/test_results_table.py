@@ -18,7 +18,7 @@ def test_every_result_has_a_row_flagged_ones_first(dataset):
     assert "3 results, 1 flagged, 1 failed." in page.text
 
 
-def test_volumes_are_told_in_millilitres(dataset):
+def test_volumes_are_in_millilitres(dataset):
     line = cells(dataset.group([row()]))[0]
     assert line[3:9] == ["open", "1.0.0", "9.00", "15.00", "5.00", "29.00"]
 
