@@ -68,6 +68,16 @@ def test_console_scripts_resolve(setup_cfg):
         assert callable(getattr(import_module(module), function)), script
 
 
+def test_brainstem_is_another_name_of_the_command_bids_app(setup_cfg):
+    scripts = setup_cfg["options.entry_points"]["console_scripts"].strip().splitlines()
+    named = dict(re.split(r"\s*=\s*", script) for script in scripts)
+    assert named["brainstem"] == named["bids_app"]
+
+
+def test_the_version_stands_in_one_place(setup_cfg):
+    assert setup_cfg["metadata"]["version"] == "attr: bids_app.__version__"
+
+
 def test_constraints_pin_every_requirement_within_its_bounds(requirements, pins):
     for requirement in requirements:
         assert pins[canonicalize_name(requirement.name)] in requirement.specifier, requirement

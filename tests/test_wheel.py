@@ -56,6 +56,7 @@ def test_wheel_holds_the_package_and_the_open_model_but_no_training_or_test_data
         path.relative_to(ROOT).as_posix()
         for pattern in (
             "**/*.py",
+            "py.typed",
             "models/registry.toml",
             "models/open/**/*",
             "reports/**/*.*s",

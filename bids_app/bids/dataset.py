@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from bids_app import __version__
 from bids_app.bids.outputs import FREESURFER_FOLDER, GROUP_REPORT, GROUP_TABLE, RATINGS
-from bids_app.errors import OutputError, UsageError
+from bids_app.errors import DatasetError, OutputError, UsageError
 from bids_app.io.files import write_if_changed
 from bids_app.io.tables import NOT_AVAILABLE, dump_json, read_json, table
 from bids_app.models.manifest import NOT_STATED
@@ -37,6 +37,23 @@ IGNORED = (
     "logs",
     ".*",
 )
+
+
+def check_source(bids_dir: Path) -> None:
+    """Check that BIDS_DIR is the top folder of a dataset.
+
+    Raises
+    ------
+    DatasetError
+        It is not.
+    """
+    if not bids_dir.is_dir():
+        raise DatasetError(f"BIDS_DIR {bids_dir} is not a folder.")
+    if not (bids_dir / "dataset_description.json").is_file():
+        raise DatasetError(
+            f"BIDS_DIR {bids_dir} has no dataset_description.json, so it is not a BIDS dataset. "
+            "Give the dataset's top folder."
+        )
 
 
 def claim(output_dir: Path, bids_dir: Path) -> None:
@@ -98,6 +115,11 @@ def check_owner(output_dir: Path, bids_dir: Path) -> None:
             f"OUTPUT_DIR {output_dir} holds results of another source dataset "
             f"({found.get('Name', 'unnamed')}). Name another folder."
         )
+
+
+def read_name(dataset: Path) -> str:
+    """Read the name of a dataset from its description; empty if there is none."""
+    return str(read_json(dataset / "dataset_description.json").get("Name", ""))
 
 
 def write_dataset_files(output_dir: Path, bids_dir: Path, model: Model) -> None:

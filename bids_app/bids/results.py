@@ -11,7 +11,7 @@ import csv
 import logging
 import math
 import re
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -282,6 +282,10 @@ class Result:
         """Name and version of the model, as in all tables and pages."""
         return self.sidecar.model.name or self.label, self.sidecar.model.version
 
+    def without_figures(self) -> Result:
+        """Copy the result without the content of its figures, which takes a megabyte."""
+        return replace(self, held_picture=None, held_cutout=None)
+
     def picture(self) -> bytes | None:
         """Give the picture for the report (PNG); None if it is missing."""
         return self.held_picture or _content(self.outputs.picture)
@@ -301,7 +305,9 @@ def _content(path: Path) -> bytes | None:
 # --- reading ------------------------------------------------------------------------------
 
 
-def read_results(output_dir: Path, participant: str | None = None) -> Iterator[Result]:
+def read_results(
+    output_dir: Path, participant: str | None = None, held: Iterable[Result] = ()
+) -> Iterator[Result]:
     """Find all complete images, in an order that does not depend on the file system.
 
     Parameters
@@ -310,6 +316,8 @@ def read_results(output_dir: Path, participant: str | None = None) -> Iterator[R
         The derivative dataset; participants may still be running on it.
     participant : str, optional
         Only this one, as ``sub-01``.
+    held : iterable of Result
+        Results that this process has just written; they are given back, not read.
 
     Yields
     ------
@@ -321,10 +329,11 @@ def read_results(output_dir: Path, participant: str | None = None) -> Iterator[R
     root = output_dir / participant if participant else output_dir
     patterns = ("anat", "ses-*/anat") if participant else ("sub-*/anat", "sub-*/ses-*/anat")
     paths = [p for pattern in patterns for p in root.glob(f"{pattern}/*_dseg.json")]
+    known = {result.outputs.sidecar: result for result in held}
     for path in sorted(paths, key=lambda p: p.name):
         if match := _SIDECAR.match(path.name):
             try:
-                yield _result(path, match)
+                yield known[path] if path in known else _result(path, match)
             except FileNotFoundError:
                 continue
             except (OSError, ValueError) as error:  # ValidationError is a ValueError

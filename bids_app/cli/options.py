@@ -1,14 +1,21 @@
-"""What all commands share: how errors become exit codes, and the options that name a model."""
+"""The options of the commands, and how errors become exit codes.
+
+Options are named as fMRIPrep and MRIQC name them. An option that is not typed leaves no trace in
+argparse's namespace: its default is that of `bids_app.settings.Settings`.
+"""
 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from bids_app.errors import BrainstemError
+from bids_app import __version__
+from bids_app.errors import BrainstemError, UsageError
+from bids_app.io.files import read_toml
+from bids_app.settings import LEVELS, POSITIONAL, Settings, available_cpus, read_config
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,17 +24,17 @@ DEVICES = "{auto,cpu,openvino,cuda,cuda:N,mps}"
 
 
 def guarded(work: Callable[[], int]) -> int:
-    """Do a command's work; an error that is the user's to mend becomes one line and its code.
+    """Run a command; turn an error that the user can fix into one line and its exit code.
 
     Parameters
     ----------
     work : callable
-        Gives the exit code.
+        Returns the exit code.
 
     Returns
     -------
     int
-        The exit code: that of the work, that of its error, or 130 after Ctrl-C.
+        The exit code of the work, that of its error, or 130 after Ctrl-C.
     """
     try:
         return work()
@@ -38,57 +45,67 @@ def guarded(work: Callable[[], int]) -> int:
         return 130
 
 
-def add_model_options(parser: argparse._ActionsContainer) -> None:
-    """Add the options that choose a model and how its network runs."""
-    parser.add_argument(
-        "--models-dir",
-        type=Path,
-        metavar="FOLDER",
-        help="folder of installed models (default: the environment variable BRAINSTEM_MODELS_DIR)",
-    )
-    parser.add_argument(
-        "--device",
-        metavar=DEVICES,
-        help="where the network runs (default: auto, GPUs where there are any, else the CPU);"
-        " openvino: the CPU with OpenVINO, which is faster and must be installed (docs/speed.md)",
-    )
-    parser.add_argument(
-        "--float32",
-        action="store_true",
-        help="on a CUDA GPU, multiply in float32 as a CPU does, not in float16: up to twelve times "
-        "slower; few voxels or none change (docs/speed.md)",
-    )
-    parser.add_argument(
-        "--folds",
-        action="extend",
-        nargs="+",
-        metavar="FOLD",
-        help="which of the model's networks to use, such as 0 1, where it has several "
-        "(default: all)",
-    )
-    parser.add_argument(
-        "--no-tta",
-        action="store_true",
-        help="do not average over mirrored images: faster, a little less accurate (MD-GRU never "
-        "does)",
-    )
-    parser.add_argument(
-        "--write-probabilities",
-        action="store_true",
-        help="write a probability map of each region too",
-    )
-    parser.add_argument(
-        "--assume-ras",
-        action="store_true",
-        help="take it that images whose header tells no orientation are stored from left to right, "
-        "back to front and bottom to top; without this they are refused",
-    )
-    parser.add_argument(
-        "--region",
-        action="store_true",
-        help="run a model of whole heads (the published ones) only on a box around the brainstem, "
-        "which the open model finds: faster, but not the same result to the voxel",
-    )
+def make_settings(typed: dict[str, Any], *, cpus: int | None = None) -> Settings:
+    """Combine what was typed with the configuration file that it names; what was typed wins.
+
+    Parameters
+    ----------
+    typed : dict of str to object
+        Values by field of `Settings`, and ``config_file``.
+    cpus : int, optional
+        Default of ``nprocs``: all CPUs that this process may use unless given.
+
+    Raises
+    ------
+    UsageError
+        The configuration file cannot be read, or options contradict each other.
+    """
+    values = dict(typed)
+    if (file := values.pop("config_file", None)) is not None:
+        values = _read_file(file) | values
+    values["nprocs"] = values.get("nprocs", cpus or available_cpus())
+    values["omp_nthreads"] = values.get("omp_nthreads", values["nprocs"])
+    if values["omp_nthreads"] > values["nprocs"]:
+        raise UsageError(
+            f"--omp-nthreads {values['omp_nthreads']} is more than --nprocs {values['nprocs']}."
+        )
+    if "folds" in values:  # a set: 1 0 0 is 0 1
+        values["folds"] = sorted(set(values["folds"]))
+    values = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
+    return Settings(**values)
+
+
+def _read_file(file: Path) -> dict[str, Any]:
+    try:
+        return read_config(read_toml(file))
+    except OSError as error:
+        raise UsageError(f"--config-file {file}: cannot be read ({error.strerror}).") from None
+    except ValueError as error:
+        raise UsageError(f"--config-file {file}: {error}") from None
+
+
+def as_words(settings: Settings) -> list[str]:
+    """Write settings as the options that one would type after the level, defaults left out."""
+    words = []
+    for field in fields(Settings):
+        value = getattr(settings, field.name)
+        # The number of CPUs differs between machines, so it is never left to the default.
+        by_default = value == field.default and field.name not in ("nprocs", "omp_nthreads")
+        if field.name in POSITIONAL or by_default:
+            continue
+        option = "--" + field.name.replace("_", "-")
+        if field.name == "model":  # given again for each value
+            words += [f"{option}={name}" for name in value]
+        elif isinstance(value, tuple):
+            words += [option, *value]
+        elif isinstance(value, bool) or field.name == "verbose":
+            words += [option] * value
+        else:
+            words.append(f"{option}={value.absolute() if isinstance(value, Path) else value}")
+    return words
+
+
+# --- options of all commands ------------------------------------------------------------------
 
 
 def positive(text: str) -> int:
@@ -102,9 +119,227 @@ def positive(text: str) -> int:
     return number
 
 
-def available_cpus() -> int:
-    """CPUs that this process may run on."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not on macOS
-        return os.cpu_count() or 1
+def add_version(parser: argparse._ActionsContainer) -> None:
+    """Add ``--version``."""
+    parser.add_argument("--version", action="version", version=f"brainstem BIDS App {__version__}")
+
+
+def add_model_options(parser: argparse._ActionsContainer) -> None:
+    """Add the options that choose how a model runs."""
+    parser.add_argument(
+        "--models-dir",
+        type=Path,
+        metavar="FOLDER",
+        help="folder of installed models (default: the environment variable BRAINSTEM_MODELS_DIR)",
+    )
+    parser.add_argument(
+        "--device",
+        metavar=DEVICES,
+        help="where the network runs (default: auto, which takes GPUs if there are any, else the "
+        "CPU); openvino: the CPU with OpenVINO, which is faster and must be installed "
+        "(docs/speed.md)",
+    )
+    parser.add_argument(
+        "--float32",
+        action="store_true",
+        help="on a CUDA GPU, compute in float32 as a CPU does, not in float16: up to twelve times "
+        "slower, and few voxels or none change (docs/speed.md)",
+    )
+    parser.add_argument(
+        "--folds",
+        action="extend",
+        nargs="+",
+        metavar="FOLD",
+        help="networks of the model to use, such as 0 1, if it has several (default: all)",
+    )
+    parser.add_argument(
+        "--no-tta",
+        action="store_true",
+        help="do not average over mirrored images: faster, slightly less accurate (no effect with "
+        "MD-GRU)",
+    )
+    parser.add_argument(
+        "--write-probabilities",
+        action="store_true",
+        help="also write a probability map of each region",
+    )
+    parser.add_argument(
+        "--assume-ras",
+        action="store_true",
+        help="accept images whose header states no orientation, and assume that they are stored "
+        "from left to right, back to front and bottom to top; otherwise they are refused",
+    )
+    parser.add_argument(
+        "--region",
+        action="store_true",
+        help="run a whole-head model (the published ones) only on a box around the brainstem, "
+        "which the open model finds: faster, but the result is not the same to the voxel",
+    )
+
+
+# --- options of bids_app ----------------------------------------------------------------------
+
+
+def add_folders(parser: argparse.ArgumentParser) -> None:
+    """Add the two folders, which come first."""
+    parser.add_argument("bids_dir", type=Path, metavar="BIDS_DIR", help="the BIDS dataset to read")
+    parser.add_argument(
+        "output_dir",
+        type=Path,
+        metavar="OUTPUT_DIR",
+        help="folder for the results, a BIDS derivative dataset; created if it does not exist",
+    )
+
+
+def add_level(parser: argparse.ArgumentParser) -> None:
+    """Add the level, which comes after the folders."""
+    parser.add_argument(
+        "level",
+        choices=LEVELS,
+        help="participant: validate the dataset and segment its images; group: collect the results "
+        "in OUTPUT_DIR in one table (no validation)",
+    )
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add all options of the BIDS App."""
+    add_version(parser)
+    _add_selection(parser.add_argument_group("which images"))
+    network = parser.add_argument_group("segmentation (participant level, except for --model)")
+    network.add_argument(
+        "--model",
+        action="append",
+        metavar="NAME|FOLDER",
+        help="name or folder of the model (default: open; brainstem-models lists names). At the "
+        "group level it may be given several times (default: every model with results)",
+    )
+    add_model_options(network)
+    _add_results(parser.add_argument_group("results"))
+    _add_run(parser.add_argument_group("the run itself"))
+
+
+def _add_selection(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--participant-label",
+        "--participant_label",
+        action="extend",
+        nargs="+",
+        metavar="LABEL",
+        help="participants, with or without sub- (default: all)",
+    )
+    group.add_argument(
+        "--session-label",
+        "--session_label",
+        action="extend",
+        nargs="+",
+        metavar="LABEL",
+        help="sessions, with or without ses- (default: all)",
+    )
+    group.add_argument(
+        "--bids-filter-file",
+        type=Path,
+        metavar="FILE",
+        help="participant level: JSON file that selects images, such as "
+        '{"t1w": {"acquisition": "mprage"}}',
+    )
+    group.add_argument(
+        "--include-ce",
+        action="store_true",
+        help="participant level: include images with contrast agent (ce- in the file name)",
+    )
+    group.add_argument(
+        "--skip-bids-validation",
+        "--skip_bids_validation",
+        action="store_true",
+        help="participant level: do not run the BIDS validator, and accept a dataset with errors "
+        "(the group level never runs it)",
+    )
+    group.add_argument(
+        "--bids-database-dir",
+        type=Path,
+        metavar="FOLDER",
+        help="participant level: keep the index of the dataset (made by pybids) here for later "
+        "runs",
+    )
+
+
+def _add_results(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--covariates",
+        action="extend",
+        nargs="+",
+        metavar="COLUMN",
+        help="group level: columns of participants.tsv to add to the table, such as age sex",
+    )
+    group.add_argument(
+        "--norms",
+        type=Path,
+        metavar="FILE",
+        help="group level: your own table of norms (TSV), for z scores (docs/measures.md)",
+    )
+    group.add_argument(
+        "--flag-threshold",
+        action="extend",
+        nargs="+",
+        metavar="NAME=VALUE",
+        help="other thresholds for flags, such as low_confidence=0.8 low_resolution=3 "
+        "(docs/quality.md lists names and thresholds). The group level and --reports-only apply "
+        "their own thresholds; no image needs to be segmented again",
+    )
+    group.add_argument(
+        "--freesurfer-stats",
+        action="store_true",
+        help="participant level: also write volumes and label maps in the layout of FreeSurfer's "
+        "brainstem module, in OUTPUT_DIR/freesurfer; with --reports-only, from the results that "
+        "are there",
+    )
+
+
+def _add_run(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "-w",
+        "--work-dir",
+        type=Path,
+        metavar="FOLDER",
+        help="folder for temporary files (default: the system's, such as /tmp)",
+    )
+    group.add_argument(
+        "--nprocs",
+        type=positive,
+        metavar="N",
+        help="CPU threads in total (default: all CPUs that the run may use)",
+    )
+    group.add_argument(
+        "--omp-nthreads",
+        type=positive,
+        metavar="N",
+        help="CPU threads of the network, at most --nprocs (default: --nprocs)",
+    )
+    group.add_argument(
+        "--force",
+        action="store_true",
+        help="participant level: segment images again that are complete",
+    )
+    group.add_argument(
+        "--dry-run", action="store_true", help="list what would be done, and do nothing"
+    )
+    group.add_argument(
+        "--stop-on-first-crash",
+        action="store_true",
+        help="participant level: stop at the first image that fails",
+    )
+    group.add_argument(
+        "--reports-only",
+        action="store_true",
+        help="participant level: remake the reports from the results in OUTPUT_DIR, and segment "
+        "nothing",
+    )
+    group.add_argument(
+        "--config-file",
+        type=Path,
+        metavar="FILE",
+        help="TOML file with any of these options, by name; options typed here override it",
+    )
+    group.add_argument(
+        "-v", "--verbose", action="count", help="print details, which the log always has"
+    )

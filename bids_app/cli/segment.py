@@ -9,9 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bids_app import __version__
-from bids_app.cli.options import add_model_options, available_cpus, guarded, positive
+from bids_app.cli.options import add_model_options, add_version, guarded, positive
 from bids_app.errors import ImageError, NoScanError, UsageError
+from bids_app.settings import available_cpus
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,7 +56,7 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="IMAGE",
         help="NIfTI image; its .nii.gz or .nii may be left out",
     )
-    parser.add_argument("--version", action="version", version=f"brainstem BIDS App {__version__}")
+    add_version(parser)
     output = parser.add_argument_group("output")
     output.add_argument(
         "-s",

@@ -18,8 +18,15 @@ from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 from bids_app.bids.dataset import check_owner, claim
-from bids_app.cli.main import add_folders, add_options, as_words, settle
-from bids_app.cli.options import DEVICES, guarded, positive
+from bids_app.cli.options import (
+    DEVICES,
+    add_folders,
+    add_options,
+    as_words,
+    guarded,
+    make_settings,
+    positive,
+)
 from bids_app.cli.slurm_scripts import SENT, TASKS, Request, write_scripts
 from bids_app.cli.slurm_tasks import (
     can_start,
@@ -33,6 +40,7 @@ from bids_app.cli.slurm_tasks import (
 from bids_app.errors import UsageError
 from bids_app.io.files import write_atomic
 from bids_app.settings import Settings
+from bids_app.workflow.log import new_run_id
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -142,7 +150,7 @@ def _add_changed(group: argparse._ArgumentGroup) -> None:
 def _run(arguments: argparse.Namespace, typed: list[str]) -> int:
     names = {field.name for field in fields(Settings)} | {"config_file"}
     options = {key: value for key, value in vars(arguments).items() if key in names}
-    settings = settle(options | {"level": "participant"}, cpus=_CPUS)
+    settings = make_settings(options | {"level": "participant"}, cpus=_CPUS)
     if settings.reports_only:
         raise UsageError("--reports-only: run bids_app for it, it takes seconds.")
     settings = for_elsewhere(settings, arguments.image, arguments.gres)
@@ -160,7 +168,7 @@ def _run(arguments: argparse.Namespace, typed: list[str]) -> int:
         print(f"Nothing is left to send. The group table: {shlex.join(command)}")
         return 0
     claim(settings.output_dir, settings.bids_dir)
-    folder = settings.output_dir / "logs" / "slurm" / settings.run_id
+    folder = settings.output_dir / "logs" / "slurm" / new_run_id()
     tasks = pack(left, arguments.images_per_job)
     scripts = _scripts(settings, arguments, start, typed, len(tasks))
     scripts[TASKS] = "".join(" ".join(task) + "\n" for task in tasks)

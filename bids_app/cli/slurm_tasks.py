@@ -15,7 +15,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bids_app.cli.main import as_words
+from bids_app.cli.options import as_words
 from bids_app.errors import UsageError
 
 if TYPE_CHECKING:

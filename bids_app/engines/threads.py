@@ -1,4 +1,4 @@
-"""How torch computes in this process: threads side by side, and one way on each run."""
+"""How torch computes in this process: pools of threads, and reproducible convolutions."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ import torch
 
 
 def side_by_side(workers: int, threads: int = 1) -> ThreadPoolExecutor:
-    """Make a pool of workers of which each computes with so many CPU threads."""
+    """Make a pool of workers that each compute with this number of CPU threads."""
     return ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads,))
 
 
 def fix_convolutions(device: torch.device, *, tf32: bool = False) -> None:
-    """Have a GPU's convolutions made by the same algorithm on each run.
+    """Make a GPU compute convolutions with the same algorithm in every run.
 
-    This holds for the whole process from then on. Settings that are put back after an image would
-    be put back under another one that a second GPU is at.
+    This applies to the whole process from then on. Restoring the settings after an image would
+    change them for an image that a second GPU is processing.
 
     Parameters
     ----------
     device : torch.device
-        Of the networks; nothing is set for the CPU.
+        Device of the networks; nothing is set for the CPU.
     tf32 : bool
-        Let them round their input to TF32.
+        Allow convolutions to round their input to TF32.
     """
     if device.type == "cuda":
         torch.backends.cudnn.deterministic = True

@@ -15,10 +15,11 @@ import re
 import secrets
 import shutil
 import socket
+import tomllib
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bids_app.errors import OutputError
 
@@ -101,6 +102,22 @@ def write_if_changed(path: Path, data: bytes) -> None:
     except OSError:
         pass
     write_atomic(path, data)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file.
+
+    Raises
+    ------
+    OSError
+        It cannot be read.
+    ValueError
+        It is not TOML; the message says where.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"not TOML ({error}).") from None
 
 
 def remove(paths: Iterable[Path]) -> None:

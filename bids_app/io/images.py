@@ -17,12 +17,13 @@ from nibabel.affines import apply_affine
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation, ornt_transform
 
 from bids_app.errors import ImageError
-from bids_app.io.nifti import file_sha256, nifti_bytes, read_nifti
+from bids_app.io.nifti import file_sha256, nifti_bytes, read_nifti, stored_image
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
+    from nibabel.spatialimages import SpatialImage
     from numpy.typing import NDArray
 
     from bids_app.io.nifti import StoredImage
@@ -36,6 +37,7 @@ __all__ = [
     "probability_image",
     "read_label_map",
     "read_volume",
+    "volume_of",
 ]
 
 MIN_EXTENT_MM = 80.0
@@ -87,8 +89,8 @@ class Volume:
         Voxel indices of `data` to RAS+ millimetres.
     grid : Grid
         The grid of the file.
-    sha256 : str
-        Digest of the file's bytes on disk.
+    sha256 : str or None
+        Digest of the file's bytes on disk; None for an image in memory.
     warnings : tuple of str
         What the user should know; the image is usable all the same.
     """
@@ -96,7 +98,7 @@ class Volume:
     data: NDArray[np.float32]
     affine: NDArray[np.float64]
     grid: Grid
-    sha256: str
+    sha256: str | None
     warnings: tuple[str, ...]
 
     @property
@@ -126,7 +128,30 @@ def read_volume(path: Path, *, assume_ras: bool = False) -> Volume:
     ImageError
         The image cannot be used; the message is the reason.
     """
-    stored = read_nifti(path)
+    return _check(read_nifti(path), assume_ras=assume_ras)
+
+
+def volume_of(image: SpatialImage, *, assume_ras: bool = False) -> Volume:
+    """Check one T1w image that nibabel holds; the result is that of `read_volume` for its file.
+
+    Parameters
+    ----------
+    image : nibabel.spatialimages.SpatialImage
+        In memory, or loaded from a file of any format.
+    assume_ras : bool
+        As for `read_volume`.
+
+    Raises
+    ------
+    ImageError
+        The image cannot be used; the message is the reason.
+    TypeError
+        It is no nibabel image with an affine.
+    """
+    return _check(stored_image(image), assume_ras=assume_ras)
+
+
+def _check(stored: StoredImage, *, assume_ras: bool) -> Volume:
     affine, warnings = _choose_affine(stored, assume_ras=assume_ras)
     # Rounded, so that what is written as 0.3 in single precision is 0.3
     edges = [round(edge, 3) for edge in _edges(affine)]

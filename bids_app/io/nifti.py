@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 import nibabel as nib
 import numpy as np
-from nibabel.spatialimages import HeaderDataError
+from nibabel.spatialimages import HeaderDataError, SpatialImage
 
-from bids_app.errors import ImageError
+from bids_app.errors import ImageError, reason
 
 if TYPE_CHECKING:
     from io import BufferedReader
@@ -48,8 +48,8 @@ class StoredImage:
         As stored: three axes and perhaps trailing axes of length 1.
     voxels : ndarray, shape (I, J, K)
         In the order and type stored, before scaling.
-    sha256 : str
-        Digest of the file's bytes on disk.
+    sha256 : str or None
+        Digest of the file's bytes on disk; None for an image in memory.
     warnings : tuple of str
         What the user should know about the file.
     """
@@ -57,7 +57,7 @@ class StoredImage:
     header: Any
     shape: tuple[int, ...]
     voxels: NDArray[Any]
-    sha256: str
+    sha256: str | None
     warnings: tuple[str, ...]
 
     def scaled(self, values: NDArray[Any]) -> NDArray[Any]:
@@ -108,6 +108,59 @@ def read_nifti(path: Path) -> StoredImage:
     odd_name = "it is gzip-compressed though its name does not end with .gz"
     warnings = (odd_name,) if zipped and not named_zipped else ()
     return StoredImage(header, shape, voxels, hashed.digest.hexdigest(), warnings)
+
+
+def stored_image(image: Any) -> StoredImage:
+    """Take a nibabel image as `read_nifti` would read its file, without writing one.
+
+    Parameters
+    ----------
+    image : nibabel.spatialimages.SpatialImage
+        An image in memory, or one that nibabel has loaded. Formats other than NIfTI are taken
+        by their affine.
+
+    Raises
+    ------
+    ImageError
+        Its voxels cannot be read, or it is no three-dimensional image of real numbers.
+    TypeError
+        It is no nibabel image with an affine.
+    """
+    if not isinstance(image, SpatialImage):
+        raise TypeError(f"a path or a nibabel image is needed, not {type(image).__name__}")
+    shape = _check_shape(tuple(int(n) for n in image.shape))
+    data = image.dataobj
+    try:
+        # A proxy scales by its own numbers: nibabel clears those of the header
+        proxy = hasattr(data, "get_unscaled")
+        voxels = np.asanyarray(data.get_unscaled() if proxy else data).reshape(shape[:3], order="F")
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise ImageError(f"it cannot be read: {reason(error)}") from None
+    _check_kind(voxels.dtype)
+    if isinstance(image, nib.Nifti1Pair):
+        second = isinstance(image, nib.Nifti2Image | nib.Nifti2Pair)
+        kind: Any = nib.Nifti2Header if second else nib.Nifti1Header
+        header = kind(image.header.binaryblock, image.header.endianness, check=False)
+        header["magic"] = header.single_magic  # that of a pair of files differs
+    else:
+        header = nib.Nifti1Image(np.empty(shape[:3], np.uint8), image.affine).header
+    header["scl_slope"], header["scl_inter"] = (data.slope, data.inter) if proxy else (1, 0)
+    return StoredImage(header, shape, voxels, None, ())
+
+
+def load_image(path: Path) -> Any:
+    """Load an image that the app wrote, by nibabel.
+
+    Returns
+    -------
+    nibabel.Nifti1Image or nibabel.Nifti2Image
+
+    Raises
+    ------
+    OSError, nibabel.filebasedimages.ImageFileError
+        It cannot be read.
+    """
+    return nib.load(path)
 
 
 def file_sha256(path: Path) -> str:
@@ -194,11 +247,21 @@ def _read_header(stream: Any) -> Any:
 
 def _shape(header: Any) -> tuple[int, ...]:
     axes = int(header["dim"][0])
-    shape = tuple(int(n) for n in header["dim"][1 : axes + 1]) if 1 <= axes <= 7 else ()
+    return _check_shape(
+        tuple(int(n) for n in header["dim"][1 : axes + 1]) if 1 <= axes <= 7 else ()
+    )
+
+
+def _check_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
     if len(shape) < 3 or min(shape) < 1 or any(n != 1 for n in shape[3:]):
-        told = " x ".join(map(str, shape)) or "none"
-        raise ImageError(f"its shape is {told}; one three-dimensional image is needed")
+        text = " x ".join(map(str, shape)) or "none"
+        raise ImageError(f"its shape is {text}; one three-dimensional image is needed")
     return shape
+
+
+def _check_kind(dtype: np.dtype[Any]) -> None:
+    if dtype.kind not in "iuf":
+        raise ImageError("its voxels are colours or complex numbers; real numbers are needed")
 
 
 def _read_voxels(stream: Any, header: Any, shape: tuple[int, ...]) -> NDArray[Any]:
@@ -206,8 +269,7 @@ def _read_voxels(stream: Any, header: Any, shape: tuple[int, ...]) -> NDArray[An
         dtype: np.dtype[Any] = header.get_data_dtype()
     except (KeyError, HeaderDataError):
         raise ImageError("the type of its voxels is unknown") from None
-    if dtype.kind not in "iuf":
-        raise ImageError("its voxels are colours or complex numbers; real numbers are needed")
+    _check_kind(dtype)
     offset = float(header["vox_offset"])
     # Anything less than the first place possible stands for it, as in files of old writers
     skip = max(int(offset) if math.isfinite(offset) else 0, header.single_vox_offset)

@@ -325,7 +325,7 @@ def _summarise(tables: GroupTables, files: GroupFiles) -> None:
 def _without_result(settings: Settings, done: set[str]) -> list[str]:
     """Find participants of the input dataset, among those asked for, that have no row."""
     there = {path.name for path in settings.bids_dir.glob("sub-*") if path.is_dir()}
-    return [name for name in settings.asked_for(there) if name not in done]
+    return [name for name in settings.requested(there) if name not in done]
 
 
 def _report_failed(volumes: pd.DataFrame) -> None:

@@ -12,14 +12,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 LOG = logging.getLogger(__name__)
-IMAGES_STAY = (
-    "An image that is not finished by then is started over by the next run; all that are complete "
-    "stay"
-)
+IMAGES_STAY = "Complete images are kept; the next run starts unfinished ones from the beginning"
 
 
 class Interrupted(Exception):  # noqa: N818 - not an error: the user asked for it
-    """Raised where work can be left off, once the run was asked to end."""
+    """Raised at a point where work can stop, after the run was asked to end."""
 
 
 class Stop:
@@ -27,26 +24,28 @@ class Stop:
 
     Parameters
     ----------
-    stays : str
-        What the user is told of the work that is done by then.
+    kept : str
+        Message to the user about the work done so far.
 
     Attributes
     ----------
     signal : int
-        Number of the signal; 0 while there was none.
+        Number of the signal; 0 if there was none.
     """
 
-    def __init__(self, stays: str) -> None:
+    def __init__(self, kept: str) -> None:
         self.signal = 0
-        self._stays = stays
+        self._kept = kept
 
     def __call__(self, number: int, _frame: object) -> None:
-        """Handle a signal: the first asks for a clean end, the second ends at once."""
+        """Handle a signal: the first requests a clean end, the second ends the run at once."""
         if self.signal:
             raise KeyboardInterrupt
         self.signal = number
         LOG.warning(
-            "%s: the run ends soon (again: at once). %s", signal.Signals(number).name, self._stays
+            "%s: the run ends soon; a second signal ends it at once. %s",
+            signal.Signals(number).name,
+            self._kept,
         )
 
     def check(self) -> None:
@@ -56,13 +55,13 @@ class Stop:
 
 
 @contextmanager
-def stoppable(stays: str = IMAGES_STAY) -> Iterator[Stop]:
-    """Turn SIGINT and SIGTERM into a request that the work in hand can see.
+def stoppable(kept: str = IMAGES_STAY) -> Iterator[Stop]:
+    """Turn SIGINT and SIGTERM into a request that running work can check.
 
     Parameters
     ----------
-    stays : str
-        What the user is told then of the work that is done.
+    kept : str
+        Message to the user about the work done so far.
 
     Yields
     ------
@@ -70,7 +69,7 @@ def stoppable(stays: str = IMAGES_STAY) -> Iterator[Stop]:
         Set by the first signal. Outside the main thread signals cannot be caught, and it is
         never set.
     """
-    stop = Stop(stays)
+    stop = Stop(kept)
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return

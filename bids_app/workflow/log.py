@@ -1,32 +1,35 @@
-"""The log of a run: plain lines on the screen and in a file, and the list of failures."""
+"""The log of a run: plain lines on the screen and in a file, and the table of failures."""
 
 from __future__ import annotations
 
 import logging
 import sys
+from datetime import UTC, datetime
 from threading import Lock
 from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
+from bids_app.bids.columns import FAILURES
 from bids_app.bids.outputs import ENTITIES
-from bids_app.io.files import write_atomic
-from bids_app.io.tables import NOT_AVAILABLE, table
+from bids_app.bids.results import Failure
+from bids_app.io.files import run_token, write_atomic
+from bids_app.io.tables import dump_rows
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from bids_app.bids.scans import Scan
+    from bids_app.io.tables import Value
     from bids_app.models.manifest import Model
     from bids_app.settings import Settings
 
 LOG = logging.getLogger("bids_app")
-_SCAN_COLUMNS = ("participant_id", "session_id", *ENTITIES, "source")
-_MODEL_COLUMNS = ("model", "model_version", "label", "reason")
 
 
 class _Screen(logging.Handler):
-    """Writes above a progress bar, where there is one."""
+    """Writes above a progress bar, if there is one."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one line."""
@@ -38,21 +41,32 @@ class _OneLine(logging.Formatter):
     """Leaves tracebacks to the log file."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Give the message alone."""
+        """Format the message only."""
         message = record.getMessage()
         return message if record.levelno <= logging.INFO else f"{record.levelname}: {message}"
 
 
-def start_log(settings: Settings, *, keep: bool) -> None:
-    """Send log lines to the screen, and to ``run.log`` beside the run's settings if kept.
+def new_run_id() -> str:
+    """Name a run: the current time (UTC) and eight hexadecimal digits."""
+    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}_{run_token()}"
+
+
+def start_log(settings: Settings, *, keep: bool) -> Path:
+    """Send log lines to the screen and, if kept, to ``run.log`` beside the run's settings.
 
     Parameters
     ----------
     settings : Settings
-        Of the run; `verbose` says whether the screen tells details too.
+        Settings of the run; `verbose` sends details to the screen too.
     keep : bool
         Write log and settings to the run's folder.
+
+    Returns
+    -------
+    Path
+        The run's folder, ``logs/<run id>`` in the output folder; it exists only if kept.
     """
+    folder = settings.output_dir / "logs" / new_run_id()
     LOG.setLevel(logging.DEBUG)
     LOG.propagate = False
     stop_log()
@@ -60,59 +74,82 @@ def start_log(settings: Settings, *, keep: bool) -> None:
     screen.setFormatter(_OneLine())
     LOG.addHandler(screen)
     if keep:
-        write_atomic(settings.run_folder / "config.toml", settings.toml().encode())
-        file = logging.FileHandler(settings.run_folder / "run.log", encoding="utf-8")
+        write_atomic(folder / "config.toml", settings.toml().encode())
+        file = logging.FileHandler(folder / "run.log", encoding="utf-8")
         file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         LOG.addHandler(file)
+    return folder
 
 
 def stop_log() -> None:
-    """Close the log file and forget the screen."""
+    """Close the log file and detach the screen."""
     for handler in LOG.handlers[:]:
         LOG.removeHandler(handler)
         handler.close()
 
 
 class Failures:
-    """Images that could not be done, kept in ``failures.tsv`` as they come.
+    """Images that could not be processed, saved to ``failures.tsv`` as they occur.
 
     Parameters
     ----------
     path : Path
-        The table; without a row while nothing has failed.
+        The table; it has no row until an image fails. `bids_app.bids.results.read_failures` reads
+        it.
     model : Model
         Model of this run.
+    earlier : iterable of Failure
+        Failures of earlier runs.
 
     Attributes
     ----------
-    reasons : list of (Scan, str)
-        The images and why each failed.
+    records : list of Failure
+        Failures of this run.
     """
 
-    def __init__(self, path: Path, model: Model) -> None:
+    def __init__(self, path: Path, model: Model, earlier: Iterable[Failure] = ()) -> None:
         self.path = path
-        self._model = (model.name, model.version, model.label)
-        self._rows: list[list[str]] = []
-        self.reasons: list[tuple[Scan, str]] = []
+        self.records: list[Failure] = []
+        self._model = model
+        self._earlier = list(earlier)
         self._lock = Lock()
         self._write()
 
     def add(self, scan: Scan, reason: str) -> None:
-        """Note one image with one line that says why; paths become relative to the dataset."""
-        reason = " ".join(reason.replace(str(scan.path), scan.relative).split())
+        """Record an image with a one-line reason; its path becomes relative to the dataset."""
         entities = dict(scan.entities)
-        row = [
-            scan.participant,
-            scan.session or NOT_AVAILABLE,
-            *(entities.get(key, NOT_AVAILABLE) for key in ENTITIES),
-            scan.relative,
-            *self._model,
-            reason,
-        ]
+        failure = Failure(
+            participant=scan.participant,
+            session=scan.session or "",
+            entities={key: entities[key] for key in ENTITIES if key in entities},
+            source=scan.relative,
+            model=self._model.name,
+            model_version=self._model.version,
+            label=self._model.label,
+            reason=" ".join(reason.replace(str(scan.path), scan.relative).split()),
+        )
         with self._lock:
-            self.reasons.append((scan, reason))
-            self._rows.append(row)
+            self.records.append(failure)
             self._write()
 
+    def of(self, participant: str) -> list[Failure]:
+        """Select the failures of a participant; the latest of each image and model."""
+        known = {
+            (failure.label, failure.source): failure
+            for failure in (*self._earlier, *self.records)
+            if failure.participant == participant
+        }
+        return list(known.values())
+
     def _write(self) -> None:
-        write_atomic(self.path, table([*_SCAN_COLUMNS, *_MODEL_COLUMNS], self._rows))
+        write_atomic(self.path, dump_rows(map(_row, self.records), FAILURES))
+
+
+def _row(failure: Failure) -> dict[str, Value]:
+    return {
+        "participant_id": failure.participant,
+        "session_id": failure.session or None,
+        **failure.entities,
+        **{key: getattr(failure, key) for key in ("source", "model", "model_version", "label")},
+        "reason": failure.reason,
+    }

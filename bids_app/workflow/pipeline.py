@@ -1,9 +1,8 @@
-"""Images through a loaded model: read, segment, write, each at its own pace.
+"""Images through a loaded model: read, segment, write, one after the other.
 
-While the network works on one image, a thread reads and checks the next one and another writes
-the last one. At most three images are in memory. Where the model is loaded onto several devices,
-each of them takes the next image when it is ready. An image that fails never stops the others,
-unless that is asked for; output that cannot be written stops the run.
+If the model is loaded onto several devices, a thread for each takes the next image when it is
+ready. An image that fails does not stop the others, unless that is requested; output that cannot
+be written stops the run.
 """
 
 from __future__ import annotations
@@ -11,8 +10,6 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -24,18 +21,20 @@ from bids_app.errors import BrainstemError, ImageError, OutputError
 from bids_app.io.files import lock
 from bids_app.io.images import file_sha256, read_volume
 from bids_app.workflow.interrupt import Interrupted
-from bids_app.workflow.write import Context, Record, write_image
+from bids_app.workflow.write import write_image
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from bids_app.bids.outputs import Outputs
+    from bids_app.bids.results import Result
     from bids_app.bids.scans import Scan
-    from bids_app.io.images import Volume
-    from bids_app.segmentation.types import Segmentation, Segmenter
+    from bids_app.segmentation.types import Segmenter
     from bids_app.settings import Settings
     from bids_app.workflow.interrupt import Stop
     from bids_app.workflow.log import Failures
+    from bids_app.workflow.pages import Pages
+    from bids_app.workflow.write import Context
 
 LOG = logging.getLogger(__name__)
 
@@ -50,44 +49,33 @@ class Task:
 
 @dataclass
 class Outcome:
-    """What became of the images of a run, failures aside.
+    """What became of the images of a run; `Failures` has those that failed.
 
     Attributes
     ----------
-    done : list of (Scan, Record)
-        Made by this run.
+    done : list of (Scan, Result)
+        Segmented by this run.
     complete : list of Scan
-        Found complete.
+        Complete before.
     elsewhere : list of Scan
-        Left to another run that was at them.
+        Skipped because another run was processing them.
     cut_short : list of Scan
-        Begun, and not finished before the run was asked to end.
+        Started, but not finished before the run was asked to end.
     """
 
-    done: list[tuple[Scan, Record]] = field(default_factory=list)
+    done: list[tuple[Scan, Result]] = field(default_factory=list)
     complete: list[Scan] = field(default_factory=list)
     elsewhere: list[Scan] = field(default_factory=list)
     cut_short: list[Scan] = field(default_factory=list)
 
 
-@dataclass
-class _Read:
-    """An image that was read, and the lock on its outputs, held until they are written."""
-
-    task: Task
-    place: str
-    volume: Volume
-    held: ExitStack
-    seconds: float
-
-
 def differing(task: Task, context: Context) -> dict[str, tuple[Any, Any]] | None:
-    """Tell whether an image is complete, or by which models and settings its results are others.
+    """Compare the models and settings of an image's results with those of the run.
 
     Returns
     -------
     dict of str to tuple, or None
-        As of `bids_app.bids.results.other_settings`.
+        As `bids_app.bids.results.other_settings`: if empty, the image is complete.
     """
     if not task.outputs.sidecar.is_file():
         return None
@@ -110,17 +98,19 @@ class Pipeline:
     Parameters
     ----------
     settings : Settings
-        Of the run.
+        Settings of the run.
     context : Context
-        Model and settings that the results tell of.
+        Model and settings that the results state.
     failures : Failures
-        Takes up the images that fail.
+        Collects the images that fail.
     outcome : Outcome
-        Takes up the others.
+        Collects the others.
+    pages : Pages
+        Told of each image that ends, so that participants' pages are written.
     stop : Stop
         Whether the run was asked to end.
     remarks : mapping of str to str
-        By path in the dataset, what the validator says of single images.
+        What the validator says of single images, by path in the dataset.
     """
 
     def __init__(
@@ -129,6 +119,7 @@ class Pipeline:
         context: Context,
         failures: Failures,
         outcome: Outcome,
+        pages: Pages,
         stop: Stop,
         remarks: Mapping[str, str],
     ) -> None:
@@ -136,18 +127,19 @@ class Pipeline:
         self._context = context
         self._failures = failures
         self._outcome = outcome
+        self._pages = pages
         self._stop = stop
         self._remarks = remarks
         self._broken = False
 
     def run(self, tasks: Sequence[Task], segmenters: Sequence[Segmenter]) -> None:
-        """Do all images, begun in order.
+        """Process all images, started in order.
 
         Parameters
         ----------
         tasks : sequence of Task
         segmenters : sequence of Segmenter
-            One a device; they share the images.
+            One per device; they share the images.
 
         Raises
         ------
@@ -168,115 +160,75 @@ class Pipeline:
     def _work(
         self, queue: Iterator[tuple[Task, str]], segmenter: Segmenter, bar: tqdm[NoReturn]
     ) -> None:
-        """Do images until none is left. Other threads may do so too: `next` is one step to them."""
-        writing: Future[None] | None = None
+        """Process images until none is left; `next` is atomic, so threads can share the queue."""
         try:
-            with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
-                ahead = self._read_next(queue, reader)
-                while ahead:
-                    read = ahead.result()
-                    ahead = self._read_next(queue, reader)
-                    try:
-                        segmentation = self._segment(read, segmenter) if read else None
-                    except Interrupted:
-                        continue  # not one that the bar counts
-                    if writing:
-                        writing.result()
-                    if read and segmentation:
-                        writing = writer.submit(self._write, read, segmentation)
-                    bar.update()
-                if writing:
-                    writing.result()
+            while not self._ends() and (following := next(queue, None)):
+                task, place = following
+                result = self._process(task, place, segmenter)
+                self._pages.count(task.scan.participant, result)
+                bar.update()
         except BaseException:
             self._broken = True
             raise
 
-    def _read_next(
-        self, queue: Iterator[tuple[Task, str]], reader: ThreadPoolExecutor
-    ) -> Future[_Read | None] | None:
-        if self._ends() or not (following := next(queue, None)):
-            return None
-        return reader.submit(self._read, *following)
-
     def _ends(self) -> bool:
-        failed = self._settings.stop_on_first_crash and bool(self._failures.reasons)
+        failed = self._settings.stop_on_first_crash and bool(self._failures.records)
         return failed or self._broken or bool(self._stop.signal)
 
-    def _read(self, task: Task, place: str) -> _Read | None:
+    def _process(self, task: Task, place: str, segmenter: Segmenter) -> Result | None:
+        scan = task.scan
+        with lock(task.outputs.lock) as held:
+            if not held:
+                LOG.info("%s: skipped: another run is processing it", scan.relative)
+                self._outcome.elsewhere.append(scan)
+                return None
+            # Another run may have completed it since this one looked.
+            if not self._settings.force and differing(task, self._context) == {}:
+                self._outcome.complete.append(scan)
+                return None
+            try:
+                result = self._segment(task, place, segmenter)
+            except OutputError:
+                raise
+            except Interrupted:
+                self._outcome.cut_short.append(scan)
+                return None
+            except Exception as error:
+                self._fail(scan, error)
+                return None
+        self._outcome.done.append((scan, result.without_figures()))
+        _log_result(place, result)
+        return result
+
+    def _segment(self, task: Task, place: str, segmenter: Segmenter) -> Result:
         start = time.perf_counter()
         path = task.scan.relative
-        held = ExitStack()
-        try:
-            if not held.enter_context(lock(task.outputs.lock)):
-                LOG.info("%s: another run is at it; left to that run", path)
-                self._outcome.elsewhere.append(task.scan)
-                return None
-            # Another run may have done it since this one looked.
-            if not self._settings.force and differing(task, self._context) == {}:
-                self._outcome.complete.append(task.scan)
-                held.close()
-                return None
-            volume = read_volume(task.scan.path, assume_ras=self._settings.assume_ras)
-        except OutputError:
-            raise
-        except Exception as error:
-            held.close()
-            self._fail(task.scan, error)
-            return None
+        volume = read_volume(task.scan.path, assume_ras=self._settings.assume_ras)
         for warning in volume.warnings:
             LOG.warning("%s: %s", path, warning)
         if path in self._remarks:
             LOG.warning("%s: the BIDS validator says: %s", path, self._remarks[path])
-        return _Read(task, place, volume, held, time.perf_counter() - start)
-
-    def _segment(self, read: _Read, segmenter: Segmenter) -> Segmentation | None:
-        if self._ends():
-            read.held.close()
-            raise Interrupted
-        start = time.perf_counter()
-        try:
-            return segmenter(read.volume, partial(self._tell, read))
-        except Interrupted:
-            self._outcome.cut_short.append(read.task.scan)
-            read.held.close()
-            raise
-        except Exception as error:
-            read.held.close()
-            self._fail(read.task.scan, error)
-            return None
-        finally:
-            read.seconds += time.perf_counter() - start
-
-    def _tell(self, read: _Read, line: str) -> None:
-        LOG.info("%s %s: %s", read.place, read.task.scan.relative, line)
-
-    def _write(self, read: _Read, segmentation: Segmentation) -> None:
-        scan = read.task.scan
-        with read.held:
-            try:
-                record = write_image(
-                    read.task.outputs, scan, read.volume, segmentation, self._context, read.seconds
-                )
-            except OutputError:
-                raise
-            except Exception as error:
-                self._fail(scan, error)
-                return
-        self._outcome.done.append((scan, record))
-        LOG.info(
-            "%s %s: brainstem %.2f ml, %.1f s%s",
-            read.place,
-            scan.relative,
-            record.volumes[-1].volume_mm3 / 1000,
-            read.seconds,
-            f", flags: {', '.join(record.flags)}" if record.flags else "",
-        )
+        segmentation = segmenter(volume, partial(LOG.info, "%s %s: %s", place, path))
+        seconds = time.perf_counter() - start
+        return write_image(task.outputs, task.scan, volume, segmentation, self._context, seconds)
 
     def _fail(self, scan: Scan, error: Exception) -> None:
         if isinstance(error, BrainstemError):
             reason = str(error)
-        else:  # ours to mend, not the user's: keep where it came from
+        else:  # ours to fix, not the user's: keep where it came from
             reason = f"{type(error).__name__}: {error}"
             LOG.debug("%s", scan.relative, exc_info=error)
         self._failures.add(scan, reason)
         LOG.error("%s: %s", scan.relative, reason)
+
+
+def _log_result(place: str, result: Result) -> None:
+    sidecar = result.sidecar
+    LOG.info(
+        "%s %s: brainstem %.2f ml, %.1f s%s",
+        place,
+        result.source,
+        result.volumes[-1].volume_mm3 / 1000,
+        sidecar.seconds,
+        f", flags: {', '.join(sidecar.flags)}" if sidecar.flags else "",
+    )

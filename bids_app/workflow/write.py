@@ -1,4 +1,4 @@
-"""What is written for one image: maps, tables, picture, and last of all the sidecar."""
+"""What is written for one image: maps, tables, figures, and last of all the sidecar."""
 
 from __future__ import annotations
 
@@ -11,22 +11,26 @@ from typing import TYPE_CHECKING, Any
 
 from bids_app import __version__
 from bids_app.bids.columns import VOLUMES
-from bids_app.bids.results import model_entry, source_uri
+from bids_app.bids.outputs import ENTITIES
+from bids_app.bids.results import Result, Sidecar, model_entry, source_uri
 from bids_app.io.files import remove, write_atomic
 from bids_app.io.images import label_image, nifti_bytes, probability_image
 from bids_app.io.tables import data_dictionary, dump_json, dump_rows
+from bids_app.measures.flags import read_thresholds
 from bids_app.measures.quality import measure
 from bids_app.models import store
 from bids_app.regions import first_words
-from bids_app.reports.images.figures import write_figures
+from bids_app.reports.images.cutout import cut_out
+from bids_app.reports.images.pictures import mosaic
 
 if TYPE_CHECKING:
     from bids_app.bids.outputs import Outputs
-    from bids_app.bids.results import RegionVolume
     from bids_app.bids.scans import Scan
     from bids_app.io.images import Volume
+    from bids_app.measures.quality import Measurements
     from bids_app.models.manifest import Model
     from bids_app.segmentation.types import Segmentation
+    from bids_app.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -38,11 +42,11 @@ class Context:
     model : Model
         The model in use.
     settings : dict
-        Those settings that change the result.
+        Settings that change the result, as in the sidecar.
     probabilities : bool
         Whether probability maps are written.
     thresholds : dict of str to float
-        Of flags, where they are not those of `bids_app.measures.flags.CHECKS`.
+        Thresholds of flags that replace the defaults.
     """
 
     model: Model
@@ -50,24 +54,40 @@ class Context:
     probabilities: bool
     thresholds: dict[str, float] = field(default_factory=dict)
 
+    @classmethod
+    def of(cls, model: Model, settings: Settings) -> Context:
+        """Describe a run; a setting without effect on the model counts as its default."""
+        unused = model.unused_options
+        return cls(
+            model,
+            {
+                "Folds": "all" if "folds" in unused else list(settings.folds) or "all",
+                "Mirroring": "no_tta" not in unused and not settings.no_tta,
+                "Region": "region" not in unused and settings.region,
+            },
+            settings.write_probabilities,
+            read_thresholds(settings.flag_threshold),
+        )
+
     @cached_property
     def models(self) -> dict[str, Any]:
-        """The model as sidecars describe it, and with ``--region`` the one that locates, too."""
-        told: dict[str, Any] = {"Model": model_entry(self.model)}
+        """The model as sidecars describe it and, with ``--region``, its localizer."""
+        entries: dict[str, Any] = {"Model": model_entry(self.model)}
         if self.settings.get("Region"):
-            locator = store.find(store.DEFAULT)
-            told["Locator"] = {**model_entry(locator), "Label": locator.label}
-        return told
+            localizer = store.find(store.DEFAULT)
+            entries["Localizer"] = {**model_entry(localizer), "Label": localizer.label}
+        return entries
 
-
-@dataclass(frozen=True)
-class Record:
-    """What one image gave, for the summary of the run."""
-
-    volumes: tuple[RegionVolume, ...]
-    flags: tuple[str, ...]
-    warnings: tuple[str, ...]
-    seconds: float
+    def sidecar(self, device: str) -> Sidecar:
+        """Give what the sidecars of all images of the run have in common."""
+        return Sidecar.model_validate(
+            {
+                **self.models,
+                "Settings": self.settings,
+                "SoftwareVersions": software_versions(device),
+                "FlagThresholds": self.thresholds,
+            }
+        )
 
 
 def write_image(
@@ -77,16 +97,16 @@ def write_image(
     segmentation: Segmentation,
     context: Context,
     seconds: float,
-) -> Record:
+) -> Result:
     """Measure one image and write all its files.
 
     The sidecar of an earlier result is removed first and the new one written last, so that an
-    image is never marked complete while its files are of two minds.
+    image is never marked complete while its files do not belong together.
 
     Parameters
     ----------
     outputs : Outputs
-        Where the files stand.
+        Paths of the files.
     scan : Scan
         The source image.
     volume : Volume
@@ -98,12 +118,18 @@ def write_image(
     seconds : float
         Time that reading and segmenting took.
 
+    Returns
+    -------
+    Result
+        What was written, with the bytes of its figures.
+
     Raises
     ------
     OutputError
         A file cannot be written.
     """
-    found = measure(volume, segmentation, context.model.regions, context.thresholds)
+    regions = context.model.regions
+    found = measure(volume, segmentation, regions, context.thresholds)
     remove([outputs.sidecar])
     labels = label_image(segmentation.labels, volume.grid)
     write_atomic(outputs.dseg, nifti_bytes(labels, compress=True))
@@ -113,17 +139,40 @@ def write_image(
         remove([outputs.probseg_sidecar, outputs.probseg])
     write_atomic(outputs.volumes, dump_rows([row.row() for row in found.volumes], VOLUMES))
     write_atomic(outputs.volumes_sidecar, dump_json(data_dictionary(VOLUMES)))
-    write_figures(outputs, volume, segmentation.labels, context.model.regions)
+    picture = mosaic(volume.data, segmentation.labels, volume.voxel_size, regions)
+    write_atomic(outputs.picture, picture)
+    cutout = cut_out(volume, segmentation.labels)
+    write_atomic(outputs.cutout, cutout)
+    sidecar = _sidecar(scan, volume, segmentation.device, found, context, seconds)
+    write_atomic(outputs.sidecar, dump_json(sidecar))
+    entities = dict(scan.entities)
+    return Result(
+        outputs=outputs,
+        participant=scan.participant,
+        session=scan.session or "",
+        entities={key: entities[key] for key in ENTITIES if key in entities},
+        label=context.model.label,
+        sidecar=Sidecar.model_validate(sidecar),
+        volumes=found.volumes,
+        held_picture=picture,
+        held_cutout=cutout,
+    )
+
+
+def _sidecar(
+    scan: Scan, volume: Volume, device: str, found: Measurements, context: Context, seconds: float
+) -> dict[str, Any]:
+    """Describe a label map; `bids_app.bids.results.Sidecar` reads it back."""
     regions = [region.name for region in context.model.regions]
-    sidecar = {
+    return {
         "Description": f"{first_words(regions)}, segmented by a neural network",
         **_origin(scan),
         "Manual": False,
         **context.models,
         "InputSHA256": volume.sha256,
         "Settings": context.settings,
-        "Device": segmentation.device,
-        "SoftwareVersions": software_versions(segmentation.device),
+        "Device": device,
+        "SoftwareVersions": software_versions(device),
         "Quality": {
             "voxel_size_mm": [round(edge, 4) for edge in volume.voxel_size],
             **found.quality,
@@ -133,13 +182,11 @@ def write_image(
         "Warnings": list(volume.warnings),
         "Seconds": round(seconds, 2),
     }
-    write_atomic(outputs.sidecar, dump_json(sidecar))
-    return Record(found.volumes, found.flags, volume.warnings, seconds)
 
 
 @cache
 def software_versions(device: str) -> str:
-    """Versions of the software that a result hangs on, in one line (BIDS wants text)."""
+    """List the versions of the software that a result depends on, in one line (BIDS wants text)."""
     runtime = ("openvino",) if device == "openvino" else ()
     versions = [f"bids_app {__version__}", f"python {platform.python_version()}"]
     for package in ("torch", *runtime, "nnunetv2", "numpy", "scipy", "nibabel"):
@@ -154,7 +201,8 @@ def _write_probabilities(
     image = probability_image(segmentation.whole_probabilities(), volume.grid)
     write_atomic(outputs.probseg, nifti_bytes(image, compress=True))
     sidecar = {
-        "Description": "Probabilities of the regions, one volume a label, in the order of LabelMap",
+        "Description": "Probabilities of the regions, one volume per label, in the order of "
+        "LabelMap",
         **_origin(scan),
         "LabelMap": [region.abbreviation for region in context.model.regions],
         "Model": model_entry(context.model),

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 import tomllib
+from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 
 from bids_app.cli import main as cli
+from bids_app.cli.options import positive
 from bids_app.errors import UsageError
-from bids_app.settings import OF_ONE_LEVEL, Settings
+from bids_app.settings import ONE_LEVEL, Settings
 
 BASE = ["bids", "out", "participant"]
 
@@ -100,8 +104,26 @@ def test_the_help_tells_the_level_of_each_option_of_one():
         for group in cli.make_parser()._action_groups
         for action in group._group_actions
     }
-    for name, level in OF_ONE_LEVEL.items():
+    for name, level in ONE_LEVEL.items():
         assert f"{level} level" in told[name], name
+
+
+def test_each_setting_is_an_option_of_its_type():
+    """The parser is held to `Settings`, which configuration files set directly."""
+    actions = {action.dest: action for action in cli.make_parser()._actions}
+    types = get_type_hints(Settings)
+    assert types.keys() == actions.keys() - {"help", "version", "config_file"}
+    for name, kind in types.items():
+        action = actions[name]
+        if kind is bool:
+            assert isinstance(action, argparse._StoreTrueAction), name
+        elif kind == tuple[str, ...]:
+            assert isinstance(action, argparse._AppendAction | argparse._ExtendAction), name
+        elif kind is int:
+            assert action.type is positive or isinstance(action, argparse._CountAction), name
+        else:
+            assert action.type is (None if kind is str else Path), name
+        assert action.default is argparse.SUPPRESS or name in ("bids_dir", "output_dir", "level")
 
 
 @pytest.mark.parametrize(
@@ -113,6 +135,9 @@ def test_the_help_tells_the_level_of_each_option_of_one():
         ("force = 'yes'", "takes true or false"),
         ("device = ['cpu', 'cuda']", "takes one value"),
         ("device = true", "takes text"),
+        ("nprocs = 0", "takes a whole number, 1 or more"),
+        ("nprocs = '2'", "takes a whole number"),
+        ("bids-dir = 'x'", "no option --bids-dir"),
         ("not toml", "not TOML"),
     ],
 )

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from bids_app.cli import main as cli
-from bids_app.cli import slurm
+from bids_app.cli import options, slurm
 from bids_app.cli.slurm_scripts import Request, write_scripts
 from bids_app.settings import Settings
 
@@ -198,7 +198,7 @@ def test_settings_become_the_words_that_give_them_again(tmp_path):
         tmp_path / "a b", tmp_path / "out", "group", model=("x", "y"), covariates=("age", "sex"),
         no_tta=True, verbose=2, nprocs=3, omp_nthreads=2, work_dir=tmp_path / "w",
     )  # fmt: skip
-    words = [str(settings.bids_dir), str(settings.output_dir), "group", *cli.as_words(settings)]
+    words = [str(settings.bids_dir), str(settings.output_dir), "group", *options.as_words(settings)]
     assert cli.parse(words) == settings
 
 

@@ -124,7 +124,7 @@ def test_the_box_is_clipped_at_the_border(cascade):
 @pytest.mark.parametrize(
     ("height", "touches"), [(100, False), (60, False), (20, True), (185, True)]
 )
-def test_a_brainstem_at_the_border_is_told(cascade, height, touches):
+def test_a_brainstem_at_the_border_is_reported(cascade, height, touches):
     output = cascade.predict(phantom((2, 2, 2), middle=(height, 110, 90)), (2, 2, 2))
     assert output.found
     assert output.touches_border == touches
@@ -163,7 +163,7 @@ def test_the_inside_of_the_skull_is_measured(cascade):
     assert localization.intracranial_mm3 == pytest.approx(4 / 3 * np.pi * 80**3, rel=0.03)
 
 
-def test_without_a_scalp_the_inside_of_the_skull_cannot_be_told(cascade):
+def test_without_a_scalp_there_is_no_intracranial_volume(cascade):
     assert cascade.localize(phantom((2, 2, 2)), (2, 2, 2)).intracranial_mm3 is None
 
 
@@ -175,5 +175,5 @@ def test_networks_of_other_classes_are_refused(tmp_path):
     folder = write_cascade(tmp_path)
     bands = [("background", 0), ("cord", 1), ("pons", 2)]
     write_band_model(folder / "segmenter", bands, patch_size=(8, 8, 8), spacing=(1, 1, 1))
-    with pytest.raises(ModelError, match="not a cascade's"):
+    with pytest.raises(ModelError, match="the classes of a cascade"):
         Cascade(folder, device=CPU)

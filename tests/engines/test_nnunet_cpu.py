@@ -47,7 +47,7 @@ def test_the_first_of_equal_classes_wins():
 
 def test_large_pages_are_asked_for_unless_the_user_says_otherwise():
     code = "import os, bids_app; print(os.environ['THP_MEM_ALLOC_ENABLE'])"
-    told = []
+    printed = []
     for given in ({}, {"THP_MEM_ALLOC_ENABLE": "0"}):
         rest = {k: v for k, v in os.environ.items() if k != "THP_MEM_ALLOC_ENABLE"}
         run = subprocess.run(
@@ -57,8 +57,8 @@ def test_large_pages_are_asked_for_unless_the_user_says_otherwise():
             text=True,
             check=True,
         )
-        told.append(run.stdout.strip())
-    assert told == ["1", "0"]
+        printed.append(run.stdout.strip())
+    assert printed == ["1", "0"]
 
 
 @pytest.mark.parametrize(

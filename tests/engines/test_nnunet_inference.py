@@ -141,10 +141,10 @@ def test_a_run_that_is_to_end_can_leave_off_before_any_pass(folder, head):
 @pytest.mark.parametrize("mirror", [False, True])
 def test_progress_adds_up_to_the_passes(folder, head, mirror):
     engine = NnUNet(folder, device=CPU, mirror=mirror)
-    passes, told = [], []
+    passes, calls = [], []
     engine.before_each_pass(lambda: passes.append(1))
-    engine.infer(engine.prepare(cut(head, PIECE), (1, 1, 1)), lambda n, of: told.append((n, of)))
-    assert told == [(1, len(passes))] * len(passes)
+    engine.infer(engine.prepare(cut(head, PIECE), (1, 1, 1)), lambda n, of: calls.append((n, of)))
+    assert calls == [(1, len(passes))] * len(passes)
 
 
 def test_mirrorings_at_once_give_the_same_bytes(folder, head):
@@ -355,7 +355,7 @@ def test_damaged_plans_are_refused(folder, name, text):
     [
         ("dataset.json", {"labels": {"background": 0, "all": [1, 2]}}, "region labels"),
         ("dataset.json", {"labels": {"background": 0, "pons": 2}}, "not 0, 1, 2"),
-        ("dataset.json", {"channel_names": {"0": "T1w", "1": "T2w"}}, "2 images of each head"),
+        ("dataset.json", {"channel_names": {"0": "T1w", "1": "T2w"}}, "2 images per head"),
         ("plans.json", {"patch_size": [16, 16]}, "two-dimensional"),
         ("plans.json", {"previous_stage": "3d_lowres"}, "second stage"),
     ],
@@ -425,7 +425,7 @@ def test_plans_list_no_other_argument_for_import(folder):
 )
 def test_plans_give_layers_no_other_argument(folder, key, value):
     edit(folder, lambda plans: architecture_of(plans)["arch_kwargs"].update({key: value}))
-    with pytest.raises(ModelError, match="an argument"):
+    with pytest.raises(ModelError, match="contain the argument"):
         NnUNet(folder, device=CPU)
 
 
@@ -468,7 +468,7 @@ def test_residual_encoders_are_in_the_table_under_both_their_names(folder, modul
 
 
 def test_a_fold_that_is_not_there_is_named(folder):
-    with pytest.raises(UsageError, match="--folds 4: the model has folds 0, 1 only"):
+    with pytest.raises(UsageError, match="--folds 4: the model only has folds 0, 1"):
         NnUNet(folder, device=CPU, folds=["4"])
 
 

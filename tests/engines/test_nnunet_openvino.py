@@ -70,7 +70,7 @@ def test_other_layers_are_left_to_torch():
         OpenVINONetwork(nn.Sequential(nn.Conv3d(1, 2, 3)), (8, 8, 8), 1)
 
 
-def test_without_openvino_the_user_is_told_what_to_install(monkeypatch):
+def test_without_openvino_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(UsageError, match=r"pip install .*'\.\[cpu\]'"):
         OpenVINONetwork(nn.Identity(), (8, 8, 8), 1)

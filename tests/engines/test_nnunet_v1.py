@@ -105,7 +105,7 @@ def test_within_nonzero_the_outside_is_zero_after_resampling(tmp_path, image):
 
 
 def test_softmax_is_what_mode_v1_averages(folder):
-    with pytest.raises(ModelError, match="averages softmax"):
+    with pytest.raises(ModelError, match="mode v1 requires averaging"):
         NnUNet(folder, device=CPU, averaging="logits", mode="v1")
 
 

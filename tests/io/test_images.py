@@ -26,6 +26,7 @@ from bids_app.io.images import (
     probability_image,
     read_label_map,
     read_volume,
+    volume_of,
 )
 
 if TYPE_CHECKING:
@@ -491,6 +492,96 @@ def test_no_header_however_odd_ends_in_anything_but_a_volume_or_a_reason(
     except ImageError:
         return
     label_image(np.zeros(volume.data.shape, np.uint8), volume.grid)
+
+
+# Images that nibabel holds
+
+
+def placed(image: Any, **fields: Any) -> bytes:
+    """As `stored`, with the place of the voxels, which nibabel goes by."""
+    return stored(image, vox_offset=image.header.single_vox_offset, **fields)
+
+
+HELD: dict[str, Callable[[Head], bytes]] = {
+    "plain": lambda head: placed(head.image()),
+    "other order": lambda head: placed(
+        head.image().as_reoriented(ornt_transform(axcodes2ornt("RAS"), axcodes2ornt("LIP")))
+    ),
+    "scaled": lambda head: placed(head.image(), scl_slope=0.25, scl_inter=-40),
+    "NaN slope": lambda head: placed(head.image(), scl_slope=np.nan, scl_inter=7),
+    "big-endian": lambda head: nib.Nifti1Image(
+        head.data, head.affine, nib.Nifti1Header(endianness=">")
+    ).to_bytes(),
+    "NIfTI-2": lambda head: placed(nib.Nifti2Image(head.data, head.affine)),
+    "trailing axes": lambda head: placed(head.image(head.data[..., None, None])),
+    "qform alone": lambda head: placed(head.image(), sform_code=0),
+    "forms differ": lambda head: placed(head.image(), qoffset_x=50),
+    "free text": lambda head: placed(head.image(), descrip=b"Jane Doe", aux_file=b"Jane Doe"),
+    "NaN voxels": lambda head: placed(
+        head.image(np.where(head.data > 300, np.nan, head.data).astype(np.float32))
+    ),
+}
+
+
+@pytest.mark.parametrize("name", HELD)
+def test_an_image_that_nibabel_loaded_gives_what_its_file_gives(head: Head, name: str) -> None:
+    path = head.write(HELD[name](head))
+    of_file, of_image = read_volume(path), volume_of(nib.load(path))
+    np.testing.assert_array_equal(of_file.data, of_image.data)
+    np.testing.assert_array_equal(of_file.affine, of_image.affine)
+    assert of_file.warnings == of_image.warnings
+    assert of_image.sha256 is None
+    first, second = (
+        nifti_bytes(label_image(head.labels().reshape(v.data.shape), v.grid), compress=False)
+        for v in (of_file, of_image)
+    )
+    assert first == second
+    assert b"Jane Doe" not in second
+
+
+def test_an_image_in_memory_is_taken_by_its_affine(head: Head) -> None:
+    image = nib.Nifti1Image(head.data, head.affine)
+    image.header["scl_slope"] = 3  # says how a file was scaled, not these voxels
+    for held in (
+        image,
+        nib.Nifti1Pair(head.data, head.affine),
+        nib.MGHImage(head.data, head.affine),
+    ):
+        volume = volume_of(held)
+        np.testing.assert_array_equal(volume.data, head.data)
+        np.testing.assert_allclose(volume.affine, head.affine)
+        labels = label_image(head.labels(), volume.grid)
+        np.testing.assert_allclose(read_back(labels).affine, head.affine)
+
+
+@pytest.mark.parametrize("fault", ["4-D", "2-D", "tiny", "complex"])
+def test_an_image_that_nibabel_loaded_is_refused_like_its_file(head: Head, fault: str) -> None:
+    name, make, reason = REFUSED[fault]
+    path = head.write(make(head), name)
+    with pytest.raises(ImageError, match=reason):
+        volume_of(nib.load(path))
+
+
+def test_an_image_of_nibabel_whose_file_is_cut_short_is_refused(head: Head) -> None:
+    image = nib.load(head.write(placed(head.image())))
+    head.write(placed(head.image())[:9999])
+    with pytest.raises(ImageError, match="cannot be read"):
+        volume_of(image)
+
+
+def test_an_image_in_memory_is_checked_like_a_file(head: Head) -> None:
+    with pytest.raises(ImageError, match="constant"):
+        volume_of(head.image(head.data * 0 + 7))
+    image = nib.Nifti1Image(head.data, None)
+    with pytest.raises(ImageError, match="neither sform nor qform"):
+        volume_of(image)
+    assert volume_of(nib.load(head.write(placed(head.image(), qform_code=0, sform_code=0))),
+                     assume_ras=True).warnings  # fmt: skip
+
+
+def test_what_is_no_image_is_a_type_error(head: Head) -> None:
+    with pytest.raises(TypeError, match="nibabel image is needed, not ndarray"):
+        volume_of(head.data)  # type: ignore[arg-type]
 
 
 # Images written

@@ -258,7 +258,7 @@ def test_a_server_without_range_requests_sends_the_whole_file_again(server, mode
     assert len(server.seen) == 2
 
 
-def test_a_date_tells_versions_apart_where_there_is_no_etag(server, models, archive):
+def test_versions_are_distinguished_by_date_without_an_etag(server, models, archive):
     server.headers = {"Last-Modified": "Sat, 01 Nov 2025 10:00:00 GMT"}
     server.faults = [str(len(archive) // 2)]
     assert fetch(server) == 0

@@ -80,7 +80,7 @@ def test_a_wrong_manifest_is_refused(model, old, new, message):
         read_manifest(model.folder)
 
 
-def test_the_digest_tells_models_with_other_weights_or_labels_apart(model):
+def test_the_digest_depends_on_weights_and_labels(model):
     other = replace(model, files=(replace(model.files[0], sha256="0"), *model.files[1:]))
     fewer = replace(model, regions=model.regions[:1])
     assert len({model.sha256, other.sha256, fewer.sha256}) == 3

@@ -21,12 +21,12 @@ def test_a_folder_that_may_not_be_looked_into_is_named(model, monkeypatch):
         return real(path, **how)
 
     root = model.folder.parent
-    told = r"mine.model\.toml: cannot be read \(permission denied; ask its owner for `chmod"
+    message = r"mine.model\.toml: cannot be read \(permission denied; ask its owner for `chmod"
     with monkeypatch.context() as patched:  # as of another user, which root cannot be
         patched.setattr(Path, "stat", refuse)
         patched.setattr(Path, "read_text", lambda path, **_: refuse(path))
         for name in ("mine", str(model.folder)):
-            with pytest.raises(ModelError, match=told):
+            with pytest.raises(ModelError, match=message):
                 store.find(name, root)
     monkeypatch.setattr(store, "models_dir", lambda _: Closed(root))
     with pytest.raises(ModelError, match=f"{root}: cannot be read .permission denied"):
@@ -56,16 +56,16 @@ def test_a_published_model_that_is_not_installed_says_how_it_can_be(name):
         store.find(name)
 
 
-def test_a_forgotten_or_wrong_folder_of_models_is_told(tmp_path, monkeypatch):
+def test_a_forgotten_or_wrong_folder_of_models_is_reported(tmp_path, monkeypatch):
     monkeypatch.delenv("BRAINSTEM_MODELS_DIR", raising=False)
     for name in ("mine", "mars-mdgru"):
         with pytest.raises(ModelError, match=r"No folder of models is set.*--models-dir"):
             store.find(name)
         with pytest.raises(ModelError, match=f"The folder {tmp_path / 'x'} does not exist"):
             store.find(name, tmp_path / "x")
-        with pytest.raises(ModelError) as told:
+        with pytest.raises(ModelError) as caught:
             store.find(name, tmp_path)
-        assert "folder of models is set" not in str(told.value)
+        assert "folder of models is set" not in str(caught.value)
 
 
 def test_an_unknown_model_names_the_known_ones(tmp_path):

@@ -79,8 +79,8 @@ def test_labels_follow_the_highest_probability_or_the_published_threshold(model,
     volume = volume_of(crop(head(voxel_size=COARSE)), tmp_path)
     found = {}
     for rule in ("argmax", "threshold"):
-        told = with_settings(model, tmp_path / rule, labels=rule, **TWO_WINDOWS)
-        found[rule] = load_segmenter(told, InferenceOptions(device="cpu"))(volume)
+        changed = with_settings(model, tmp_path / rule, labels=rule, **TWO_WINDOWS)
+        found[rule] = load_segmenter(changed, InferenceOptions(device="cpu"))(volume)
     maps = found["argmax"].probabilities
     assert np.array_equal(maps, found["threshold"].probabilities)
     highest = np.where(maps.max(0) > 1 - maps.sum(0), maps.argmax(0) + 1, 0)
@@ -108,11 +108,11 @@ def test_an_image_near_one_millimetre_has_the_highest_label_by_either_rule(model
 
 def test_a_region_is_that_of_the_brainstem_and_runs_fewer_windows(model, tmp_path, monkeypatch):
     small = with_settings(model, tmp_path / "m", window=[60] * 3, padding=[10] * 3)
-    told = []
+    totals = []
 
     class Counted(adapters.Progress):
         def add(self, share, total):
-            told.append(total)
+            totals.append(total)
 
     monkeypatch.setattr(adapters, "Progress", Counted)
     volume = volume_of(head(voxel_size=3), tmp_path)
@@ -122,7 +122,7 @@ def test_a_region_is_that_of_the_brainstem_and_runs_fewer_windows(model, tmp_pat
     outside = found.labels.copy()
     outside[found.box] = 0
     assert not outside.any()
-    assert len(set(told)) == 1
+    assert len(set(totals)) == 1
     assert told[0] <= 27  # a box of 95 mm touches three windows of 60 along an axis; 4 x 5 x 4 all
 
 
@@ -146,12 +146,12 @@ def test_a_gpu_without_a_number_stands_for_all_that_are_seen(monkeypatch):
 
 
 def test_the_localizer_leaves_a_model_its_tf32(model, tmp_path, monkeypatch):
-    told = with_settings(model, tmp_path / "m", convolution="direct", precision="tf32")
+    changed = with_settings(model, tmp_path / "m", convolution="direct", precision="tf32")
     asked = []
     for engine in (network, inference):
         monkeypatch.setattr(
             engine, "fix_convolutions", lambda _device, tf32=False: asked.append(tf32)
         )
-    load_segmenter(told, InferenceOptions(device="cpu", region=True))
+    load_segmenter(changed, InferenceOptions(device="cpu", region=True))
     assert asked[-1]
     assert not all(asked)

@@ -87,7 +87,7 @@ def test_a_manifest_that_cannot_be_followed_ends_a_dry_run(bids, model, tmp_path
     assert cli.main([*words, "--models-dir", str(broken.parent)]) == 5
     line = capsys.readouterr().err
     assert str(broken / MANIFEST) in line
-    assert "can be 'direct' or 'tiled'" in line
+    assert "not 'direct' or 'tiled'" in line
 
 
 LINE = r"[0-2]\.\d of 2 windows, \d\d:\d\d, about \d\d:\d\d left"
@@ -136,8 +136,8 @@ def test_an_image_that_is_cut_short_is_named_and_not_counted_and_starts_over(
         assert run() == 130
     said = capsys.readouterr().out
     assert "SIGINT: the run ends soon" in said
-    assert "not finished by then is started over by the next run" in said
-    assert "not finished, to be started over: sub-01/anat/sub-01_T1w.nii.gz" in said
+    assert "the next run starts unfinished ones from the beginning" in said
+    assert "not finished, starts over next time: sub-01/anat/sub-01_T1w.nii.gz" in said
     assert "sub-02" not in said
     assert [bar.n for bar in bars] == [0]
     assert not list(tmp_path.glob("out/sub-*/anat/*"))

@@ -77,7 +77,7 @@ def test_a_model_with_other_names_has_its_known_regions_in_all_tables(
     assert cli.main([*words, "--skip-bids-validation", "--no-tta", "--folds", "0"]) == 0
     assert (
         "the group table has no columns for cord of the model quick; *_volumes.tsv of each image "
-        "tells of them. They do not count in the brainstem\n"
+        "has them. They do not count in the brainstem\n"
     ) in capsys.readouterr().out
     [path] = out.glob("sub-01/anat/*_volumes.tsv")
     rows = {line.split("\t")[1]: line.split("\t") for line in path.read_text().splitlines()[1:]}
@@ -285,19 +285,19 @@ def test_results_of_other_weights_under_the_same_label_are_replaced_with_a_warni
     path.write_text(json.dumps(content))
     capsys.readouterr()
     assert run("--participant-label", "01", "--dry-run") == 0
-    assert "are replaced: Model: quick 0.9 (00000000) -> quick " in capsys.readouterr().out
+    assert "will be replaced: Model: quick 0.9 (00000000) -> quick " in capsys.readouterr().out
 
 
-def test_another_locator_does_images_of_a_region_again(run, tmp_path, capsys):
+def test_another_localizer_does_images_of_a_region_again(run, tmp_path, capsys):
     run("--participant-label", "01")
     run("--region", "--participant-label", "01")
-    assert "are replaced: Region: false -> true" in capsys.readouterr().out
+    assert "will be replaced: Region: false -> true" in capsys.readouterr().out
     first = times(tmp_path / "out")
     run("--region", "--participant-label", "01")
     assert times(tmp_path / "out") == first
     (path,) = tmp_path.glob("out/sub-01/anat/*_dseg.json")
     content = json.loads(path.read_text())
-    content["Locator"]["SHA256"] = "0" * 64
+    content["Localizer"]["SHA256"] = "0" * 64
     path.write_text(json.dumps(content))
     run("--region", "--participant-label", "01")
     assert times(tmp_path / "out") != first
@@ -310,10 +310,12 @@ def test_results_that_other_settings_will_replace_are_warned_of(run, tmp_path, c
     for options in (("--dry-run",), ()):
         assert run("--folds", "0", *options) == 0
         (line,) = [x for x in capsys.readouterr().out.splitlines() if x.startswith("WARNING")]
-        assert "of 3 images to do, 2 have complete results of the label seg-quick" in line
+        assert (
+            "2 of 3 images to do have complete results (seg-quick) made with other settings" in line
+        )
         assert "Folds: all -> 0 (1); Folds: all -> 0, Mirroring: false -> true (1)" in line
     assert run("--no-tta", "--folds", "0", "--participant-label", "01", "--dry-run") == 0
-    assert "are replaced: Mirroring: true -> false. To keep" in capsys.readouterr().out
+    assert "will be replaced: Mirroring: true -> false. To keep" in capsys.readouterr().out
     assert run("--no-tta", "--dry-run", "--force") == 0
     assert "WARNING" not in capsys.readouterr().out
 
@@ -377,7 +379,10 @@ def test_an_image_that_another_run_is_at_is_left_to_it(run, tmp_path, capsys):
     with files.lock(folder / ".sub-01_seg-quick.lock") as held:
         assert held
         assert run() == 0
-    assert "left to another run: sub-01/anat/sub-01_T1w.nii.gz" in capsys.readouterr().out
+    assert (
+        "skipped, another run is processing it: sub-01/anat/sub-01_T1w.nii.gz"
+        in capsys.readouterr().out
+    )
     assert len(list((tmp_path / "out").glob(MAPS))) == 2
     assert run() == 0
     assert len(list((tmp_path / "out").glob(MAPS))) == 3

@@ -1,4 +1,4 @@
-"""A model folder of MD-GRU, loaded once and run on any number of images."""
+"""An MD-GRU model folder, loaded once and run on any number of images."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bids_app.engines.mdgru.resampling import (
     is_coarse_or_fine,
     to_millimetres,
 )
-from bids_app.engines.nnunet.weights import load
+from bids_app.engines.torch_files import load
 from bids_app.errors import ModelError
 
 if TYPE_CHECKING:
@@ -32,18 +32,17 @@ WEIGHTS = "weights.pth"
 
 
 class MDGRUModel:
-    """A trained MD-GRU with its way from an image and back.
+    """A trained MD-GRU, with resampling to its grid and back.
 
     Parameters
     ----------
     folder : Path
         Holds ``weights.pth``.
     inference : mapping
-        The manifest's table ``[inference]``.
+        The table ``[inference]`` of the manifest.
     device : torch.device
-        Of the network.
     threads : int
-        On a CPU.
+        CPU threads.
 
     Attributes
     ----------
@@ -54,7 +53,7 @@ class MDGRUModel:
     ModelError
         The weights cannot be loaded.
     ValueError
-        An entry of the table cannot be used.
+        An entry of the table is invalid.
     """
 
     def __init__(
@@ -65,7 +64,7 @@ class MDGRUModel:
         if not isinstance(content, dict) or not all(
             isinstance(tensor, torch.Tensor) for tensor in content.values()
         ):
-            raise ModelError(f"{folder / WEIGHTS}: no weights of MD-GRU. Install the model again.")
+            raise ModelError(f"{folder / WEIGHTS}: not MD-GRU weights. Install the model again.")
         select_weights({f"default/{name}": tensor.numpy() for name, tensor in content.items()})
         self._device = device
         tiled = device.type == "cpu" and self.inference.precision == "float32"
@@ -78,9 +77,9 @@ class MDGRUModel:
         )
 
     def by_threshold(self, spacing: Sequence[float]) -> bool:
-        """Tell whether labels of an image follow the published rule for resliced images.
+        """Whether labels of an image follow the published rule for resampled images.
 
-        By it a voxel has the label whose probability reaches one half, the later one of two, or
+        A voxel then gets the label whose probability is at least 0.5 (the last one of two), or
         none.
         """
         return self.inference.labels == "threshold" and is_coarse_or_fine(spacing)
@@ -98,14 +97,14 @@ class MDGRUModel:
         Parameters
         ----------
         image : ndarray of float32, shape (X, Y, Z)
-            Axes run to the right, front and up.
+            In RAS orientation.
         spacing : sequence of three floats
             Voxel size in mm.
         box : tuple of three slices, optional
-            Part of the image that is asked for, by default all of it.
+            Part of the image to segment; all of it by default.
         progress : callable, optional
-            Called with the windows done since the last call, in fractions, and their number in
-            all. What it raises ends the work.
+            Called with the number of windows done since the last call (a fraction) and the total
+            number. An exception it raises ends the segmentation.
 
         Returns
         -------

@@ -1,4 +1,4 @@
-"""MD-GRU inference: two whitened channels, overlapping windows, tapered and averaged."""
+"""MD-GRU inference: two whitened channels, overlapping windows, weighted averages."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import itertools
 import logging
 import math
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 Box = tuple[slice, slice, slice]
-SIGMA_MM = 5.0  # of the low frequencies that the second channel lacks
+SIGMA_MM = 5.0  # of the low-pass filter that is subtracted for the second channel
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,9 +31,9 @@ class Channels:
     Attributes
     ----------
     data : ndarray of float32, shape (X, Y, Z, 2)
-        Image, and image without its low frequencies; each of mean 0 and standard deviation 1.
+        The image, and the high-pass filtered image; each with mean 0 and standard deviation 1.
     outside : ndarray of float32, shape (2,)
-        What a value of 0 became: it fills windows outside the image.
+        Value of 0 after whitening, which fills windows outside the image.
     """
 
     data: NDArray[np.float32]
@@ -42,7 +41,7 @@ class Channels:
 
 
 def whiten(image: NDArray[np.float32], spacing: Sequence[float]) -> Channels:
-    """Make the network's input of an image.
+    """Compute the network's input for an image.
 
     Parameters
     ----------
@@ -61,23 +60,23 @@ def whiten(image: NDArray[np.float32], spacing: Sequence[float]) -> Channels:
 
 
 def window_starts(size: int, window: int, padding: int) -> list[int]:
-    """First voxels of the windows along an axis; the first and last reach out of the image.
+    """First voxels of the windows along an axis; the outer ones extend beyond the image.
 
     Parameters
     ----------
     size : int
-        Of the image along the axis.
+        Voxels of the image along the axis.
     window : int
-        Size of a window.
+        Voxels of a window.
     padding : int
-        Voxels by which windows overlap.
+        Overlap of windows in voxels.
     """
     step = window - padding
     return [step * i - padding for i in range(math.ceil((size + padding) / step))]
 
 
 def taper(window: int, padding: int) -> NDArray[np.float32]:
-    """Weight of a window's voxels along an axis: 1 inside, falling over the overlap."""
+    """Weight of a window's voxels along an axis: 1 inside, decreasing over the overlap."""
     weights = np.ones(window, dtype=np.float32)
     if padding:
         ramp = np.arange(1 / padding, 1, 1 / (padding + 1), dtype=np.float32)
@@ -107,16 +106,17 @@ def predict(
     channels : Channels
         Of the image.
     window, padding : sequence of three ints
-        Size of the windows and of their overlap along x, y, z, in voxels.
+        Size and overlap of the windows along x, y, z, in voxels.
     device : torch.device
         Of the network.
     batch : int
-        Windows at a time. Where the device's memory is too small for them, one at a time.
+        Windows to process at once; reduced to 1 if the device runs out of memory.
     box : tuple of three slices, optional
-        Part of the image that is asked for, by default all of it. Windows that do not touch it
-        are not run, which changes nothing within it.
+        Part of the image to segment; all of it by default. Windows that do not touch it are
+        skipped, which changes nothing within it.
     progress : callable, optional
-        Called with the windows done since the last call, in fractions, and their number in all.
+        Called with the number of windows done since the last call (a fraction) and the total
+        number.
 
     Returns
     -------
@@ -135,17 +135,21 @@ def predict(
     total = torch.zeros((*size, network.classes))
     number = math.prod(map(len, axes))
     windows = list(itertools.product(*axes))
+    some: list[tuple[int, ...]] = []
+
+    def report(share: float) -> None:
+        progress(share * len(some), number)
+
     done = 0
     while done < number:
         some = windows[done : done + batch]
         data = torch.from_numpy(np.stack([_cut(channels, starts, window) for starts in some]))
-        share = partial(_report, progress, len(some), number)
         try:
-            found = network(data.to(device), share).cpu()
+            found = network(data.to(device), report).cpu()
         except torch.OutOfMemoryError:
             if batch == 1:
                 raise
-            LOG.warning("%s is out of memory; windows are run one at a time", device)
+            LOG.warning("%s is out of memory; windows are processed one at a time", device)
             batch = 1
             continue
         for starts, probabilities in zip(some, found, strict=True):
@@ -154,13 +158,6 @@ def predict(
         done += len(some)
     total /= total.sum(-1, keepdim=True)
     return total.permute(3, 0, 1, 2).contiguous().numpy()
-
-
-def _report(
-    progress: Callable[[float, int], object], windows: int, number: int, share: float
-) -> None:
-    """Tell the progress of some windows at a time as that of single ones."""
-    progress(share * windows, number)
 
 
 def _cut(channels: Channels, starts: Sequence[int], window: Sequence[int]) -> NDArray[np.float32]:
@@ -175,7 +172,7 @@ def _cut(channels: Channels, starts: Sequence[int], window: Sequence[int]) -> ND
 def _overlap(
     starts: Sequence[int], window: Sequence[int], box: Sequence[slice]
 ) -> tuple[list[slice], list[slice]]:
-    """Find where a window and a box overlap, counted from the first voxel of box and window."""
+    """Overlap of a window and a box, as slices relative to the box and to the window."""
     in_box, in_window = [], []
     for start, size, part in zip(starts, window, box, strict=True):
         first, end = max(start, part.start), min(start + size, part.stop)

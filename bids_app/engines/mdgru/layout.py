@@ -1,4 +1,4 @@
-"""The variables of an MD-GRU of three layers: their names, and the shapes that fit together."""
+"""Names and shapes of the variables of an MD-GRU with three layers."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ if TYPE_CHECKING:
 Shape = tuple[int, ...]
 
 LAYERS, AXES, DIRECTIONS = (1, 2, 3), (1, 2, 3), ("forward", "backward")
-CHANNELS = 2  # the image, and the image without its low frequencies
+CHANNELS = 2  # the image and the high-pass filtered image
 STEP = "global_step"
-_SLOT = re.compile(r"/Adadelta(_1)?$")  # what the optimiser keeps beside each weight
+_SLOT = re.compile(r"/Adadelta(_1)?$")  # optimiser state
 
 
 def scan_name(layer: int, axis: int, direction: str) -> str:
-    """Name the recurrent unit that runs along one axis (1, 2, 3) in one direction."""
+    """Name of the recurrent unit that scans along one axis (1, 2, 3) in one direction."""
     return f"{layer}/mdgru/dim{axis}/{direction}/rnn/CGRUCell"
 
 
 def make_layout(
     hidden: Sequence[int], linear: Sequence[int], filters: Mapping[str, Shape] | None = None
 ) -> dict[str, Shape]:
-    """Name all weights and give their shapes, by default with filters of 7 x 7.
+    """Names and shapes of all weights, with filters of 7 x 7 by default.
 
     Parameters
     ----------
     hidden, linear : sequence of int
-        Channels of the state, and of the linear map after it, in each of the three layers.
+        Channels of the state and of the following linear map in each of the three layers.
     filters : mapping of str to (height, width), optional
-        Sizes of the filters that are not 7 x 7, by name.
+        Sizes of filters other than 7 x 7, by name.
     """
     layout: dict[str, Shape] = {}
     channels = CHANNELS
@@ -62,28 +62,28 @@ PUBLISHED = make_layout((16, 32, 64), (25, 45, 4))
 def select_weights(
     tensors: Mapping[str, NDArray[Any]], expected: Mapping[str, Shape] | None = None
 ) -> dict[str, NDArray[np.float32]]:
-    """Take the weights of the one network in a checkpoint, without the optimiser's variables.
+    """Select the weights of the network in a checkpoint, without the optimiser's variables.
 
     Parameters
     ----------
     tensors : mapping of str to ndarray
-        All of the checkpoint. Names begin with the network's own, normally ``default``.
+        All variables of the checkpoint. Names begin with the network's name, usually ``default``.
     expected : mapping of str to tuple of int, optional
-        Names and shapes that the weights must have; by default any that fit together.
+        Required names and shapes; by default any consistent ones are accepted.
 
     Returns
     -------
     dict of str to ndarray of float32
-        By name without the network's own.
+        By name, without the name of the network.
 
     Raises
     ------
     ModelError
-        A variable is missing, unknown or misshapen, or holds what is no number.
+        A variable is missing or unknown, has the wrong shape, or is not finite.
     """
     networks = sorted({name.partition("/")[0] for name in tensors})
     if len(networks) != 1:
-        raise ModelError(f"The checkpoint holds {len(networks)} networks; one is needed.")
+        raise ModelError(f"The checkpoint contains {len(networks)} networks instead of one.")
     stripped = {name.partition("/")[2]: tensor for name, tensor in tensors.items()}
     slots = {name: tensor for name, tensor in stripped.items() if _SLOT.search(name)}
     weights = {
@@ -94,27 +94,27 @@ def select_weights(
         if name not in weights:
             raise ModelError(f"The checkpoint lacks the variable {name}.")
         if name not in layout:
-            raise ModelError(f"The checkpoint has a variable {name}, which MD-GRU has not.")
+            raise ModelError(f"The checkpoint has an unknown variable {name}.")
         if weights[name].shape != layout[name]:
             raise ModelError(
                 f"The variable {name} has the shape {weights[name].shape}, not {layout[name]}."
             )
         if weights[name].dtype != np.float32 or not np.isfinite(weights[name]).all():
-            raise ModelError(f"The variable {name} holds what is no float32 number.")
+            raise ModelError(f"The variable {name} is not finite float32.")
     for name, tensor in slots.items():
         owner = _SLOT.sub("", name).removeprefix(f"{networks[0]}/")
         if owner not in layout or tensor.shape != layout[owner]:
-            raise ModelError(f"The checkpoint has a variable {name}, which fits no weight.")
+            raise ModelError(f"The checkpoint has a variable {name} that belongs to no weight.")
     return weights
 
 
 def _infer(weights: Mapping[str, NDArray[Any]]) -> dict[str, Shape]:
-    """Find the layout that weights were made by, from their linear maps and filter sizes."""
+    """Infer the layout from the linear maps and filter sizes."""
     hidden, linear = [], []
     for layer in LAYERS:
         shape = weights[f"{layer}/W"].shape if f"{layer}/W" in weights else ()
         if len(shape) != 3 or shape[0] != 1:
-            raise ModelError(f"The checkpoint lacks the variable {layer}/W of an MD-GRU.")
+            raise ModelError(f"The checkpoint lacks the variable {layer}/W of MD-GRU.")
         hidden.append(shape[1])
         linear.append(shape[2])
     filters = {
@@ -124,5 +124,7 @@ def _infer(weights: Mapping[str, NDArray[Any]]) -> dict[str, Shape]:
     }
     even = [name for name, size in filters.items() if not (size[0] % 2 and size[1] % 2)]
     if even:
-        raise ModelError(f"The variable {even[0]} is a filter of even size, which is not run.")
+        raise ModelError(
+            f"The variable {even[0]} is a filter of even size, which is not supported."
+        )
     return make_layout(hidden, linear, filters)

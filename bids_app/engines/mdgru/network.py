@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-# What the transforms of tiles cost a channel of the state, in channels that are multiplied.
+# Cost of the tile transforms per channel of the state, in units of multiplied channels.
 _TRANSFORMS = 100
 
 
@@ -36,15 +36,14 @@ class MDGRU:
     weights : mapping of str to Tensor of float32
         By the names of `layout`.
     device : torch.device
-        Where it runs.
     convolution : {"direct", "tiled"}
-        ``tiled`` multiplies spectra of small tiles, which differs from ``direct`` by rounding
-        alone and takes a fraction of the time on a CPU.
+        ``tiled`` multiplies spectra of small tiles, which differs from ``direct`` only by rounding
+        and takes a fraction of the time on a CPU.
     precision : {"float32", "tf32", "bfloat16"}
-        Of the numbers that direct convolutions multiply; ``tf32`` has an effect on GPUs alone.
+        Of the multiplications in direct convolutions; ``tf32`` only has an effect on GPUs.
     threads : int
-        On a CPU, how many of the six scans of a layer run at a time, a thread each. Many small
-        convolutions in one thread each are far quicker than each of them in all threads.
+        On a CPU, how many of the six scans of a layer run at once, with one thread each. For many
+        small convolutions this is much faster than using all threads for each.
     """
 
     def __init__(
@@ -60,7 +59,7 @@ class MDGRU:
         self._tiled = convolution == "tiled"
         fix_convolutions(device, tf32=precision == "tf32")
         self._dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
-        # On other devices the queue of the device is shared; one thread fills it.
+        # Other devices have one queue, which one thread can fill.
         self._threads = min(threads, 6) if device.type == "cpu" else 1
         work = []
         for layer in LAYERS:
@@ -70,7 +69,7 @@ class MDGRU:
 
     @property
     def classes(self) -> int:
-        """Number of classes, the background among them."""
+        """Number of classes, including the background."""
         return len(self._weights[f"{LAYERS[-1]}/b"])
 
     @torch.inference_mode()
@@ -84,7 +83,7 @@ class MDGRU:
         windows : Tensor of float32, shape (B, X, Y, Z, 2)
             B windows of one size, on the network's device.
         progress : callable, optional
-            Called with the share of the work that was done since the last call. What it raises
+            Called with the fraction of the work done since the last call. An exception it raises
             ends the work.
 
         Returns
@@ -101,7 +100,7 @@ class MDGRU:
         """Mean of the six scans through the linear map, (B, X, Y, Z, C) to (B, X, Y, Z, C')."""
         axes, directions = zip(*itertools.product(AXES, DIRECTIONS), strict=True)
         total: Tensor | None = None
-        # The results are added in one order, whichever scan ends first.
+        # The results are added in a fixed order, whichever scan ends first.
         with side_by_side(self._threads) as pool:
             try:
                 for output in pool.map(partial(self._scan, layer, windows), axes, directions):
@@ -115,7 +114,7 @@ class MDGRU:
 
     @torch.inference_mode()
     def _scan(self, layer: int, windows: Tensor, axis: int, direction: str) -> Tensor:
-        """Run one unit along an axis, and map its states: (B, X, Y, Z, C) to (B, X, Y, Z, C')."""
+        """Run one unit along an axis and map its states: (B, X, Y, Z, C) to (B, X, Y, Z, C')."""
         planes = windows.movedim(axis, 0)
         steps = range(len(planes))
         filters, bias = self._unit(layer, axis, direction)
@@ -138,10 +137,10 @@ class MDGRU:
         return output.movedim(0, axis)
 
     def _unit(self, layer: int, axis: int, direction: str) -> tuple[tuple[Tensor, Tensor], Tensor]:
-        """Give filters of input and state, shape (3 h, C, height, width), and their bias, (3 h,).
+        """Return filters of input and state, shape (3 h, C, height, width), and their bias, (3 h,).
 
-        Gates come first, then the candidate. Filters of different sizes are brought to one size
-        with zeros around them.
+        Gates come first, then the candidate. Filters of different sizes are zero-padded to one
+        size.
         """
         shapes = [
             self._weights[_filter(layer, axis, direction, part, kind)].shape
@@ -163,7 +162,7 @@ class MDGRU:
 
 
 class _Direct:
-    """Convolutions of input and state as they are defined."""
+    """Convolutions of input and state, computed directly."""
 
     def __init__(self, of_input: Tensor, of_state: Tensor, dtype: torch.dtype) -> None:
         self._filters = of_input.to(dtype), of_state.to(dtype)

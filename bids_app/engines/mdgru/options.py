@@ -1,13 +1,13 @@
-"""How an MD-GRU is run: the manifest's table ``[inference]``.
+"""Options of an MD-GRU: the manifest's table ``[inference]``.
 
 ::
 
     window = [100, 100, 100]     # voxels along x, y, z
-    padding = [20, 20, 20]       # by which windows overlap
-    labels = "argmax"            # or "threshold": the published rule after reslicing
-    convolution = "tiled"        # or "direct", the default but on a CPU in float32
-    precision = "float32"        # or "tf32", "bfloat16": quicker on some GPUs, less exact
-    batch = 1                    # windows at a time; more may be quicker on a GPU
+    padding = [20, 20, 20]       # overlap of windows
+    labels = "argmax"            # or "threshold": the published rule after resampling
+    convolution = "tiled"        # default on a CPU in float32; otherwise "direct"
+    precision = "float32"        # or "tf32", "bfloat16": faster on some GPUs, less exact
+    batch = 1                    # windows at once; more may be faster on a GPU
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ Triple = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Inference:
-    """How a network is run; see the module's text."""
+    """Options of a network; see the module's docstring."""
 
     window: Triple = (100, 100, 100)
     padding: Triple = (20, 20, 20)
     labels: str = "argmax"
-    convolution: str = ""  # as suits the device
+    convolution: str = ""  # chosen for the device
     precision: str = "float32"
     batch: int = 1
 
@@ -42,7 +42,7 @@ class Inference:
         Raises
         ------
         ValueError
-            An entry is unknown, or its value cannot be used.
+            An entry is unknown, or has an invalid value.
         """
         names = [field.name for field in fields(cls)]
         for name in table:
@@ -53,22 +53,18 @@ class Inference:
             for name, value in table.items()
         }
         made = cls(**values)
-        for name, allowed in (
-            ("labels", RULES),
-            ("convolution", CONVOLUTIONS),
-            ("precision", PRECISIONS),
-        ):
+        choices = {"labels": RULES, "convolution": CONVOLUTIONS, "precision": PRECISIONS}
+        for name, allowed in choices.items():
             if name in table and table[name] not in allowed:
                 raise ValueError(
-                    f"[inference] {name} is {table[name]!r}, and can be "
-                    f"{' or '.join(map(repr, allowed))}"
+                    f"[inference] {name} is {table[name]!r}, not {' or '.join(map(repr, allowed))}"
                 )
         if made.convolution == "tiled" and made.precision != "float32":
             raise ValueError(
                 f"[inference] convolution 'tiled' needs precision 'float32', not {made.precision!r}"
             )
         if type(made.batch) is not int or made.batch < 1:
-            raise ValueError(f"[inference] batch is {made.batch!r}, not a whole number from 1 on")
+            raise ValueError(f"[inference] batch is {made.batch!r}, not a positive integer")
         for name in ("window", "padding"):
             sizes = getattr(made, name)
             if not (
@@ -77,12 +73,12 @@ class Inference:
                 and all(type(size) is int for size in sizes)
             ):
                 raise ValueError(
-                    f"[inference] {name} is {table[name]!r}, not three whole numbers as [x, y, z]"
+                    f"[inference] {name} is {table[name]!r}, not three integers [x, y, z]"
                 )
-        # A padding of 1 has no taper: the published rule gives no weight for it.
+        # The published weights are not defined for a padding of 1.
         if not all(p >= 0 and p != 1 and w > 2 * p for w, p in zip(made.window, made.padding)):  # noqa: B905
             raise ValueError(
-                f"[inference] padding {list(made.padding)} does not suit window "
-                f"{list(made.window)}: each is 0, or from 2 to less than half of the window's"
+                f"[inference] padding {list(made.padding)} does not fit window "
+                f"{list(made.window)}: each must be 0, or at least 2 and less than half the window"
             )
         return made

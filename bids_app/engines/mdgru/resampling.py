@@ -1,7 +1,7 @@
-"""Between an image's grid and one of 1 mm, as the network was trained on.
+"""Resampling between an image's grid and a 1 mm grid, on which the network was trained.
 
-Images with voxel edges near 1 mm are left as they are, as the original pipeline does. Both grids
-have one centre and the same axes, so that voxel sizes are all that is needed of the affine.
+Images with voxel edges near 1 mm are not resampled, as in the original pipeline. Both grids have
+the same centre and axes, so that only the voxel size is needed, not the affine.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Box = tuple[slice, slice, slice]
-NEAREST_MM, FARTHEST_MM = 0.795, 1.205  # edges that are left alone
-_MARGIN = 8  # voxels after which a cubic spline no longer knows of a border
+NEAREST_MM, FARTHEST_MM = 0.795, 1.205  # range of voxel edges that are not resampled
+_MARGIN = 8  # voxels beyond which a border has no effect on a cubic spline
 
 
 def is_coarse_or_fine(spacing: Sequence[float]) -> bool:
-    """Tell whether an image of these voxel edges (mm) goes to the grid of 1 mm."""
+    """Whether an image with these voxel edges (mm) is resampled to 1 mm."""
     return not all(NEAREST_MM <= edge <= FARTHEST_MM for edge in spacing)
 
 
 def to_millimetres(image: NDArray[np.float32], spacing: Sequence[float]) -> NDArray[np.float32]:
-    """Bring an image to voxels of 1 mm by a cubic spline; what falls below 0 becomes 0.
+    """Resample an image to 1 mm voxels by a cubic spline; negative values become 0.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ def to_millimetres(image: NDArray[np.float32], spacing: Sequence[float]) -> NDAr
     Returns
     -------
     ndarray of float32, shape (X', Y', Z')
-        Of the extent of the image, to half a millimetre.
+        With the extent of the image, to half a millimetre.
     """
     shape = [max(round(size * edge), 1) for size, edge in zip(image.shape, spacing, strict=True)]
     scale = [1 / edge for edge in spacing]
@@ -56,7 +56,7 @@ def to_millimetres(image: NDArray[np.float32], spacing: Sequence[float]) -> NDAr
 def box_in_millimetres(
     box: Box, shape: Sequence[int], spacing: Sequence[float], fine_shape: Sequence[int]
 ) -> Box:
-    """Find the part of the grid of 1 mm that `from_millimetres` needs for a box of the image."""
+    """Part of the 1 mm grid that `from_millimetres` needs for a box of the image."""
     parts = []
     for part, size, edge, n in zip(box, shape, spacing, fine_shape, strict=True):
         middle, fine_middle = (size - 1) / 2, (n - 1) / 2
@@ -75,23 +75,23 @@ def from_millimetres(
     shape: Sequence[int],
     spacing: Sequence[float],
 ) -> NDArray[np.float32]:
-    """Bring probabilities from voxels of 1 mm to the image's, each class by a cubic spline.
+    """Resample probabilities from the 1 mm grid to the image's, each class by a cubic spline.
 
     Parameters
     ----------
     probabilities : ndarray of float32, shape (C, x', y', z')
         Within `fine_box`.
     fine_box, fine_shape : tuple of three slices, sequence of three ints
-        Part of the grid of 1 mm, and its whole shape.
+        Part of the 1 mm grid, and the shape of the whole grid.
     box, shape : tuple of three slices, sequence of three ints
-        Part of the image's grid that is asked for, and its whole shape.
+        Part of the image's grid to compute, and the shape of the whole grid.
     spacing : sequence of three floats
         Voxel size of the image in mm.
 
     Returns
     -------
     ndarray of float32, shape (C, x, y, z)
-        Within `box`; a spline's overshoot is cut to 0 and 1.
+        Within `box`; clipped to 0 to 1.
     """
     offset = [
         (part.start - (size - 1) / 2) * edge + (n - 1) / 2 - fine.start

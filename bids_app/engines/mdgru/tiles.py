@@ -1,13 +1,12 @@
 """Convolution of planes by the spectra of small tiles ("overlap-save").
 
-A plane is cut into tiles of 16 x 16 that overlap by a filter's size less one; their spectra are
-multiplied with the filter's, frequency by frequency, as matrices of channels, and of what comes
-back the part is kept that the tile's borders do not reach. Filters of 7 x 7 take an eighth of the
-multiplications. The transforms are matrix products: at this size they are quicker than FFTs, and
-need no copies in other orders. The product of complex numbers takes three real ones (Gauss): of
-real parts, imaginary parts, and sums; making the sums, and the result of them, are parts of the
-transforms' matrices. All that has one frequency along y is done before the next, so that it stays
-in a processor's cache.
+A plane is divided into tiles of 16 x 16 that overlap by the filter's size minus one. Their spectra
+are multiplied with the filter's spectrum, one matrix of channels per frequency. Of the result, the
+part that the tile's borders do not affect is kept. Filters of 7 x 7 take an eighth of the
+multiplications. The transforms are matrix products, which at this size are faster than FFTs and
+need no copies in another memory order. A complex product takes three real products (Gauss): of real
+parts, imaginary parts and sums; forming and combining the sums is part of the transforms' matrices.
+Each frequency along y is completed before the next, so that its data stay in the processor's cache.
 """
 
 from __future__ import annotations
@@ -22,19 +21,19 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SIZE = 16  # of a tile, along both axes
-LARGEST = 9  # of a filter; beyond it little of a tile is kept
-HALF = SIZE // 2 + 1  # frequencies along y, of which the others are conjugates
+LARGEST = 9  # filter size; for larger ones little of a tile is kept
+HALF = SIZE // 2 + 1  # frequencies along y; the others are conjugates
 
 
 class TiledConvolution:
-    """Convolutions of input and state, those of the gates added up.
+    """Convolutions of input and state, with those of the gates summed.
 
     Parameters
     ----------
     of_input, of_state : Tensor of float32, shapes (3 h, C, height, width), (3 h, h, height, width)
         Filters of odd sizes up to `LARGEST`; the gates' 2 h first, then the candidate's h.
     planes : Tensor, shape (B, H, W, C)
-        Some of those to come, which have its shape.
+        Example of the planes to convolve, which have its shape.
     """
 
     def __init__(self, of_input: Tensor, of_state: Tensor, planes: Tensor) -> None:
@@ -47,7 +46,7 @@ class TiledConvolution:
         ]
         number, channels = batch * ny * nx, self._channels + hidden
         new = planes.new_empty
-        # Planes and states side by side, with zeros around them, and the part within these.
+        # Planes and states concatenated and zero-padded, and the part inside the padding.
         self._padded = planes.new_zeros((batch, ny * ky + SIZE - ky, nx * kx + SIZE - kx, channels))
         y, x = (slice(k // 2, k // 2 + n) for k, n in zip(sizes, self._shape, strict=True))
         self._inner = self._padded[:, y, x]
@@ -59,7 +58,7 @@ class TiledConvolution:
         gates = torch.cat([inputs[..., : 2 * hidden], states[..., : 2 * hidden]], dim=2)
         candidate = inputs[..., 2 * hidden :].contiguous()
         recurrent = states[..., 2 * hidden :].contiguous()
-        # Which channels, their filters, and room for the products and for what comes back.
+        # Channels, their filters, and buffers for the products and the back-transforms.
         self._work = [
             (part, filters, new((3 * SIZE, number, width)), new((HALF, 2 * kx, number * width)))
             for part, filters, width in (
@@ -84,7 +83,7 @@ class TiledConvolution:
         gates : Tensor, shape (B, H, W, 2 h)
             Sum of both.
         of_input, of_state : Tensor, shape (B, H, W, h)
-            Each one's part of the candidate.
+            Contributions to the candidate.
         """
         self._inner[..., : self._channels] = planes
         self._inner[..., self._channels :] = states
@@ -105,7 +104,7 @@ class TiledConvolution:
         return gates, of_input, of_state
 
     def _planes(self, tiles: Tensor) -> Tensor:
-        """Put the kept parts of tiles in their places, shape (B, H, W, O)."""
+        """Assemble the kept parts of tiles, shape (B, H, W, O)."""
         (ky, kx), (ny, nx), (height, width) = self._kept, self._tiles, self._shape
         batch = len(self._padded)
         ordered = tiles.view(ky, kx, batch, ny, nx, -1).permute(2, 3, 0, 4, 1, 5)
@@ -115,8 +114,8 @@ class TiledConvolution:
 def _filter_spectrum(filter_: Tensor) -> Tensor:
     """Spectrum of a filter for cross-correlation, shape (O, C, y, x) to (9, 3 * 16, C, O).
 
-    The conjugate of its own spectrum (w), as sums for Gauss's product: with the spectra (a + i b)
-    of tiles, which come as a, b and a + b, the real part is a re(w) - b im(w).
+    The conjugate of its spectrum (w), arranged for Gauss's product: with spectra a + i b of tiles,
+    given as a, b and a + b, the real part is a re(w) - b im(w).
     """
     outputs, channels, height, width = filter_.shape
     waves = _waves().conj()
@@ -138,7 +137,7 @@ def _analysis(device: torch.device) -> tuple[Tensor, Tensor]:
     """Matrices of the forward transform: of y, shape (9 * 2, 16), then of x, (3 * 16, 2 * 16)."""
     waves = _waves()
     along_y = torch.stack([waves.real[:HALF], waves.imag[:HALF]], dim=1).flatten(0, 1)
-    # What comes in is (re or im, x); what goes out (re or im or their sum, frequency).
+    # Input is (re or im, x); output is (re or im or their sum, frequency).
     real = torch.cat([waves.real, -waves.imag], dim=1)
     imaginary = torch.cat([waves.imag, waves.real], dim=1)
     along_x = torch.cat([real, imaginary, real + imaginary])
@@ -147,7 +146,7 @@ def _analysis(device: torch.device) -> tuple[Tensor, Tensor]:
 
 @cache
 def _synthesis(kept: tuple[int, int], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Matrices of the way back: of x, shape (2 * kept x, 3 * 16), then of y, (kept y, 9 * 2)."""
+    """Matrices of the inverse: of x, shape (2 * kept x, 3 * 16), then of y, (kept y, 9 * 2)."""
     waves = _waves().conj() / SIZE
     columns = waves[: kept[1]]
     # Of the products p = a re(w), q = b im(w), s = (a + b)(re(w) + im(w)):

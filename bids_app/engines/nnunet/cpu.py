@@ -1,4 +1,4 @@
-"""What makes a network quicker on a CPU and leaves its arithmetic as it is, to rounding."""
+"""Faster networks on a CPU, with the same results up to rounding."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-AT_ONCE_BYTES = 2 << 30  # that passes at once may take
-COPIES = 6  # of the layers at full resolution that a pass holds at its peak
+AT_ONCE_BYTES = 2 << 30  # memory for simultaneous passes
+COPIES = 6  # full-resolution layers that a pass holds at its peak
 
 
 def use_onednn(network: nn.Module) -> None:
-    """Have oneDNN compute all 3-D convolutions of a network on the CPU, where torch has it.
+    """Compute all 3-D convolutions of a network on the CPU with oneDNN, if torch has it.
 
-    torch gives oneDNN only inputs with more than 20480 voxels in their first two spatial planes,
-    counted with channels and images, and multiplies matrices for others: a U-Net's first layer,
-    of one channel, and its deep ones, which then take three to seven times as long.
+    torch itself uses oneDNN only for inputs with more than 20480 values in their first two spatial
+    planes. For others, such as the first layer of a U-Net (one channel) and its deep layers, it
+    multiplies matrices, which takes three to seven times as long.
     """
     if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return
@@ -33,11 +33,10 @@ def use_onednn(network: nn.Module) -> None:
 
 
 def passes_at_once(network: nn.Module, patch_size: Sequence[int], threads: int) -> int:
-    """Say how many passes of a network are best made at once on a CPU.
+    """Choose the number of passes of a network to run at once on a CPU.
 
-    One thread a pass computes more than all threads one pass after the other: small layers leave
-    threads idle, and a thread that other work holds up keeps none waiting. But each pass takes
-    memory of its own.
+    Several passes with one thread each are faster than one pass with all threads, because small
+    layers leave threads idle. But each pass needs memory of its own.
     """
     channels = next(m.out_channels for m in network.modules() if isinstance(m, nn.Conv3d))
     a_pass = COPIES * 4 * channels * math.prod(patch_size)
@@ -46,7 +45,7 @@ def passes_at_once(network: nn.Module, patch_size: Sequence[int], threads: int) 
 
 def _fits(layer: nn.Conv3d) -> bool:
     plain = layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
-    return plain and max(layer.kernel_size) > 1  # others are one matrix already
+    return plain and max(layer.kernel_size) > 1  # others are a matrix product already
 
 
 def _convolve(layer: nn.Conv3d, values: Tensor) -> Tensor:
@@ -54,7 +53,7 @@ def _convolve(layer: nn.Conv3d, values: Tensor) -> Tensor:
         values,
         layer.weight,
         layer.bias,
-        layer.padding,  # type: ignore[arg-type]  # `_fits` leaves text out
+        layer.padding,  # type: ignore[arg-type]  # not text, as checked by `_fits`
         layer.stride,
         layer.dilation,
         layer.groups,

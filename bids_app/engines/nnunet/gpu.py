@@ -1,9 +1,9 @@
-"""What makes a network quicker on a CUDA GPU: float16, and channels that lie together.
+"""Faster networks on a CUDA GPU: float16 with channels last in memory.
 
-Convolutions multiply float16 and sum in float32, as under torch's autocast, which nnU-Net uses on
-GPUs, too. Laid out with the channels last they run on the tensor cores without being rearranged;
-torch's instance normalisation knows no such layout, its batch normalisation does, and of one
-image both are the same.
+Convolutions multiply in float16 and sum in float32, as under torch's autocast, which nnU-Net also
+uses. With channels last they run on tensor cores without rearranging. torch's instance
+normalisation does not support this layout, but its batch normalisation does; both are the same for
+a single image.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 
 def use_half(network: nn.Module) -> None:
-    """Have a network compute in float16 with the channels last; it takes and gives float32.
+    """Make a network compute in float16 with channels last; input and output stay float32.
 
     Parameters
     ----------
     network : nn.Module
-        On a CUDA device. Its normalisations keep their weights, and sum, in float32.
+        On a CUDA device. Normalisations keep their weights and sums in float32.
     """
     network.to(torch.float16, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     for module in network.modules():

@@ -1,8 +1,8 @@
-"""nnU-Net inference in this process: one load, threads alone, float32 throughout.
+"""nnU-Net inference within this process: networks are loaded once, sums are in float32.
 
-The result is that of nnunetv2's own predictor without its float16 sums, and in mode ``v1`` that of
-nnU-Net v1. nnunetv2's predictor is not imported: it brings the trainers, worker processes and four
-seconds with it.
+The result is that of nnunetv2's own predictor without its float16 sums; in mode ``v1``, that of
+nnU-Net v1. nnunetv2's predictor is not used, because it imports the trainers (four seconds) and
+starts worker processes.
 """
 
 from __future__ import annotations
@@ -44,21 +44,21 @@ LOG = logging.getLogger(__name__)
 
 
 class Inferred(NamedTuple):
-    """What the networks say on their own grid.
+    """Output of the networks on their own grid.
 
     Attributes
     ----------
     mean : ndarray of float32, shape (C, z', y', x')
         Mean logits or softmax.
     agreement : tuple of float, or None
-        For each class but the background, the mean over all pairs of networks of the Dice of
-        their votes, nan where none votes for it; None of a single network.
+        For each class except the background, the mean Dice over all pairs of networks; nan if no
+        network predicts the class. None for a single network.
     mirror_dice : tuple of float, or None
-        For each class but the background, the mean Dice of a network's votes on tiles as they are
-        and mirrored; None without mirroring.
+        For each class except the background, the mean Dice between a network's predictions on
+        mirrored and unmirrored tiles. None without mirroring.
     sizes : ndarray, shape (P, C - 1)
-        Of what each pass, one a network and mirroring, gives to each class but the background, in
-        a unit of their own.
+        Size of each class except the background in each pass (one for each network and
+        mirroring), in an arbitrary unit.
     """
 
     mean: NDArray[np.float32]
@@ -70,17 +70,16 @@ class Inferred(NamedTuple):
 class NnUNet:
     """A trained nnU-Net, loaded once and run on any number of images.
 
-    Each fold is kept as a network of its own. Networks take the loaded tensors as they are, so
-    this needs no more memory than keeping the weights, and no copying between folds.
+    Each fold is a separate network. Networks use the loaded tensors directly, so this needs no
+    more memory than the weights, and no copying between folds.
 
     Parameters
     ----------
     folder : Path
         An nnU-Net v2 model: ``plans.json``, ``dataset.json``, ``fold_*/checkpoint_final.pth``.
     device : torch.device
-        Of the networks.
     folds : sequence of str, optional
-        Such as ``("0", "1")`` or ``("all",)``. By default every numbered fold, else ``all``.
+        Such as ``("0", "1")`` or ``("all",)``. All numbered folds by default, else ``all``.
     mirror : bool
         Average over mirrored inputs, along the axes that the checkpoint allows.
     averaging : {"logits", "softmax"}
@@ -88,9 +87,9 @@ class NnUNet:
     mode : {"v1", "v2"}
         Version of nnU-Net whose order of steps is followed; ``v1`` averages softmax.
     runtime : {"torch", "openvino"}
-        What runs the networks; OpenVINO takes as many threads as torch has.
+        What runs the networks; OpenVINO uses as many threads as torch.
     half : bool
-        On a CUDA GPU, multiply in float16; sums and averages are in float32 all the same.
+        On a CUDA GPU, multiply in float16; sums and averages stay in float32.
 
     Attributes
     ----------
@@ -102,9 +101,9 @@ class NnUNet:
     Raises
     ------
     ModelError
-        The folder is damaged, or of a kind that this engine does not run.
+        The folder is damaged, or holds a kind of model that this engine does not support.
     UsageError
-        A fold that was asked for is not there, or OpenVINO is not, or it cannot run the network.
+        A requested fold is missing, or OpenVINO is missing or cannot run the network.
     """
 
     def __init__(
@@ -120,7 +119,7 @@ class NnUNet:
         half: bool = True,
     ) -> None:
         if mode == "v1" and averaging != "softmax":
-            raise ModelError(f"{folder}: a model of mode v1 averages softmax. Mend its model.toml.")
+            raise ModelError(f'{folder}: mode v1 requires averaging = "softmax". Fix model.toml.')
         checkpoints = [read_checkpoint(path) for path in _checkpoints(folder, folds)]
         self._plans = read_plans(folder, checkpoints[0].configuration)
         fix_convolutions(device)
@@ -131,7 +130,7 @@ class NnUNet:
 
             patch, threads = self._plans.patch_size, torch.get_num_threads()
             self._networks = [OpenVINONetwork(n, patch, threads) for n in self._networks]
-        elif device.type == "cpu" and mode == "v2":  # v1: nnunet's own rounding, to the voxel
+        elif device.type == "cpu" and mode == "v2":  # v1: rounding as in nnU-Net v1
             for network in self._networks:
                 use_onednn(network)
         elif device.type == "cuda" and half:
@@ -154,9 +153,9 @@ class NnUNet:
         self.patch_size = self._plans.patch_size
 
     def before_each_pass(self, function: Callable[[], object]) -> None:
-        """Have a function called before each pass of a network; what it raises ends the inference.
+        """Call a function before each pass of a network; an exception it raises ends the inference.
 
-        An image can take hours on a CPU: this is where a run that was asked to end leaves off.
+        An image can take hours on a CPU. This is how a run stops within an image.
         """
 
         def hook(_network: nn.Module, _inputs: object) -> None:
@@ -184,14 +183,14 @@ class NnUNet:
     ) -> Inferred:
         """Run the networks on a prepared image.
 
-        Where a GPU cannot hold the sums beside the network, they are kept in main memory.
+        If a GPU cannot hold the sums in addition to the network, they are kept in main memory.
 
         Parameters
         ----------
         prepared : Prepared
         progress : callable, optional
-            Called with the passes done since the last call and their number in all: networks
-            times tiles times mirrorings.
+            Called with the passes done since the last call and the total number of passes: networks
+            x tiles x mirrorings.
 
         Raises
         ------
@@ -202,7 +201,7 @@ class NnUNet:
         try:
             return self._infer(data.to(self._device), self._weights, progress)
         except torch.OutOfMemoryError:
-            LOG.warning("%s is short of memory: sums are kept in main memory", self._device)
+            LOG.warning("%s is short of memory; sums are kept in main memory", self._device)
         torch.cuda.empty_cache()
         return self._infer(data, self._weights.cpu(), progress)
 
@@ -214,11 +213,11 @@ class NnUNet:
         maps: list[NDArray[np.uint8]] = []
         votes = [Votes(self._weights) for _ in self._networks]
 
-        def of_all(passes: int, of_one_network: int) -> None:
-            progress(passes, of_one_network * len(self._networks))
+        def report(passes: int, number: int) -> None:
+            progress(passes, number * len(self._networks))
 
         with self._pool() as pool:
-            for network, of_network in zip(self._networks, votes, strict=True):
+            for network, own_votes in zip(self._networks, votes, strict=True):
                 output = predict_tiles(
                     network,
                     data,
@@ -226,21 +225,21 @@ class NnUNet:
                     device=self._device,
                     mirror_axes=self._mirror_axes,
                     softmax=self._softmax,
-                    votes=of_network,
+                    votes=own_votes,
                     pool=pool,
-                    progress=of_all,
+                    progress=report,
                 )
                 if len(self._networks) > 1:
                     maps.append(winners(output).cpu().numpy())
                 total = output if total is None else total.add_(output)
         assert total is not None  # noqa: S101 - there is always a fold
         mean: NDArray[np.float32] = total.div_(len(self._networks)).cpu().contiguous().numpy()
-        dice = np.concatenate([of_network.mirror_dice() for of_network in votes])
+        dice = np.concatenate([own_votes.mirror_dice() for own_votes in votes])
         return Inferred(
             mean,
             _agreement(maps, len(mean)) if maps else None,
             tuple(dice.mean(axis=0).tolist()) if len(dice) else None,
-            np.concatenate([of_network.sizes for of_network in votes]),
+            np.concatenate([own_votes.sizes for own_votes in votes]),
         )
 
     def _pool(self) -> AbstractContextManager[Executor | None]:
@@ -249,13 +248,13 @@ class NnUNet:
         return side_by_side(self._at_once, self._threads // self._at_once)
 
     def probabilities(self, output: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Turn what `infer` gave into probabilities on the network's grid, in place."""
+        """Convert the output of `infer` to probabilities on the network's grid, in place."""
         if not self._softmax:
             preprocessing.softmax_(output)
         return output
 
     def restore(self, output: NDArray[np.float32], prepared: Prepared) -> NDArray[np.float32]:
-        """Bring what `infer` gave to the image's grid, as probabilities.
+        """Resample the output of `infer` to the image's grid, as probabilities.
 
         Parameters
         ----------
@@ -272,19 +271,19 @@ class NnUNet:
         )
 
     def postprocess(self, labels: NDArray[np.uint8], spacing: Sequence[float]) -> NDArray[np.uint8]:
-        """Remove from a label map what the model says is to be removed, as nnU-Net v1 does.
+        """Apply the model's postprocessing to a label map, as nnU-Net v1 does.
 
         Parameters
         ----------
         labels : ndarray of uint8, shape (z, y, x)
-            Class of the highest probability; it is not changed.
+            Classes of the highest probability; not changed.
         spacing : sequence of three floats
             Voxel size in mm along z, y, x.
         """
         return postprocess(labels, spacing, self._steps)
 
     def predict(self, image: NDArray[np.float32], spacing: Sequence[float]) -> NDArray[np.float32]:
-        """Segment an image: `prepare`, `infer` and `restore` in a row.
+        """Segment an image: `prepare`, `infer` and `restore` in sequence.
 
         Parameters
         ----------
@@ -302,7 +301,7 @@ class NnUNet:
 
 
 def _agreement(maps: Sequence[NDArray[np.uint8]], classes: int) -> tuple[float, ...]:
-    """Mean Dice over all pairs of label maps, for each class but the background."""
+    """Mean Dice over all pairs of label maps, for each class except the background."""
     sizes = [np.bincount(map_.ravel(), minlength=classes) for map_ in maps]
     scores = []
     for a, b in itertools.combinations(range(len(maps)), 2):
@@ -322,6 +321,6 @@ def _checkpoints(folder: Path, folds: Sequence[str] | None) -> list[Path]:
         if name not in there:
             noun = "folds" if len(there) > 1 else "fold"
             raise UsageError(
-                f"--folds {name}: the model has {noun} {', '.join(sorted(there))} only."
+                f"--folds {name}: the model only has {noun} {', '.join(sorted(there))}."
             )
     return [there[name] for name in names]

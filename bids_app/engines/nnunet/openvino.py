@@ -1,9 +1,9 @@
-"""nnU-Net's plain network run by OpenVINO in float32: twice as fast on a CPU, when it is installed.
+"""Plain nnU-Net networks run by OpenVINO in float32, twice as fast on a CPU. Optional.
 
-OpenVINO (https://docs.openvino.ai) keeps convolutions, normalisation and activation in the layout
-that the processor likes best. It sums in another order than torch does, so that a voxel on the edge
-between two classes may change sides: it is used only where the user asks for it. The network is
-built layer by layer, not converted from torch's trace, which takes seconds and reports its use.
+OpenVINO (https://docs.openvino.ai) keeps layers in the memory layout that suits the processor. It
+sums in another order than torch, so that voxels on the border between two classes can change: it is
+only used if the user asks for it. The network is built layer by layer, because converting it from a
+torch trace takes seconds and reports usage.
 """
 
 from __future__ import annotations
@@ -29,28 +29,28 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 MISSING = (
-    "--device openvino needs OpenVINO, which is not installed: in the app's source folder, "
-    "pip install -c constraints.txt '.[cpu]'. Or use --device cpu."
+    "--device openvino needs OpenVINO, which is not installed. In the app's source folder, run "
+    "pip install -c constraints.txt '.[cpu]', or use --device cpu."
 )
 SETTINGS = {"INFERENCE_PRECISION_HINT": "f32", "NUM_STREAMS": "1"}
 
 
 class OpenVINONetwork(nn.Module):
-    """A network compiled for this CPU, in place of the torch module that it was made from.
+    """A network compiled for this CPU, which replaces a torch module.
 
     Parameters
     ----------
     network : nn.Module
         A plain U-Net, on the CPU.
     patch_size : sequence of three ints
-        The only size of its input, shape (1, 1, z, y, x).
+        The only supported size of its input, shape (1, 1, z, y, x).
     threads : int
         CPU threads.
 
     Raises
     ------
     UsageError
-        OpenVINO is not installed, or the network has other layers than a plain U-Net.
+        OpenVINO is not installed, or the network is not a plain U-Net.
     """
 
     def __init__(self, network: nn.Module, patch_size: Sequence[int], threads: int) -> None:
@@ -70,9 +70,9 @@ class OpenVINONetwork(nn.Module):
 
 
 def _import() -> tuple[Any, Any]:
-    """Import OpenVINO, but not what it reports its use with, which writes to HOME and calls home.
+    """Import OpenVINO without its telemetry, which writes to HOME and sends data.
 
-    Its own code goes on without that package where it is absent.
+    OpenVINO works without that package.
     """
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     try:
@@ -83,7 +83,7 @@ def _import() -> tuple[Any, Any]:
 
 
 class _Graph:
-    """Makes OpenVINO's operations of torch's layers."""
+    """Builds OpenVINO operations from torch layers."""
 
     def __init__(self, operations: Any) -> None:
         self._make = operations
@@ -103,7 +103,7 @@ class _Graph:
         return self.layer(decoder.seg_layers[-1], node)
 
     def layer(self, layer: nn.Module, node: Any) -> Any:
-        """Append a layer, or layers within it one after the other."""
+        """Append a layer, or the layers within it in sequence."""
         make = self._make
         if isinstance(layer, StackedConvBlocks):
             return self.layer(layer.convs, node)
@@ -144,6 +144,5 @@ class _Graph:
 
 def _unknown(layer: nn.Module) -> UsageError:
     return UsageError(
-        f"--device openvino: this model has a {type(layer).__name__}, which only torch runs here. "
-        "Use --device cpu."
+        f"--device openvino does not support this model's {type(layer).__name__}. Use --device cpu."
     )

@@ -1,12 +1,11 @@
-"""What an nnU-Net v2 model folder says of its images and its network (plans.json, dataset.json).
+"""Plans of an nnU-Net v2 model folder: preprocessing and network (plans.json, dataset.json).
 
-nnunetv2 has managers for both, which import SimpleITK, blosc2 and every image reader; at half a
-second a start they are asked only for plans older than nnunetv2 2.3, which spell out no
-architecture.
+nnunetv2's own plans handlers take half a second to import (SimpleITK, blosc2, all image readers).
+They are only used for plans older than nnunetv2 2.3, which do not state the architecture.
 
-Plans name classes and functions as text. A name is only looked up in the tables below, which hold
-what nnunetv2's own planners write; it is never imported. Any other name, and any argument that is
-not in the tables, is refused, so that a model file cannot make the app call anything else.
+Plans contain names of classes and functions. A name is only looked up in the tables below, which
+hold the names that nnunetv2's planners write; it is never imported. Any other name or argument is
+refused, so that a model file cannot make the app call anything else.
 """
 
 from __future__ import annotations
@@ -43,11 +42,11 @@ _UNETS = "dynamic_network_architectures.architectures."
 NETWORKS: Mapping[str, type[nn.Module]] = {
     f"{_UNETS}unet.PlainConvUNet": PlainConvUNet,
     f"{_UNETS}unet.ResidualEncoderUNet": ResidualEncoderUNet,
-    # nnunetv2 completes plans older than 2.3 with a module name that no longer exists.
+    # For plans older than 2.3, nnunetv2 adds a module name that no longer exists.
     f"{_UNETS}residual_unet.ResidualEncoderUNet": ResidualEncoderUNet,
 }
 _NO_LAYER: Mapping[str | None, None] = {None: None}
-# By argument of the network: the layers it may name, each under torch's long and short name.
+# Allowed layers for each argument of the network, by torch's long and short names.
 LAYERS: Mapping[str, Mapping[str | None, type[nn.Module] | None]] = {
     "conv_op": {"torch.nn.modules.conv.Conv3d": nn.Conv3d, "torch.nn.Conv3d": nn.Conv3d},
     "norm_op": {
@@ -61,13 +60,13 @@ LAYERS: Mapping[str, Mapping[str | None, type[nn.Module] | None]] = {
         "torch.nn.LeakyReLU": nn.LeakyReLU,
     },
 }
-# Arguments of a layer, a mapping of numbers and booleans.
+# Allowed arguments of layers, whose values are numbers and booleans.
 LAYER_ARGUMENTS: Mapping[str, frozenset[str]] = {
     "norm_op_kwargs": frozenset({"eps", "affine"}),
     "dropout_op_kwargs": frozenset(),
     "nonlin_kwargs": frozenset({"inplace", "negative_slope"}),
 }
-# Arguments of the network that are numbers, or lists of numbers.
+# Arguments of the network that are numbers or lists of numbers.
 NUMBERS = frozenset({
     "n_stages", "features_per_stage", "kernel_sizes", "strides", "n_conv_per_stage",
     "n_blocks_per_stage", "n_conv_per_stage_decoder", "conv_bias",
@@ -85,7 +84,7 @@ NORMALIZATIONS: Mapping[str, Callable[..., Normalize]] = {
 
 
 def _resample_with_torch(*arguments: Any, **options: Any) -> NDArray[np.float32]:
-    # Not at the top: nnunetv2's module brings SimpleITK, and few models name it.
+    # Imported here, because it imports SimpleITK and few models use it.
     from nnunetv2.preprocessing.resampling.resample_torch import resample_torch_fornnunet
 
     resampled: NDArray[np.float32] = resample_torch_fornnunet(*arguments, **options)
@@ -96,7 +95,7 @@ def _no_resampling(data: NDArray[np.float32], *_: object) -> NDArray[np.float32]
     return data
 
 
-# Functions, each with the arguments that planners give it.
+# Functions, each with the arguments that planners write.
 RESAMPLINGS: Mapping[str, tuple[Callable[..., NDArray[np.float32]], frozenset[str]]] = {
     "resample_data_or_seg_to_shape": (
         resample,
@@ -116,7 +115,7 @@ RESAMPLINGS: Mapping[str, tuple[Callable[..., NDArray[np.float32]], frozenset[st
 
 
 class Resample(Protocol):
-    """Resampling as nnU-Net plans name it."""
+    """A resampling function of nnU-Net plans."""
 
     def __call__(
         self,
@@ -130,10 +129,10 @@ class Resample(Protocol):
 
 
 class Normalize(Protocol):
-    """Intensity normalisation as nnU-Net plans name it."""
+    """An intensity normalisation of nnU-Net plans."""
 
     def run(self, image: NDArray[np.float32], seg: NDArray[Any] | None) -> NDArray[np.float32]:
-        """Normalise one channel, shape (z, y, x); where `seg` is negative lies the outside."""
+        """Normalise one channel, shape (z, y, x); `seg` is negative outside."""
         ...
 
 
@@ -153,7 +152,7 @@ class Plans:
         From (z, y, x) to the network's axis order, and back.
     normalize : Normalize
     within_nonzero : bool
-        Intensities are normalised within the non-zero voxels alone.
+        Only non-zero voxels are normalised.
     resample_data, resample_mask, resample_probabilities : Resample
     network_class : type of nn.Module
         One of `NETWORKS`.
@@ -175,7 +174,7 @@ class Plans:
     arguments: Mapping[str, Any]
 
     def network(self) -> nn.Module:
-        """Build the network without weights: its parameters hold no memory."""
+        """Build the network without weights; its parameters take no memory."""
         with torch.device("meta"):
             return self.network_class(
                 input_channels=1,
@@ -193,14 +192,14 @@ def read_plans(folder: Path, configuration: str) -> Plans:
     folder : Path
         Holds ``plans.json`` and ``dataset.json``.
     configuration : str
-        Such as ``3d_fullres``; checkpoints name theirs.
+        Such as ``3d_fullres``; checkpoints state theirs.
 
     Raises
     ------
     ModelError
-        A file is missing or damaged, names a class or function that is not in this module's
-        tables, or the model is of a kind that this engine does not run: region labels, several
-        input channels, two dimensions, a second stage of nnU-Net's own cascade.
+        A file is missing or damaged, contains a name that is not in this module's tables, or the
+        engine does not support the model: region labels, several input channels, two dimensions,
+        second stage of nnU-Net's own cascade.
     """
     try:
         plans = json.loads((folder / "plans.json").read_text(encoding="utf-8"))
@@ -214,7 +213,7 @@ def read_plans(folder: Path, configuration: str) -> Plans:
 
 
 def check_plans(folder: Path) -> None:
-    """Check that the engine can build the networks of a model folder, before it is installed.
+    """Check that the engine can build the networks of a model folder.
 
     Parameters
     ----------
@@ -245,7 +244,7 @@ def _plans(plans: dict[str, Any], dataset: dict[str, Any], configuration: str) -
         sorted(labels.values()) == list(range(len(labels))), "its labels are not 0, 1, 2, ..."
     )
     channels = dataset.get("channel_names") or dataset["modality"]
-    _refuse_unless(len(channels) == 1, f"it needs {len(channels)} images of each head")
+    _refuse_unless(len(channels) == 1, f"it needs {len(channels)} images per head")
     _refuse_unless(len(settings["patch_size"]) == 3, "its network is two-dimensional")
     _refuse_unless(
         settings.get("previous_stage") is None, "it is the second stage of an nnU-Net cascade"
@@ -287,7 +286,7 @@ def _architecture(architecture: Mapping[str, Any]) -> tuple[type[nn.Module], dic
     network_class = _look_up(NETWORKS, architecture["network_class_name"], "network")
     stated = architecture["arch_kwargs"]
     _check_arguments("network", stated, {*LAYERS, *LAYER_ARGUMENTS, *NUMBERS})
-    # nnunetv2 imports whatever this list names.
+    # nnunetv2 would import every name in this list.
     _check_arguments("layer", architecture["_kw_requires_import"], LAYERS)
     arguments: dict[str, Any] = {}
     for name, value in stated.items():
@@ -316,8 +315,8 @@ def _resampling(settings: dict[str, Any], kind: str) -> Resample:
 def _look_up(table: Mapping[Any, T], name: object, kind: str) -> T:
     if not (isinstance(name, str) or name is None) or name not in table:
         raise ModelError(
-            f"The model's plans ask for the {kind} {name}, which nnU-Net's planners do not write. "
-            "It is not loaded."
+            f"The model's plans contain the {kind} {name}, which nnU-Net's planners do not write. "
+            "The model is not loaded."
         )
     return table[name]
 
@@ -326,13 +325,13 @@ def _check_arguments(where: str, stated: Iterable[str], known: Collection[str]) 
     for name in stated:
         if name not in known:
             raise ModelError(
-                f"The model's plans give the {where} an argument {name}, which nnU-Net's planners "
-                "do not write. It is not loaded."
+                f"The model's plans contain the argument {name} of {where}, which nnU-Net's "
+                "planners do not write. The model is not loaded."
             )
 
 
 def _is_plain(value: object) -> bool:
-    """Tell whether a value is null, a number, a boolean, or lists and mappings of these."""
+    """Whether a value is null, a number, a boolean, or a list or mapping of these."""
     if isinstance(value, list):
         return all(map(_is_plain, value))
     if isinstance(value, dict):
@@ -342,4 +341,4 @@ def _is_plain(value: object) -> bool:
 
 def _refuse_unless(condition: bool, reason: str) -> None:
     if not condition:
-        raise ModelError(f"This nnU-Net model cannot be run here: {reason}.")
+        raise ModelError(f"This nnU-Net model is not supported: {reason}.")

@@ -1,4 +1,4 @@
-"""What nnU-Net v1 does to a label map at the end: keep the largest component of a class."""
+"""Postprocessing of label maps as in nnU-Net v1: keep the largest component of a class."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ class LargestComponent:
     Attributes
     ----------
     classes : tuple of int
-        Label values, looked at as one.
+        Label values, treated as one.
     spare_mm3 : float or None
-        Components of at least this volume stay too.
+        Other components of at least this volume are kept, too.
     """
 
     classes: tuple[int, ...]
     spare_mm3: float | None = None
 
     def apply(self, labels: NDArray[np.uint8], voxel_mm3: float) -> None:
-        """Set what is removed to 0 where it stands.
+        """Set removed voxels to 0, in place.
 
         Parameters
         ----------
@@ -57,7 +57,7 @@ class LargestComponent:
 
 
 def read_steps(folder: Path) -> tuple[LargestComponent, ...]:
-    """Read the steps of a model folder; none where it has no ``postprocessing.json``.
+    """Read the steps of a model folder; none without ``postprocessing.json``.
 
     Raises
     ------
@@ -77,7 +77,7 @@ def read_steps(folder: Path) -> tuple[LargestComponent, ...]:
 
 
 def steps_text(steps: Sequence[LargestComponent]) -> str:
-    """Write steps as JSON; `read_steps` gives them back."""
+    """Write steps as JSON; `read_steps` returns the same steps."""
     entries = [{"classes": step.classes, "spare_mm3": step.spare_mm3} for step in steps]
     return json.dumps({"largest_component": entries}, indent=1) + "\n"
 
@@ -85,7 +85,7 @@ def steps_text(steps: Sequence[LargestComponent]) -> str:
 def postprocess(
     labels: NDArray[np.uint8], spacing: Sequence[float], steps: Sequence[LargestComponent]
 ) -> NDArray[np.uint8]:
-    """Apply steps, one after the other, to a copy of a label map.
+    """Apply steps in sequence to a copy of a label map.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
-"""From an image to the network's grid, and the network's output back to the image.
+"""Preprocessing of an image for a network, and resampling of the output to the image.
 
 The steps are nnU-Net's (Isensee et al. 2021, doi 10.1038/s41592-020-01008-z): crop to the non-zero
-box, normalise, resample. Version 2 normalises first; version 1 resampled first, with NaN set to 0.
+box, normalise, resample. Version 1 resamples before it normalises, and sets NaN to 0.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Mode = Literal["v1", "v2"]
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """One image on the network's grid, and the way back.
+    """One image on the network's grid, and what is needed to map results back.
 
     Attributes
     ----------
@@ -58,20 +58,19 @@ class Prepared:
 
     @property
     def scale(self) -> NDArray[np.float64]:
-        """Edge of a voxel of the network's grid, in voxels of the transposed image; shape (3,)."""
+        """Voxel edges of the network's grid, in voxels of the transposed image; shape (3,)."""
         scale: NDArray[np.float64] = np.divide(self.box_shape, self.data.shape[1:])
         return scale
 
     @property
     def voxel_volume(self) -> float:
-        """Volume in mm3 of a voxel of the network's grid, as it really is after rounding."""
+        """Volume in mm3 of a voxel of the network's grid, after rounding of its shape."""
         return math.prod(self.scale) * math.prod(self.spacing)
 
     def to_image(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Take points from the network's grid to the image's.
+        """Map points from the network's grid to the image's.
 
-        Voxel centres lie at whole numbers on both, and resampling keeps the outer faces of the
-        grids together: a half voxel is a half voxel of either.
+        Voxel centres lie at whole numbers in both. The outer faces of the grids coincide.
 
         Parameters
         ----------
@@ -118,7 +117,7 @@ def prepare(
         if data.shape[1:] != new_shape:
             data = plans.resample_data(data, new_shape, spacing, plans.spacing)
     else:
-        data = data.copy(order="K")  # compact, as in version 1, for a mean of the same rounding
+        data = data.copy(order="K")  # contiguous, as in version 1: affects the rounding of the mean
         data[np.isnan(data)] = 0
         if data.shape[1:] != new_shape:
             data = plans.resample_data(data, new_shape, spacing, plans.spacing)
@@ -137,7 +136,7 @@ def prepare(
 def restore(
     output: NDArray[np.float32], prepared: Prepared, plans: Plans, mode: Mode, *, logits: bool
 ) -> NDArray[np.float32]:
-    """Bring logits or probabilities from the network's grid to the image's, as probabilities.
+    """Resample logits or probabilities to the image's grid, as probabilities.
 
     Parameters
     ----------
@@ -147,7 +146,7 @@ def restore(
     plans : Plans
     mode : {"v1", "v2"}
     logits : bool
-        `output` holds logits: softmax follows the resampling, as in nnU-Net v2.
+        `output` holds logits: softmax is applied after resampling, as in nnU-Net v2.
 
     Returns
     -------
@@ -155,8 +154,8 @@ def restore(
         Background is 1 outside the non-zero box.
     """
     if output.shape[1:] != prepared.box_shape:
-        # An axis to be resampled apart is looked for in the first spacing, then in the second;
-        # version 1 looked at the image's first.
+        # An axis of thick slices is looked for in the first spacing, then in the second; version 1
+        # passes the image's spacing first.
         spacings = (plans.spacing, prepared.spacing)
         output = plans.resample_probabilities(
             output, prepared.box_shape, *(spacings if mode == "v2" else reversed(spacings))
@@ -172,7 +171,7 @@ def restore(
 
 
 def softmax_(logits: NDArray[np.float32]) -> None:
-    """Turn logits, shape (C, ...), into probabilities where they stand."""
+    """Convert logits, shape (C, ...), to probabilities in place."""
     values = torch.from_numpy(logits)
     values -= values.amax(0)
     values.exp_()
@@ -180,7 +179,7 @@ def softmax_(logits: NDArray[np.float32]) -> None:
 
 
 def nonzero_box(image: NDArray[np.float32]) -> tuple[slice, slice, slice]:
-    """Smallest box, as three slices, that holds all voxels other than 0; all of an empty image.
+    """Smallest box, as three slices, with all non-zero voxels; the whole image if all are 0.
 
     nnU-Net fills holes first, which never moves the box.
     """

@@ -1,8 +1,8 @@
-"""nnU-Net's resampling as one matrix an axis, equal to rounding and several times as fast.
+"""nnU-Net's resampling as one matrix per axis: the same up to rounding, several times as fast.
 
-Spline interpolation is linear in the image and separable: what it does along an axis of n voxels is
-what it does to each of the n images of a single voxel. The matrices are made by the same function
-of scipy that nnU-Net reaches by way of scikit-image.
+Spline interpolation is linear and separable. Along an axis of n voxels it is a matrix, whose
+columns are the interpolations of the n unit vectors. They are computed with the function of scipy
+that nnU-Net uses through scikit-image.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def resample(
 ) -> NDArray[np.float32]:
     """Resample channels as nnunetv2's ``resample_data_or_seg_to_shape`` does.
 
-    That function itself does label maps and images of thick slices, which have a way of their own.
+    Label maps and images with thick slices are passed to that function.
 
     Parameters
     ----------
@@ -41,9 +41,9 @@ def resample(
         It is not changed.
     new_shape : sequence of three ints
     current_spacing, new_spacing : sequence of three floats
-        In mm; they only tell whether slices are thick.
+        In mm; only used to detect thick slices.
     **options
-        As plans name them.
+        As in plans.
 
     Returns
     -------
@@ -74,7 +74,7 @@ def resample(
 
 @lru_cache(maxsize=32)
 def _matrix(old: int, new: int, order: Any) -> NDArray[np.float64]:
-    """Interpolation from `old` voxels to `new` along an axis, shape (new, old)."""
+    """Interpolation matrix from `old` to `new` voxels along an axis, shape (new, old)."""
     columns = [
         ndimage.zoom(voxel, 1 / (old / new), order=order, mode="nearest", grid_mode=True)
         for voxel in np.eye(old)

@@ -1,4 +1,4 @@
-"""The sliding window: overlapping tiles, mirrored, weighted by a Gaussian, summed in float32."""
+"""Sliding-window inference: overlapping mirrored tiles, Gaussian weights, sums in float32."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from bids_app.engines.nnunet.votes import Votes
 
-STEP = 0.5  # of a patch, nnU-Net's default
+STEP = 0.5  # in patches, nnU-Net's default
 
 
 def tile_weights(patch_size: Sequence[int], device: torch.device) -> Tensor:
@@ -31,7 +31,7 @@ def tile_weights(patch_size: Sequence[int], device: torch.device) -> Tensor:
     Returns
     -------
     Tensor of float32, shape `patch_size`
-        1 at the centre and nowhere 0. nnunetv2 rounds it to float16, where the corners are lost.
+        1 at the centre and never 0. nnunetv2 rounds it to float16, which loses the corners.
     """
     weights: Tensor = compute_gaussian(
         tuple(patch_size), sigma_scale=1 / 8, dtype=torch.float32, device=device
@@ -58,21 +58,21 @@ def predict_tiles(
     network : nn.Module
         On `device`.
     data : Tensor of float32, shape (1, z, y, x)
-        Results are summed where it lies. Padded with 0 on both sides if smaller than a tile.
+        Results are summed on its device. Padded with 0 on both sides if smaller than a tile.
     weights : Tensor of float32, shape (patch z, patch y, patch x)
-        Of a tile's voxels, where `data` lies.
+        Of a tile's voxels, on the device of `data`.
     device : torch.device
         Of the network.
     mirror_axes : sequence of int
-        Spatial axes (0 to 2) to mirror along; every combination of them is averaged.
+        Spatial axes (0 to 2) to mirror along; all combinations are averaged.
     softmax : bool
         Average probabilities rather than logits.
     votes : Votes, optional
-        Takes up what the network votes for on each mirroring of each tile.
+        Collects the predicted class of each mirroring of each tile.
     pool : Executor, optional
-        Runs the network on several mirrorings at once; they are added up in the same order.
+        Runs the network on several mirrorings at once; they are added in the same order.
     progress : callable, optional
-        Called with the passes done since the last call and their number in all.
+        Called with the passes done since the last call and the total number of passes.
 
     Returns
     -------
@@ -102,7 +102,7 @@ def predict_tiles(
         pool=pool,
         done=lambda: progress(1, number),
     )
-    if len(tiles) == 1:  # a mean of one needs no weights
+    if len(tiles) == 1:  # no weighted mean is needed
         return mirrored(data.to(device)).to(data.device)[:, *inner]
     total: Tensor | None = None
     weight = torch.zeros(data.shape[1:], device=data.device)
@@ -128,7 +128,7 @@ def _mirrored(
 ) -> Tensor:
     """Mean over all mirrored versions of a tile, shape (1, z, y, x) -> (C, z, y, x).
 
-    They are added up in the order of nnU-Net v1, the last axis first, so that its rounding is met.
+    They are added in the order of nnU-Net v1, last axis first, to reproduce its rounding.
     """
     batch = tile[None].contiguous()
     ordered = sorted((axis + 2 for axis in axes), reverse=True)
@@ -137,7 +137,7 @@ def _mirrored(
         for number in range(2 ** len(ordered))
     ]
 
-    @torch.inference_mode()  # each thread has a mode of its own
+    @torch.inference_mode()  # this mode is set per thread
     def run(flipped: list[int]) -> tuple[Tensor, Tensor | None]:
         output = network(batch.flip(flipped) if flipped else batch)
         if softmax:

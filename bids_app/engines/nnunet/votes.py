@@ -1,7 +1,7 @@
-"""What the single passes of an ensemble vote for: how alike, and how large.
+"""Agreement and size of the regions in the single passes of an ensemble.
 
-A pass is one network on one mirroring. Its votes are counted on each tile before they are averaged
-away, which costs little beside a pass of the network and changes nothing of the average.
+A pass is one network on one mirroring. Its predicted classes (votes) are counted on each tile
+before averaging, which is cheap compared with a pass and does not change the average.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 class Votes:
     """Counts the votes of all passes of one network.
 
-    A voxel of a tile counts by its weight in the average; one that several tiles hold counts in
-    each. So sizes are not volumes, but their ratios are those of volumes.
+    Voxels count with their weight in the tile, and once for each tile that contains them. Sizes are
+    therefore not volumes, but have the same ratios.
 
     Parameters
     ----------
@@ -32,9 +32,9 @@ class Votes:
     Attributes
     ----------
     sizes : ndarray, shape (P, C - 1)
-        Weighted voxels that each pass gives to each class but the background.
+        Weighted voxels of each class except the background, per pass.
     shared : ndarray, shape (P - 1, C - 1)
-        Those that the first pass and each other pass give to the same class.
+        Weighted voxels that both the first pass and another pass assign to the class.
     """
 
     def __init__(self, weights: Tensor) -> None:
@@ -43,7 +43,7 @@ class Votes:
         self.shared: NDArray[np.float64] = np.zeros(())
 
     def add(self, passes: Sequence[Tensor], classes: int) -> None:
-        """Count the votes on a tile: class numbers, each of shape (z, y, x), unmirrored first."""
+        """Count the votes on a tile: class indices, shape (z, y, x) each, unmirrored pass first."""
         weights = self._weights.flatten()
         of_first = [(passes[0] == k).flatten() * weights for k in range(1, classes)]
         counts = []
@@ -57,15 +57,15 @@ class Votes:
         self.shared = self.shared + shared[1:]
 
     def mirror_dice(self) -> NDArray[np.float64]:
-        """Dice of the first pass and each other, shape (P - 1, C - 1); nan where none votes."""
+        """Dice of the first with each other pass, shape (P - 1, C - 1); nan without any vote."""
         total = self.sizes[0] + self.sizes[1:]
         return np.where(total > 0, 2 * self.shared / np.maximum(total, 1e-9), np.nan)
 
 
 def winners(classes: Tensor) -> Tensor:
-    """Give the number of the highest class, of equal ones the first; shape (C, ...) -> (...).
+    """Index of the highest class, the first among equals, in uint8; shape (C, ...) -> (...).
 
-    In uint8; ten times as fast on a CPU as torch's argmax along the first axis.
+    Ten times as fast on a CPU as torch's argmax along the first axis.
     """
     highest = classes[0].clone()
     winner = torch.zeros_like(highest, dtype=torch.uint8)
@@ -76,17 +76,17 @@ def winners(classes: Tensor) -> Tensor:
 
 
 def relative_spread(sizes: NDArray[np.float64]) -> tuple[float, ...] | None:
-    """Give the standard deviation over the mean of each region's size.
+    """Compute the standard deviation over the mean of each region's size.
 
     Parameters
     ----------
     sizes : ndarray, shape (P, K)
-        Of K regions by P passes.
+        Of K regions in P passes.
 
     Returns
     -------
     tuple of K float, or None
-        nan where no pass has the region; None with fewer than two passes.
+        nan for a region that no pass has; None with fewer than two passes.
     """
     if len(sizes) < 2:
         return None

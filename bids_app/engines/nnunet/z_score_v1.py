@@ -1,8 +1,8 @@
 """The z-score of nnU-Net v1, rounded as there.
 
-A voxel between two classes can hang on the last bit of the mean. NumPy summed float32 in blocks of
-8192 elements, pairwise within a block, when nnU-Net v1 was current (seen in 1.26.4); newer ones sum
-pairwise throughout, and their mean of a large image differs by up to 1e-6 of it.
+The last bit of the mean can decide the class of a voxel. NumPy 1 (as of 1.26.4) summed float32 in
+blocks of 8192 elements, pairwise within a block. NumPy 2 sums pairwise throughout, and its mean of
+a large image differs by up to 1e-6 (relative).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def z_score(image: NDArray[np.float32], inside: NDArray[np.bool_] | None) -> NDA
     Parameters
     ----------
     image : ndarray of float32, shape (z, y, x)
-        Compact in memory, in any order of its axes, which is that of the sum.
+        Contiguous in memory, with axes in any order; they are summed in this order.
     inside : ndarray of bool, shape (z, y, x), optional
         Voxels that count; the others become 0.
 

@@ -60,7 +60,7 @@ def test_any_file_of_a_checkpoint_names_it(model, checkpoint):
         assert import_model(path, "small", model.folder.parent) == model
 
 
-def test_a_shard_without_its_index_is_told(checkpoint, tmp_path):
+def test_a_shard_without_its_index_is_reported(checkpoint, tmp_path):
     (shard,) = checkpoint.glob("*.data-*")
     alone = Path(shutil.copy(shard, tmp_path))
     with pytest.raises(ModelError, match=r"model_1\.index is missing"):
@@ -120,10 +120,10 @@ def test_a_manifest_that_cannot_be_followed_is_refused_when_it_is_read(model, tm
     text = manifest_text(model) + "\n"
     path = tmp_path / "model.toml"
     path.write_text(text.replace("[inference]\n", '[inference]\nconvolution = "fft"\n'))
-    with pytest.raises(ModelError) as told:
+    with pytest.raises(ModelError) as caught:
         read_manifest(tmp_path)
-    why = "[inference] convolution is 'fft', and can be 'direct' or 'tiled'"
-    assert str(told.value) == f"{path}: not a valid manifest ({why})."
+    why = "[inference] convolution is 'fft', not 'direct' or 'tiled'"
+    assert str(caught.value) == f"{path}: not a valid manifest ({why})."
 
 
 def test_weights_of_another_network_are_not_run(tmp_path):
@@ -133,7 +133,7 @@ def test_weights_of_another_network_are_not_run(tmp_path):
 
 
 @needs_tiny
-def test_the_graph_tells_the_windows(tmp_path):
+def test_the_graph_gives_the_window_size(tmp_path):
     tiny = import_model(TINY, "tiny", tmp_path)
     assert tiny.inference["window"] == [16, 18, 20]
 
@@ -164,7 +164,7 @@ def altered(node, op=None, swap=None, replace=None):
     [
         ("default/1/Tanh", {"op": "Relu"}, "activation after layer 1"),
         ("default/2/truediv", {"op": "Identity"}, "mean"),
-        ("default/2/AddN", {"op": "Mul"}, "brought together"),
+        ("default/2/AddN", {"op": "Mul"}, "how scans are combined"),
         (f"{CELL}/Tanh", {"op": "Relu"}, "activation of the candidate"),
         (f"{CELL}/Sigmoid", {"op": "Relu"}, "activation or order of the gates"),
         (f"{CELL}/Sigmoid_1", {"op": "Relu"}, "activation or order of the gates"),
@@ -173,7 +173,7 @@ def altered(node, op=None, swap=None, replace=None):
         (f"{CELL}/mul", {"swap": (0, 1), "replace": {0: f"{CELL}/Sigmoid_1"}}, "residual"),
         (f"{CELL}/Gates/ConvLinear/mul", {"op": "Div"}, "DropConnect"),
         ("default/2/mdgru/dim3/backward/ReverseV2", {"op": "Identity"}, "direction of a scan"),
-        ("default/Placeholder_2", {"op": "Mul"}, "what the first layer gets"),
+        ("default/Placeholder_2", {"op": "Mul"}, "input of the first layer"),
     ],
 )
 def test_a_graph_that_differs_is_refused_by_its_option(nodes, name, change, option):

@@ -178,7 +178,7 @@ def test_a_pickle_may_name_numbers_alone(tmp_path, name):
     module, _, function = name.rpartition(".")
     path = tmp_path / "x.pkl"
     path.write_bytes(f"c{module}\n{function}\n.".encode())
-    with pytest.raises(ModelError, match=f"wants {name}"):
+    with pytest.raises(ModelError, match=f"asks for {name}"):
         read_pickle(path)
 
 
@@ -247,8 +247,8 @@ def test_an_archive_of_two_models_is_refused(source, target, tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
-        ("x.tar.gz", b"<html>not found</html>", "a web page, no tar archive"),
-        ("x.tar.gz", b"text", r"no tar archive \([^:]*\)\. Get it again\.$"),
+        ("x.tar.gz", b"<html>not found</html>", "a web page, not a tar archive"),
+        ("x.tar.gz", b"text", r"not a tar archive \([^:]*\)\. Get it again\.$"),
         ("x.zip", b"PK\3\4", "a zip archive. Unpack it, and import the folder"),
         ("model_final_checkpoint.model", b"PK\3\4", "Name the folder of the model"),
     ],
@@ -307,7 +307,7 @@ def test_an_archive_with_a_wrong_checksum_is_damaged(source, target, tmp_path):
     refused(archive, target, r"^x\.tar\.gz: damaged\. Get it again")
 
 
-def test_a_folder_that_cannot_be_written_is_told(source, tmp_path):
+def test_a_folder_that_cannot_be_written_is_reported(source, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match=f"{tmp_path / 'file'}: the folder of models"):
         import_(source, tmp_path / "file" / "model")
@@ -400,8 +400,8 @@ def add_hostile(source, archive, rng, marker):
     "damage", [damage_archive, damage_file, damage_plans, damage_weights, add_hostile]
 )
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_damage_is_told_and_leaves_nothing(original, tmp_path, damage):
-    told = 0
+def test_damage_is_reported_and_leaves_nothing(original, tmp_path, damage):
+    reported = 0
     for seed in range(40):
         rng = random.Random(seed)
         place = tmp_path / str(seed)
@@ -415,7 +415,7 @@ def test_damage_is_told_and_leaves_nothing(original, tmp_path, damage):
         except ModelError as error:
             line = str(error)
         if line is not None:
-            told += 1
+            reported += 1
             assert "\n" not in line
             assert not list(target.parent.iterdir())
         else:  # what was hit does not matter
@@ -425,4 +425,4 @@ def test_damage_is_told_and_leaves_nothing(original, tmp_path, damage):
             assert read_manifest(target).folds == ("0", "1")
         assert {p.name for p in place.iterdir()} == {"source", "x.tar.gz", "models"}
         shutil.rmtree(place)
-    assert told > 20
+    assert reported > 20

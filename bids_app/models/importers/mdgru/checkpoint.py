@@ -1,12 +1,12 @@
 """TensorFlow checkpoints of format V2 ("tensor bundles"), read in NumPy.
 
-``PREFIX.index`` is a sorted table as LevelDB writes it: from the name of each tensor to a message
-with its type, shape and place in a shard. ``PREFIX.data-00000-of-00001`` (a shard) is the bytes of
-the tensors, one after the other. Every block of the table and every tensor has a CRC-32C. Beyond
-that, blocks must fill the table and tensors the shards without a gap, so that no byte of a
-checkpoint escapes a check.
+``PREFIX.index`` is a sorted table in LevelDB format. It maps the name of each tensor to a message
+with its type, shape and position in a shard. ``PREFIX.data-00000-of-00001`` (a shard) holds the
+bytes of the tensors, one after the other. Every block of the table and every tensor has a CRC-32C.
+In addition, blocks must fill the table and tensors the shards without gaps, so that every byte of a
+checkpoint is checked.
 
-Followed: ``leveldb/doc/table_format.md``, ``tensorflow/core/protobuf/tensor_bundle.proto``.
+Formats: ``leveldb/doc/table_format.md``, ``tensorflow/core/protobuf/tensor_bundle.proto``.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ _FOOTER, _TRAILER = 48, 5
 _MAGIC = 0xDB4775248B80FB57.to_bytes(8, "little")
 _COMPRESSIONS = {1: "snappy", 2: "zstd"}
 _TYPES = {1: "<f4", 2: "<f8", 3: "<i4", 4: "u1", 6: "i1", 9: "<i8", 10: "?"}
-_LARGEST_INDEX = 2**26  # bytes; that of the published network has less than 20,000
+_LARGEST_INDEX = 2**26  # bytes; the published network's has less than 20,000
 
 
 @dataclass(frozen=True)
 class _Entry:
-    """Where a tensor lies, and what it is."""
+    """Type, shape and position of a tensor."""
 
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
@@ -52,17 +52,17 @@ def read_checkpoint(index: Path) -> dict[str, NDArray[Any]]:
     Parameters
     ----------
     index : Path
-        Its file ``PREFIX.index``; the shards lie beside it.
+        ``PREFIX.index``, beside the shards.
 
     Returns
     -------
     dict of str to ndarray
-        Tensors by name, each with the shape that it was stored with.
+        Tensors by name, with their stored shapes.
 
     Raises
     ------
     ModelError
-        A file is missing, damaged in any byte, or uses what is not implemented.
+        A file is missing or damaged, or uses a feature that is not supported.
     """
     path = index
     try:
@@ -83,15 +83,15 @@ def read_checkpoint(index: Path) -> dict[str, NDArray[Any]]:
             )
     except FileNotFoundError:
         beside = sorted(other.name for other in index.parent.glob("*.index") if other != index)
-        hint = f" Beside it is {', '.join(beside)}." if beside else ""
+        hint = f" There is {', '.join(beside)}." if beside else ""
         raise ModelError(
-            f"{path.name} is missing in {path.parent}, and belongs to the checkpoint there.{hint}"
+            f"{path.name} is missing in {path.parent}; the checkpoint needs it.{hint}"
         ) from None
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror}).") from None
-    except (ValueError, OverflowError) as error:  # of text that is no UTF-8, too
+    except (ValueError, OverflowError) as error:  # also of text that is not UTF-8
         raise ModelError(
-            f"{path}: damaged, or no TensorFlow checkpoint ({error}). Get the file again."
+            f"{path}: damaged, or not a TensorFlow checkpoint ({error}). Get the file again."
         ) from None
     return tensors
 
@@ -99,7 +99,7 @@ def read_checkpoint(index: Path) -> dict[str, NDArray[Any]]:
 def _read_table(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     """Read the keys and values of a sorted table, in order."""
     if len(data) < _FOOTER or not data.endswith(_MAGIC):
-        raise ValueError("it does not end as an index does")
+        raise ValueError("it does not end like an index")
     footer = data[-_FOOTER : -len(_MAGIC)]
     meta, at = _read_handle(footer, 0)
     root, at = _read_handle(footer, at)
@@ -114,7 +114,7 @@ def _read_table(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     if end != len(data) - _FOOTER:
         raise ValueError("blocks do not fill the file")
     if list(_read_block(data, *meta)):
-        raise ValueError("a filter, which no checkpoint has")
+        raise ValueError("it has a filter, unlike any checkpoint")
     last = None
     for block in blocks:
         for key, value in _read_block(data, *block):
@@ -131,7 +131,7 @@ def _read_handle(data: bytes, at: int) -> tuple[tuple[int, int], int]:
 
 
 def _read_block(data: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]]:
-    """Read a block: keys share their beginning with the one before."""
+    """Read a block, in which keys share a prefix with the key before."""
     if offset + size + _TRAILER > len(data):
         raise ValueError("a block lies outside the file")
     block = data[offset : offset + size]
@@ -140,7 +140,7 @@ def _read_block(data: bytes, offset: int, size: int) -> Iterator[tuple[bytes, by
         raise ValueError("wrong checksum of a block")
     if trailer[0]:
         kind = _COMPRESSIONS.get(trailer[0], f"unknown, {trailer[0]}")
-        raise ValueError(f"its blocks are compressed ({kind}), which TensorFlow never does")
+        raise ValueError(f"its blocks are compressed ({kind}), which TensorFlow does not do")
     restarts = int.from_bytes(block[-4:], "little")
     end = size - 4 * (restarts + 1)
     if end < 0:
@@ -159,7 +159,7 @@ def _read_block(data: bytes, offset: int, size: int) -> Iterator[tuple[bytes, by
 
 
 def _read_header(message: bytes) -> int:
-    """Give the number of shards (BundleHeaderProto)."""
+    """Read the number of shards (BundleHeaderProto)."""
     header = dict(fields(message))
     shards, big_endian = integer(header.get(1, 0)), integer(header.get(2, 0))
     version = dict(fields(content(header.get(3, b""))))
@@ -171,7 +171,7 @@ def _read_header(message: bytes) -> int:
 
 
 def _read_entry(message: bytes) -> _Entry:
-    """Read where a tensor lies (BundleEntryProto)."""
+    """Read the entry of a tensor (BundleEntryProto)."""
     values: dict[int, int | bytes] = {}
     for number, value in fields(message):
         if number == 7:
@@ -193,7 +193,7 @@ def _read_entry(message: bytes) -> _Entry:
 
 
 def _read_shard(path: Path, entries: dict[str, _Entry]) -> dict[str, NDArray[Any]]:
-    """Read the tensors of one shard, which they must fill."""
+    """Read the tensors of one shard, which must fill it."""
     expected = sum(entry.size for entry in entries.values())
     found = path.stat().st_size
     if found != expected:

@@ -1,8 +1,8 @@
-"""CRC-32C (Castagnoli, RFC 3720 appendix B.4), quick in NumPy alone.
+"""CRC-32C (Castagnoli, RFC 3720 appendix B.4), fast with NumPy alone.
 
-A CRC is linear over the field of two elements, so that parts of a message can be taken side by
-side: the message is cut into equal lanes, all lanes advance together four bytes a step, and their
-remainders are joined in pairs. Zeros in front of a message change nothing, which makes lanes equal.
+A CRC is linear over the field of two elements, so that parts of a message can be processed in
+parallel. The message is cut into lanes of equal length, which all advance four bytes per step, and
+their remainders are then combined in pairs. Zeros before a message change nothing; they pad it.
 """
 
 from __future__ import annotations
@@ -16,30 +16,30 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _POLYNOMIAL = 0x82F63B78  # bits reversed, as the CRC is
-# The message of four bytes after which a register of zeros is all ones, as a CRC begins.
+# Message of four bytes that sets a register of zeros to all ones, the initial value of a CRC.
 _ALL_ONES = 0x641F6454
 _BITS = np.arange(32, dtype=np.uint32)
 
 
 def masked_crc32c(data: bytes | memoryview) -> int:
-    """Compute the CRC-32C of some bytes in the form that LevelDB and TensorFlow store.
+    """Compute the masked CRC-32C, as LevelDB and TensorFlow store it.
 
-    The form (rotated by 15 bits, plus a constant) guards against CRCs of data that hold CRCs.
+    Masking (rotation by 15 bits, plus a constant) avoids problems with data that contain CRCs.
     """
     crc = crc32c(data)
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
 def crc32c(data: bytes | memoryview) -> int:
-    """Compute the CRC-32C of some bytes.
+    """Compute the CRC-32C of bytes.
 
     Parameters
     ----------
     data : bytes or memoryview
-        Of any length. A hundred megabytes take about a second.
+        A hundred megabytes take about a second.
     """
     words = -(-len(data) // 4) + 1
-    # As many lanes as steps and more: a step costs about the same for up to a thousand lanes.
+    # At least as many lanes as steps: a step costs about the same for up to a thousand lanes.
     lanes = 1 << max((words.bit_length() - 1) // 2 + 1, 0)
     steps = -(-words // lanes)
     padded = np.zeros(lanes * steps * 4, dtype=np.uint8)
@@ -59,7 +59,7 @@ def crc32c(data: bytes | memoryview) -> int:
 
 
 def _apply(matrix: NDArray[np.uint32], values: NDArray[np.uint32]) -> NDArray[np.uint32]:
-    """Multiply a matrix over two elements, given by the images of the 32 bits, with values."""
+    """Multiply values with a matrix over two elements, given by the images of the 32 bits."""
     bits = values[:, None] >> _BITS & np.uint32(1)
     result: NDArray[np.uint32] = np.bitwise_xor.reduce(bits * matrix, axis=1)
     return result
@@ -67,7 +67,7 @@ def _apply(matrix: NDArray[np.uint32], values: NDArray[np.uint32]) -> NDArray[np
 
 @cache
 def _advance(words: int) -> NDArray[np.uint32]:
-    """Tell what that many words of zeros, four bytes each, make of each bit of the register."""
+    """Compute the effect of words of zeros (four bytes each) on each bit of the register."""
     if words > 1:
         half = _advance(words // 2)
         both = _apply(half, half)
@@ -80,6 +80,6 @@ def _advance(words: int) -> NDArray[np.uint32]:
 
 @cache
 def _word_tables() -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
-    """Tell what four bytes of zeros make of the register's lower and upper half."""
+    """Tabulate the effect of four zero bytes on the register's lower and upper half."""
     halves = np.arange(1 << 16, dtype=np.uint32)
     return _apply(_advance(1), halves), _apply(_advance(1), halves << np.uint32(16))

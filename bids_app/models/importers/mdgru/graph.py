@@ -1,7 +1,7 @@
-"""What a checkpoint's graph (``.meta``) says beyond names and shapes.
+"""Check of a checkpoint's graph (``.meta``), which says more than names and shapes.
 
-The graph is followed from its softmax back to the input, and refused where it is not the network
-of `network`. Whitening and padding are no part of a graph.
+The graph is followed from its softmax back to the input, and refused if it differs from the network
+of `bids_app.engines.mdgru.network`. Whitening and padding are not part of a graph.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from bids_app.models.importers.mdgru.nodes import Node
 
 _LARGEST = 1000  # voxels of a window
-_WITHOUT = "Without this file names and shapes of the weights alone are checked."
+_WITHOUT = "Without this file, only names and shapes of the weights are checked."
 
 
 def check_graph(path: Path) -> tuple[int, int, int]:
-    """Check a graph, and give the size of the windows that it was built for.
+    """Check a graph, and return the window size that it was built for.
 
     Parameters
     ----------
@@ -47,8 +47,8 @@ def check_graph(path: Path) -> tuple[int, int, int]:
     Raises
     ------
     ModelError
-        The file is damaged, or the graph is another than this version runs; the message names
-        the option.
+        The file is damaged, or the engine does not support the graph; the message names the
+        option that differs.
     """
     try:
         data = path.read_bytes()
@@ -56,21 +56,21 @@ def check_graph(path: Path) -> tuple[int, int, int]:
         return Graph(nodes).check()
     except OtherGraphError as error:
         raise ModelError(
-            f"{path}: a network that this version does not run: {error}. {_WITHOUT}"
+            f"{path}: a network that is not supported; it differs in {error}. {_WITHOUT}"
         ) from None
     except (OSError, EOFError, zlib.error) as error:
         raise ModelError(f"{path}: cannot be read ({error}).") from None
     except (ValueError, KeyError, IndexError, RecursionError) as error:
         raise ModelError(
-            f"{path}: damaged, or no graph of MD-GRU ({error}). Get the file again. {_WITHOUT}"
+            f"{path}: damaged, or not a graph of MD-GRU ({error}). Get the file again. {_WITHOUT}"
         ) from None
 
 
 class Graph(Nodes):
-    """A graph, and the questions put to it."""
+    """A graph with checks of its architecture."""
 
     def check(self) -> tuple[int, int, int]:
-        """Follow the graph from the end to the input; give the window's size."""
+        """Follow the graph from the end to the input; return the window size."""
         ends = [name for name, node in self.by_name.items() if node.op == "Softmax"]
         same("one softmax at the end", len(ends), 1)
         for node in self.by_name.values():
@@ -83,7 +83,7 @@ class Graph(Nodes):
                 at = self.input_of(at, "Tanh", f"the activation after layer {layer}")
             at = self._check_layer(f"{network}/", layer, at)
         node = self.at(at)
-        same("what the first layer gets", node.op, "Placeholder")
+        same("the input of the first layer", node.op, "Placeholder")
         sizes = node.shape()
         same("the number of axes of the input", len(sizes), 5)
         same("the channels of the input", sizes[4], CHANNELS)
@@ -93,37 +93,37 @@ class Graph(Nodes):
         return x, y, z
 
     def _check_layer(self, network: str, layer: int, at: str) -> str:
-        """Check the linear map and the six scans before it; give what they scan."""
+        """Check the linear map and the six scans before it; return the scanned place."""
         mean = self.convolved_with(f"{network}{layer}/W", at)
         mapped = self.formula(at, {base(mean): "mean"}, network)
         expected = sum_(f"{layer}/b", f"conv2d(mean,{layer}/W)")
         same(f"the linear map of layer {layer}", mapped, expected)
         divided = self.at(mean)
         same(f"the mean (not the sum) of the scans of layer {layer}", divided.op, "RealDiv")
-        same("by how many scans are divided", self.formula(divided.inputs[1]), "6.0")
+        same("the divisor of the mean of the scans", self.formula(divided.inputs[1]), "6.0")
         scans = self.at(self.back(divided.inputs[0]))
-        same("how scans are brought together", scans.op, "AddN")
+        same("how scans are combined", scans.op, "AddN")
         found = [self._check_scan(network, layer, name) for name in scans.inputs]
         wanted = [(axis, direction) for axis in AXES for direction in DIRECTIONS]
         same(f"the scans of layer {layer}", sorted(f[:2] for f in found), sorted(wanted))
-        same(f"one input of the scans of layer {layer}", len({f[2] for f in found}), 1)
+        same(f"the common input of the scans of layer {layer}", len({f[2] for f in found}), 1)
         return found[0][2]
 
     def _check_scan(self, network: str, layer: int, at: str) -> tuple[int, str, str]:
-        """Check one scan; give its axis, its direction, and what it scans."""
+        """Check one scan; return its axis, its direction and the scanned place."""
         after, at = self._transposed(at)
         reverse_after, at = self._reversed(at)
         gathered = self.input_of(self._skip_order(at), "TensorArrayGatherV3", "the scan", 2)
         loop = self.input_of(gathered, "Merge", "the loop of the scan", 1)
         written = self.at(self.input_of(loop, "NextIteration", "the loop of the scan"))
-        same("what a scan gives", written.op, "TensorArrayWriteV3")
+        same("the output of a scan", written.op, "TensorArrayWriteV3")
         output = base(written.inputs[2])
         states = [
             name
             for name, node in self.by_name.items()
             if node.op == "Merge" and self.at(node.inputs[1]).inputs == (written.inputs[2],)
         ]
-        same("the states of a scan that are its output", len(states), 1)
+        same("the state of a scan, which is its output", len(states), 1)
         start = self.back(self.by_name[states[0]].inputs[0])
         same("the first state", self.formula(start), "fill(0.0)")
 
@@ -140,7 +140,7 @@ class Graph(Nodes):
         return axis, direction, source
 
     def _check_cell(self, output: str, state: str, cell: str) -> str:
-        """Check a recurrent unit by its formula; give the node of its input."""
+        """Check the formula of a recurrent unit; return the node of its input."""
         inputs = [
             name
             for name, node in self.by_name.items()
@@ -177,7 +177,7 @@ class Graph(Nodes):
         return self.at(node.inputs[1]).integers(), self.back(node.inputs[0])
 
     def _skip_order(self, at: str) -> str:
-        """Pass over the exchange of time and batch, by which TensorFlow loops."""
+        """Skip the transposition of time and batch around TensorFlow's loops."""
         return self.input_of(at, "Transpose", "the scan")
 
     def _reversed(self, at: str) -> tuple[bool, str]:
@@ -199,12 +199,12 @@ def _check_convolution(node: Node) -> None:
 
 
 def _time_last(axis: int) -> list[int]:
-    """Order of the axes in which a scan along one of them comes behind its planes."""
+    """Order of axes that puts the axis of a scan after the axes of its planes."""
     return [0, *(n for n in AXES if n != axis), axis, 4]
 
 
 def _axis(after: list[int]) -> int:
-    """Find the axis of a scan, by the order that brings the axes back into place after it."""
+    """Find the axis of a scan from the transposition that follows it."""
     for axis in AXES:
         if after == [_time_last(axis).index(n) for n in range(5)]:
             return axis

@@ -15,7 +15,7 @@ import torch
 from bids_app.engines.mdgru.engine import WEIGHTS
 from bids_app.engines.mdgru.layout import LAYERS, PUBLISHED, select_weights
 from bids_app.engines.mdgru.options import Inference
-from bids_app.engines.nnunet.weights import save
+from bids_app.engines.torch_files import save
 from bids_app.errors import ModelError
 from bids_app.models.importers.mdgru.checkpoint import read_checkpoint
 from bids_app.models.importers.mdgru.graph import check_graph

@@ -1,6 +1,6 @@
-"""The nodes of a TensorFlow graph (``.meta``, a MetaGraphDef), and what is computed in them.
+"""The nodes of a TensorFlow graph (``.meta``, a MetaGraphDef), and the formulas they compute.
 
-Nodes that only pass on or reshape what they get are passed over.
+Nodes that only pass on or reshape their input are skipped.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ _PASSED = {"Identity", "Enter", "Exit", "Switch", "Reshape", "Squeeze", "ExpandD
 _SUMS = {"Add", "AddV2", "BiasAdd"}
 _VARIABLES = {"Variable", "VariableV2", "VarHandleOp"}
 _INTEGERS = {3: "<i4", 9: "<i8"}
-_MOST = 400  # nodes that are looked at for one formula: less than two hundred
-_DEEPEST = 100  # nodes between an activation and what it is computed of: about ten
+_MOST = 400  # nodes per formula; MD-GRU needs less than two hundred
+_DEEPEST = 100  # nodes between an activation and its input; MD-GRU needs about ten
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 class OtherGraphError(ValueError):
-    """The option in which a graph differs."""
+    """A graph differs in this option."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Node:
     attributes: Mapping[str, bytes]
 
     def integers(self) -> list[int]:
-        """Give the numbers of a constant."""
+        """Return the numbers of a constant."""
         tensor = self._tensor()
         dtype = _INTEGERS[integer(tensor[1])]
         if packed := content(tensor.get(4, b"")):
@@ -47,7 +47,7 @@ class Node:
         return list(content(tensor.get(7 if dtype == "<i4" else 10, b"")))
 
     def scalar(self) -> float:
-        """Give the number of a constant; NaN of what is no float32 number."""
+        """Return the number of a constant; NaN if it is not a single float32."""
         tensor = self._tensor()
         data = content(tensor.get(5) or tensor.get(4) or b"")
         if integer(tensor[1]) != 1 or len(data) != 4:
@@ -55,7 +55,7 @@ class Node:
         return float(np.frombuffer(data, "<f4")[0])
 
     def shape(self) -> list[int]:
-        """Give the sizes of a placeholder; 2^64 - 1 where any will do."""
+        """Return the shape of a placeholder; 2^64 - 1 for any size."""
         message = content(dict(fields(self.attributes["shape"]))[7])
         return [
             integer(dict(fields(content(value))).get(1, 0))
@@ -73,7 +73,7 @@ def read_nodes(data: bytes) -> dict[str, Node]:
     Raises
     ------
     ValueError
-        The bytes are no MetaGraphDef.
+        The bytes are not a MetaGraphDef.
     """
     graphs = [content(value) for number, value in fields(data) if number == _GRAPH]
     nodes = {}
@@ -96,7 +96,7 @@ def read_nodes(data: bytes) -> dict[str, Node]:
 
 
 class Nodes:
-    """The nodes of a graph by name, and ways along them.
+    """The nodes of a graph by name, with methods to follow its edges.
 
     A place in the graph is an output of a node: its name, with ``:1`` for the second output.
     """
@@ -105,11 +105,11 @@ class Nodes:
         self.by_name = nodes
 
     def at(self, place: str) -> Node:
-        """Find the node of a place."""
+        """Return the node of a place."""
         return self.by_name[base(place)]
 
     def back(self, place: str) -> str:
-        """Go back to the first node that does more than pass on what it gets."""
+        """Go back to the first node that does more than pass on its input."""
         for _ in range(_DEEPEST):
             node = self.at(place)
             if node.op not in _PASSED:
@@ -118,13 +118,13 @@ class Nodes:
         raise OtherGraphError(f"a path that does not end, at {place}")
 
     def input_of(self, place: str, op: str, option: str, number: int = 0) -> str:
-        """Go back to an input of a node, which must be of some kind."""
+        """Go back to an input of a node, whose operation is checked."""
         node = self.at(self.back(place))
         same(option, node.op, op)
         return self.back(node.inputs[number])
 
     def convolved_with(self, variable: str, place: str) -> str:
-        """Find what is convolved with a variable, looking back from a place."""
+        """Find the input that is convolved with a variable, going back from a place."""
         waiting, seen = [place], 0
         while waiting and seen < _DEEPEST:
             node = self.at(waiting.pop())
@@ -137,25 +137,25 @@ class Nodes:
         raise OtherGraphError(f"the linear map {variable}")
 
     def formula(self, place: str, known: Mapping[str, str] = _NOTHING, prefix: str = "") -> str:
-        """Write out what a node computes; sums and products with their operands sorted.
+        """Write what a node computes as text, with operands of sums and products sorted.
 
-        Nodes that are known stand under their symbols, variables without the prefix.
+        Known nodes are replaced by their symbols; variables are written without the prefix.
         """
         return _Formula(self, known, prefix).write(place)
 
 
 class _Formula:
-    """A formula that is being written."""
+    """Writes one formula."""
 
     def __init__(self, nodes: Nodes, known: Mapping[str, str], prefix: str) -> None:
         self._nodes, self._known, self._prefix = nodes, known, prefix
-        self._looked_at = 0
+        self._visited = 0
 
     def write(self, place: str) -> str:
         name, _, number = place.partition(":")
         node = self._nodes.by_name[name]
-        self._looked_at += 1
-        if self._looked_at > _MOST:
+        self._visited += 1
+        if self._visited > _MOST:
             raise OtherGraphError(f"a formula that does not end, at {place}")
         if name in self._known:
             return self._known[name]
@@ -177,7 +177,7 @@ class _Formula:
             return sum_(*self._terms(place))
         parts = [self.write(i) for i in node.inputs]
         if node.op == "Mul":
-            # DropConnect with Gaussian noise of mean 1, which is 1 when all is kept
+            # DropConnect with Gaussian noise of mean 1, which is constant 1 at inference
             if _NOISE in parts:
                 parts.remove(_NOISE)
                 return parts[0]
@@ -185,17 +185,17 @@ class _Formula:
         return f"{node.op.lower()}({','.join(parts)})"
 
     def _terms(self, place: str) -> list[str]:
-        """Write out what is added up in a node, and in nodes that it adds."""
-        self._looked_at += 1
+        """Write the terms of a sum, including those of nested sums."""
+        self._visited += 1
         place = self._nodes.back(place)
         node = self._nodes.at(place)
-        if node.op not in _SUMS or base(place) in self._known or self._looked_at > _MOST:
+        if node.op not in _SUMS or base(place) in self._known or self._visited > _MOST:
             return [self.write(place)]
         return [term for i in node.inputs for term in self._terms(i)]
 
 
 def same(option: str, found: object, expected: object) -> None:
-    """Refuse a graph in which an option is another than expected."""
+    """Check that an option of the graph is as expected."""
     if found != expected:
         raise OtherGraphError(f"{option} ({found!s:.60}, not {expected!s:.60})")
 
@@ -206,12 +206,12 @@ def base(place: str) -> str:
 
 
 def sum_(*parts: str) -> str:
-    """Write a sum as `Nodes.formula` does."""
+    """Write a sum in the form of `Nodes.formula`."""
     return f"add({'+'.join(sorted(parts))})"
 
 
 def product(*parts: str) -> str:
-    """Write a product as `Nodes.formula` does."""
+    """Write a product in the form of `Nodes.formula`."""
     return f"mul({'*'.join(sorted(parts))})"
 
 

@@ -1,4 +1,4 @@
-"""The wire format of protocol buffers, as far as TensorFlow's files need it."""
+"""The parts of the protocol buffer wire format that TensorFlow's files use."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
 def read_varint(data: bytes, at: int) -> tuple[int, int]:
-    """Read a number of seven bits a byte, the lowest first.
+    """Read a number with seven bits per byte, lowest first.
 
     Returns
     -------
     value, at : int
-        The number, and where what follows begins.
+        The number, and the position after it.
 
     Raises
     ------
     ValueError
-        It does not end, or has more than 64 bits.
+        The number does not end, or has more than 64 bits.
     """
     value = 0
     for shift in range(0, 64, 7):
@@ -36,14 +36,14 @@ def read_varint(data: bytes, at: int) -> tuple[int, int]:
 
 
 def fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """Read the fields of a message in the order stored.
+    """Read the fields of a message in stored order.
 
     Yields
     ------
     number : int
         Of the field.
     value : int or bytes
-        Bytes of texts, messages and packed numbers; integers else.
+        Bytes for texts, messages and packed numbers, otherwise an integer.
 
     Raises
     ------
@@ -73,14 +73,14 @@ def fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
 
 
 def integer(value: int | bytes) -> int:
-    """Expect a number as the value of a field."""
+    """Check that the value of a field is a number."""
     if isinstance(value, bytes):
         raise ValueError("bytes where a number belongs")  # noqa: TRY004 - damage, not misuse
     return value
 
 
 def content(value: int | bytes) -> bytes:
-    """Expect bytes as the value of a field."""
+    """Check that the value of a field is bytes."""
     if not isinstance(value, bytes):
         raise ValueError("a number where bytes belong")  # noqa: TRY004 - damage, not misuse
     return value

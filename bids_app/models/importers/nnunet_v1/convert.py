@@ -1,8 +1,8 @@
-"""Plans and weights of nnU-Net v1 as those of nnU-Net v2, with the same result to the last bit.
+"""Conversion of nnU-Net v1 plans and weights to v2, with bit-identical results.
 
 Follows nnunet 1.7.1: ``Generic_UNet`` as ``nnUNetTrainerV2`` builds it (convolutions with stride
 for pooling, transposed convolutions, instance norm, leaky ReLU) is ``PlainConvUNet`` with other
-names. What would come out differently is refused.
+names. Models that would give other results are refused.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ def convert_plans(v1: Mapping[str, Any], stage: int) -> dict[str, Any]:
     Parameters
     ----------
     v1 : mapping
-        Of ``plans.pkl``.
+        Content of ``plans.pkl``.
     stage : int
-        0, or 1 for the full resolution of plans with two stages.
+        0, or 1 for the full-resolution stage of two.
 
     Returns
     -------
@@ -51,9 +51,9 @@ def convert_plans(v1: Mapping[str, Any], stage: int) -> dict[str, Any]:
     Raises
     ------
     ModelError
-        The plans ask for what v2's network or our engine would do otherwise.
+        The result would differ with v2's network or this engine.
     Exception
-        They are damaged: of whatever kind the operation on a wrong value raises.
+        Of any kind, if the plans are damaged.
     """
     settings = v1["plans_per_stage"][stage]
     patch = [int(n) for n in settings["patch_size"]]
@@ -64,7 +64,7 @@ def convert_plans(v1: Mapping[str, Any], stage: int) -> dict[str, Any]:
     backward = [int(axis) for axis in v1["transpose_backward"]]
     convolutions = int(v1.get("conv_per_stage", 2))
     refuse_unless(len(patch) == 3, "its network is two-dimensional")
-    refuse_unless(int(v1["num_modalities"]) == 1, "it needs several images of each head")
+    refuse_unless(int(v1["num_modalities"]) == 1, "it needs several images per head")
     refuse_unless(all(k == CUBE for k in kernels), "it has kernels other than 3 x 3 x 3")
     refuse_unless(v1["normalization_schemes"][0] == "nonCT", "its intensities are not z-scored")
     refuse_unless(
@@ -84,7 +84,7 @@ def convert_plans(v1: Mapping[str, Any], stage: int) -> dict[str, Any]:
             for n, steps in zip(patch, zip(*pools, strict=True), strict=True)
         )
         and [forward[axis] for axis in backward] == sorted(forward) == [0, 1, 2]
-        and 2 <= convolutions <= 8  # of fewer, v1 makes other stages than it says
+        and 2 <= convolutions <= 8  # with fewer, v1 builds other stages than stated
         and 1 <= int(v1["base_num_features"]) <= 1024
     )
     if not whole:
@@ -150,16 +150,16 @@ def convert_plans(v1: Mapping[str, Any], stage: int) -> dict[str, Any]:
 def convert_weights(
     v1: Mapping[str, Tensor], expected: Mapping[str, Tensor], convolutions: int
 ) -> dict[str, Tensor]:
-    """Give the tensors of a v1 network the names that v2's PlainConvUNet has for them.
+    """Rename the tensors of a v1 network to the names of v2's PlainConvUNet.
 
     Parameters
     ----------
     v1 : mapping of str to Tensor
         State of a ``Generic_UNet``.
     expected : mapping of str to Tensor
-        State of the v2 network, which needs no values.
+        State of the v2 network; only names and shapes are used.
     convolutions : int
-        Of each stage.
+        Number per stage.
 
     Raises
     ------
@@ -188,7 +188,7 @@ def convert_postprocessing(v1: Mapping[str, Any]) -> list[LargestComponent]:
     Raises
     ------
     Exception
-        It is damaged: of whatever kind the operation on a wrong value raises.
+        Of any kind, if it is damaged.
     """
     spared = ast.literal_eval(str(v1.get("min_valid_object_sizes"))) or {}
     steps = []
@@ -202,7 +202,7 @@ def convert_postprocessing(v1: Mapping[str, Any]) -> list[LargestComponent]:
 
 
 def refuse_unless(condition: bool, reason: str) -> None:
-    """Refuse a model whose result would not be the original's."""
+    """Refuse a model that would give other results than nnU-Net v1."""
     if not condition:
         raise ModelError(f"This nnU-Net v1 model cannot be reproduced exactly: {reason}.")
 
@@ -222,7 +222,7 @@ def _export(v1: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _v1_name(v2: str, convolutions: int, bottleneck: int) -> str | None:
-    # PlainConvUNet's state repeats itself: the encoder within the decoder, layers in a list.
+    # PlainConvUNet lists tensors repeatedly: the encoder within the decoder, layers in a list.
     name = v2.replace("decoder.encoder.", "encoder.")
     name = name.replace(".all_modules.0.", ".conv.").replace(".all_modules.1.", ".norm.")
     name = name.replace(".norm.", ".instnorm.")
@@ -235,6 +235,6 @@ def _v1_name(v2: str, convolutions: int, bottleneck: int) -> str | None:
     layer = name.split(".")[-2]
     if part == "encoder.stages" and level < bottleneck:
         return f"conv_blocks_context.{level}.blocks.{block}.{layer}.{kind}"
-    # v1 puts the last convolution of the bottleneck and of the decoder's stages in a group apart.
+    # v1 puts the last convolution of the bottleneck and of decoder stages into a separate group.
     group, within = (0, block) if block < convolutions - 1 else (1, 0)
     return f"{_V1_LISTS[part]}.{level}.{group}.blocks.{within}.{layer}.{kind}"

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from bids_app.engines.nnunet.plans import read_plans
 from bids_app.engines.nnunet.postprocessing import POSTPROCESSING, steps_text
-from bids_app.engines.nnunet.weights import CHECKPOINT, fill, load, save
+from bids_app.engines.nnunet.weights import CHECKPOINT, fill
+from bids_app.engines.torch_files import load, save
 from bids_app.errors import ModelError
 from bids_app.io.files import owned_name
 from bids_app.models.importers.nnunet_v1 import convert as convert_v1

@@ -1,4 +1,4 @@
-"""Unpacking of archives that come from elsewhere."""
+"""Safe unpacking of archives from untrusted sources."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ CHUNK = 2**20  # bytes
 def unpack(archive: Path, folder: Path, wanted: re.Pattern[str]) -> None:
     """Unpack the wanted files of a tar archive, compressed or not.
 
-    Every member is looked at, wanted or not: one that would leave the folder, or is anything but
-    a plain file or a folder, condemns the archive. It is read to its end, so that the checksum of
-    a compressed one is compared.
+    Every member is checked, wanted or not. An archive is refused if a member would leave the
+    folder, or is neither a regular file nor a folder. It is read to the end, so that the checksum
+    of a compressed archive is verified.
 
     Parameters
     ----------
     archive : Path
     folder : Path
-        Where the files go. What is there already after an error, the caller removes.
+        Destination. After an error, the caller removes it.
     wanted : re.Pattern
-        Of whole member names; that of a folder, which is made even if no file of it is wanted, ends
-        in a slash.
+        Matches full member names. Names of folders, which are created even without wanted files,
+        end in a slash.
 
     Raises
     ------
@@ -48,7 +48,7 @@ def unpack(archive: Path, folder: Path, wanted: re.Pattern[str]) -> None:
                 for member in tar:
                     _extract(tar, member, _checked(archive, member), folder, wanted)
             except ModelError:
-                _ends(tar)  # what looks suspicious may be damage, and then that is told
+                _ends(tar)  # a suspicious member may be damage, which is then reported
                 raise
             # tarfile ends the loop without an error at a header that it cannot read.
             if not _ends(tar):
@@ -81,7 +81,7 @@ def _extract(
 
 
 def _ends(tar: tarfile.TarFile) -> bool:
-    """Read the rest of an archive, and tell whether that is its end: zeros, a block at least."""
+    """Read the rest of an archive; return whether it is a proper end, at least a block of zeros."""
     stream = tar.fileobj
     stream.seek(tar.offset)
     size = others = 0
@@ -92,24 +92,26 @@ def _ends(tar: tarfile.TarFile) -> bool:
 
 
 def _what_is_wrong(archive: Path, error: Exception) -> str:
-    """Say what a file is that cannot be read as a tar archive, as far as that can be told."""
+    """Describe what a file that is not a tar archive seems to be."""
     if is_web_page(archive):
-        return "a web page, no tar archive. A login page, or the portal of a network?"
+        return "a web page, not a tar archive. Is it a login page, or the portal of a network?"
     if archive.suffix in (".model", ".pth", ".pkl"):
-        return "one file of a model. Name the folder of the model, with plans and fold_*."
+        return "one file of a model. Give the folder of the model, with plans and fold_*."
     with archive.open("rb") as stream:
         if stream.read(4) == b"PK\3\4":
             return "a zip archive. Unpack it, and import the folder."
     reason = str(error).partition("\n")[0].rstrip(":")
-    return f"damaged, or no tar archive ({reason}). Get it again."
+    return f"damaged, or not a tar archive ({reason}). Get it again."
 
 
 def _checked(archive: Path, member: tarfile.TarInfo) -> PurePosixPath:
     path = PurePosixPath(member.name)
     if path.is_absolute() or ".." in path.parts or "\\" in member.name or "\0" in member.name:
-        raise ModelError(f"{archive.name}: refused, its member {member.name!r} leads out of it.")
+        raise ModelError(f"{archive.name}: refused, its member {member.name!r} lies outside it.")
     if not (member.isreg() or member.isdir()):
-        raise ModelError(f"{archive.name}: refused, its member {member.name!r} is no plain file.")
+        raise ModelError(
+            f"{archive.name}: refused, its member {member.name!r} is not a regular file."
+        )
     if member.size > LARGEST:
         raise ModelError(f"{archive.name}: refused, its member {member.name!r} is too large.")
     return path

@@ -1,8 +1,8 @@
-"""Pickles of nnU-Net v1, read without running any code that they might hold.
+"""Pickles of nnU-Net v1, read without running code that they may contain.
 
-A pickle names the functions that rebuild its objects. Those that nnU-Net v1's plans need are
-OrderedDict and numpy's arrays, numbers and types; for the latter stand-ins of this module answer,
-which give lists and plain numbers. Whatever else is named is refused.
+A pickle names the functions that rebuild its objects. Plans of nnU-Net v1 need OrderedDict, and
+numpy's arrays, scalars and dtypes. The latter are replaced by classes of this module, which return
+lists and plain numbers. Any other name is refused.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ def read_pickle(path: Path) -> Any:
     Returns
     -------
     object
-        Arrays come as (nested) lists, numpy numbers as Python's.
+        With arrays as (nested) lists and numpy scalars as Python numbers.
 
     Raises
     ------
     ModelError
-        The file is missing or damaged, or wants anything else.
+        The file is missing or damaged, or contains anything else.
     """
     try:
         with path.open("rb") as stream:
-            # What is cut off here is missing there, and refused.
+            # A larger file is cut off here, and then refused as damaged.
             return _Unpickler(io.BytesIO(stream.read(LARGEST))).load()
     except Exception as error:  # a damaged pickle raises almost anything
         reason = str(error).partition("\n")[0] or type(error).__name__
@@ -52,7 +52,7 @@ def read_pickle(path: Path) -> Any:
 
 
 class _Type:
-    """Stands in for numpy.dtype: numbers and text, and objects already unpickled."""
+    """Replaces numpy.dtype for numbers, text and objects that are already unpickled."""
 
     def __init__(self, code: str, _align: object = False, _copy: object = False) -> None:
         if not re.fullmatch(r"[iu][1248]|f[248]|b1|[US]\d{1,4}|O8", code):
@@ -73,7 +73,7 @@ class _Type:
 
 
 class _Array(list[Any]):
-    """Stands in for numpy.ndarray."""
+    """Replaces numpy.ndarray."""
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         _, shape, kind, fortran, raw = state
@@ -101,7 +101,7 @@ for _module in ("numpy.core.multiarray", "numpy._core.multiarray"):  # before an
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _ALLOWED:
-            raise pickle.UnpicklingError(f"it wants {module}.{name}")
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}")
         return _ALLOWED[module, name]
 
     def persistent_load(self, _pid: object) -> Any:
