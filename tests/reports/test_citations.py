@@ -221,6 +221,13 @@ def test_the_group_level_replaces_its_own_section(open_model, tmp_path):
     assert NNUNET in (tmp_path / "CITATION.bib").read_text()
 
 
+def test_lone_surrogates_do_not_end_the_files(open_model, tmp_path):
+    odd = replace(open_model, settings={"Folds": ["\ud800"]}, reference="Me \udcff, 2026")
+    write_citations(tmp_path, [odd], {"flags": "\ud800"})
+    for name in ("CITATION.md", "CITATION.bib", "citations.json"):
+        assert "Me ?, 2026" in (tmp_path / name).read_text()
+
+
 def test_the_record_is_json_and_a_damaged_one_is_replaced(open_model, tmp_path):
     write_citations(tmp_path, [open_model])
     record = json.loads((tmp_path / "citations.json").read_text())
