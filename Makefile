@@ -1,6 +1,6 @@
 # make demo   segments a small BIDS dataset from start to end and prints the group table
 # make test   runs the tests
-# make lint   checks style, types and spelling
+# make lint   checks style, types, the layers of the package and spelling
 # make docs   writes the documentation as a site to site/; a broken link is an error
 #
 # Each first makes a virtual environment with the versions of constraints.txt (about 2 GB on disk; for
@@ -52,6 +52,7 @@ lint: $(VENV)/.stamp-test
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 	$(BIN)/codespell $(TEXTS)
 	@echo "make lint: $(elapsed)"
 

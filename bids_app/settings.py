@@ -115,11 +115,11 @@ def read_config(content: Mapping[str, Any]) -> dict[str, Any]:
         name = key.replace("-", "_")
         option = "--" + key.replace("_", "-")
         if name not in known:
-            raise ValueError(f"there is no option {option}.")
+            raise ValueError(f"there is no option {option}")
         try:
             values[name] = _convert(value, types[name], known[name].metadata.get("least", 0))
         except ValueError as error:
-            raise ValueError(f"{option} takes {error}.") from None
+            raise ValueError(f"{option} takes {error}") from None
     return values
 
 

@@ -81,7 +81,7 @@ def _read_file(file: Path) -> dict[str, Any]:
     except OSError as error:
         raise UsageError(f"--config-file {file}: cannot be read ({error.strerror}).") from None
     except ValueError as error:
-        raise UsageError(f"--config-file {file}: {error}") from None
+        raise UsageError(f"--config-file {file}: {error}.") from None
 
 
 def as_words(settings: Settings) -> list[str]:

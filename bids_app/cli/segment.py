@@ -10,15 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bids_app.cli.options import add_model_options, add_version, guarded, positive
-from bids_app.errors import ImageError, NoScanError, UsageError
+from bids_app.errors import NoScanError, UsageError
 from bids_app.settings import available_cpus
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bids_app.io.images import Volume
-    from bids_app.models.manifest import Model
-    from bids_app.segmentation.types import Segmentation
+    from bids_app.workflow.api import Result
 
 ENDINGS = (".nii.gz", ".nii")
 
@@ -46,7 +44,7 @@ def make_parser() -> argparse.ArgumentParser:
         description="Segments midbrain, pons and medulla oblongata on one T1-weighted image. "
         "For research only; not a medical device.",
         epilog="exit codes: 0 done; 1 the image cannot be used; 2 wrong command line, or the label "
-        "map is there already; 3 no such image; 5 the model is missing or damaged; 6 the label map "
+        "map exists already; 3 no such image; 5 the model is missing or damaged; 6 the label map "
         "cannot be written",
         allow_abbrev=False,
     )
@@ -54,7 +52,7 @@ def make_parser() -> argparse.ArgumentParser:
         "image",
         type=Path,
         metavar="IMAGE",
-        help="NIfTI image; its .nii.gz or .nii may be left out",
+        help="NIfTI image; the ending .nii.gz or .nii may be omitted",
     )
     add_version(parser)
     output = parser.add_argument_group("output")
@@ -69,17 +67,18 @@ def make_parser() -> argparse.ArgumentParser:
         "--output",
         type=Path,
         metavar="FILE",
-        help="path of the label map, .nii.gz or .nii (default: beside the image, named with -s)",
+        help="path of the label map, .nii.gz or .nii (default: beside the image, named by -s)",
     )
     output.add_argument(
         "-d",
         "--directory",
         type=Path,
         metavar="FOLDER",
-        help="folder for the label map; of -o only the name counts then (default: the image's)",
+        help="folder for the label map; only the file name of -o counts then (default: the image's "
+        "folder)",
     )
     output.add_argument(
-        "-x", "--overwrite", action="store_true", help="replace a label map that is there already"
+        "-x", "--overwrite", action="store_true", help="replace a label map that exists already"
     )
     output.add_argument("-q", "--quiet", action="store_true", help="print nothing but errors")
     network = parser.add_argument_group("segmentation")
@@ -102,12 +101,12 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def find_image(path: Path) -> Path:
-    """Find an image that may have been named without its ending.
+    """Find an image that may be given without its ending.
 
     Raises
     ------
     NoScanError
-        There is none.
+        There is no such image.
     UsageError
         It is a folder.
     """
@@ -146,7 +145,7 @@ def output_path(
     if output is None:
         named = image.with_name(_stem(image.name) + suffix + ".nii.gz")
     elif output.is_dir():
-        raise UsageError(f"-o {output} is a folder. Name the label map, or give the folder to -d.")
+        raise UsageError(f"-o {output} is a folder. Give the label map's path, or use -d.")
     elif output.name.endswith(ENDINGS):
         named = output
     elif output.suffix:
@@ -172,56 +171,41 @@ def _run(arguments: argparse.Namespace) -> int:
         if path.exists() and path.samefile(image):
             raise UsageError(f"{path} is the image itself. Give another suffix or output.")
         if path.exists() and not arguments.overwrite:
-            raise UsageError(f"{path} is there already. Replace it with -x.")
+            raise UsageError(f"{path} exists already. Replace it with -x.")
 
-    # Heavy imports come after all that can be told without them.
-    from bids_app.io.files import write_atomic
-    from bids_app.io.images import label_image, nifti_bytes, probability_image, read_volume
-    from bids_app.models import store
-    from bids_app.models.manifest import verify
-    from bids_app.segmentation.segmenter import load_segmenter
-    from bids_app.segmentation.types import InferenceOptions
+    # Not at the top: it brings numpy, and mistakes in the command line are found without it.
+    from bids_app.workflow.api import Segmenter
 
-    model = store.find(arguments.model, arguments.models_dir)
-    verify(model)
-    if not arguments.quiet and (line := model.ineffective_options(vars(arguments))):
-        print(f"warning: {line}", file=sys.stderr)
-    try:
-        volume = read_volume(image, assume_ras=arguments.assume_ras)
-    except ImageError as error:
-        raise ImageError(f"{image}: {error}") from None
-    options = InferenceOptions(
+    segmenter = Segmenter(
+        arguments.model,
         device=arguments.device,
-        folds=tuple(sorted(set(arguments.folds))),
-        mirror=not arguments.no_tta,
-        half=not arguments.float32,
+        models_dir=arguments.models_dir,
+        folds=arguments.folds,
+        tta=not arguments.no_tta,
+        float32=arguments.float32,
         region=arguments.region,
         threads=arguments.threads,
     )
-    report = None if arguments.quiet else partial(print, file=sys.stderr, flush=True)
-    segmentation = load_segmenter(model, options)(volume, report)
-    labels = label_image(segmentation.labels, volume.grid)
-    write_atomic(labels_path, nifti_bytes(labels, compress=labels_path.name.endswith(".gz")))
+    progress = None if arguments.quiet else partial(print, file=sys.stderr, flush=True)
+    result = segmenter(image, assume_ras=arguments.assume_ras, progress=progress)
+    result.save(labels_path)
     if arguments.write_probabilities:
-        maps = probability_image(segmentation.whole_probabilities(), volume.grid)
-        write_atomic(probabilities_path, nifti_bytes(maps, compress=True))
+        result.save(probabilities_path, probabilities=True)
     if not arguments.quiet:
-        print(_summary(model, volume, segmentation, written))
+        for warning in (*segmenter.warnings, *result.warnings):
+            print(f"warning: {warning}", file=sys.stderr)
+        print(_summary(result, written))
     return 0
 
 
-def _summary(
-    model: Model, volume: Volume, segmentation: Segmentation, written: Sequence[Path]
-) -> str:
-    from bids_app.measures.quality import measure
-
-    found = measure(volume, segmentation, model.regions)
+def _summary(result: Result, written: Sequence[Path]) -> str:
+    model = result.model
     lines = [f"Model: {model.name}, version {model.version}, licence {model.licence}"]
-    lines += [f"Please cite: {model.reference}"]
-    lines += [f"warning: {warning}" for warning in volume.warnings]
+    lines.append(f"Please cite: {model.reference}")
     lines += [
-        f"{m.name:<10} {m.voxels:>8} voxels {m.volume_mm3 / 1000:>8.2f} ml" for m in found.volumes
+        f"{name:<10} {row['voxels']:>8} voxels {row['volume_mm3'] / 1000:>8.2f} ml"
+        for name, row in result.volumes.to_dict("index").items()
     ]
-    if found.flags:
-        lines.append(f"flags: {', '.join(found.flags)}")
+    if result.flags:
+        lines.append(f"flags: {', '.join(result.flags)}")
     return "\n".join([*lines, *(f"wrote {path}" for path in written)])

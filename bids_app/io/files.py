@@ -117,7 +117,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"not TOML ({error}).") from None
+        raise ValueError(f"not TOML ({error})") from None
 
 
 def remove(paths: Iterable[Path]) -> None:

@@ -39,7 +39,6 @@ import json
 import os
 import re
 import shlex
-import tomllib
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import PurePosixPath
@@ -47,6 +46,7 @@ from typing import TYPE_CHECKING, Any
 
 from bids_app.engines.mdgru.options import Inference
 from bids_app.errors import ModelError, UsageError, reason
+from bids_app.io.files import read_toml
 from bids_app.regions import Region, region
 
 if TYPE_CHECKING:
@@ -186,12 +186,13 @@ def read_manifest(folder: Path) -> Model:
     """
     path = folder / MANIFEST
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-        return _parse(content, folder)
+        content = read_toml(path)
     except FileNotFoundError:
         raise ModelError(f"{folder}: no {MANIFEST} in this folder.") from None
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise ModelError(f"{path}: cannot be read ({why_unreadable(error, folder)}).") from None
+    try:
+        return _parse(content, folder)
     except KeyError as error:
         raise ModelError(f"{path}: not a valid manifest (no entry {error.args[0]}).") from None
     except (TypeError, ValueError, AttributeError) as error:

@@ -6,12 +6,12 @@ import os
 import re
 import shlex
 import stat
-import tomllib
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bids_app.errors import ModelError
+from bids_app.io.files import read_toml
 from bids_app.models.manifest import MANIFEST, Model, read_manifest, why_unreadable
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def models_dir(option: Path | None = None) -> Path | None:
 
 def registry() -> dict[str, dict[str, Any]]:
     """Entries of ``registry.toml``, the models known by name."""
-    return tomllib.loads((PACKAGED / "registry.toml").read_text(encoding="utf-8"))
+    return read_toml(PACKAGED / "registry.toml")
 
 
 def installed(directory: Path | None = None) -> dict[str, Path]:

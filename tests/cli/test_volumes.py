@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bids_app.cli.volumes import find_label_maps, main
+from bids_app.cli.volumes import main
+from bids_app.workflow.label_maps import find_label_maps
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -144,7 +145,7 @@ def test_an_existing_table_is_overwritten_only_when_asked(
     output = tmp_path / "volumes.csv"
     output.write_text("precious")
     assert main([str(study), "-o", str(output)]) == 2
-    assert "-x overwrites it" in capsys.readouterr().err
+    assert "-x replaces it" in capsys.readouterr().err
     assert output.read_text() == "precious"
     assert main([str(study), "-o", str(output), "-x"]) == 0
     assert output.read_text().startswith("path,")
@@ -225,7 +226,7 @@ def test_a_missing_folder_ends_with_2(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "no such folder" in capsys.readouterr().err
     (tmp_path / "map.nii").touch()
     assert main([str(tmp_path / "map.nii")]) == 2
-    assert "Name the folder" in capsys.readouterr().err
+    assert "Give the folder" in capsys.readouterr().err
 
 
 def test_the_command_line_is_read_without_heavy_packages() -> None:
