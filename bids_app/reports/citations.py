@@ -239,7 +239,7 @@ def _settings_sentences(use: ModelUse) -> Iterator[str]:
         kept = "; ".join(
             in_words(names) + (" together" if len(names) > 1 else "") for names in use.largest
         )
-        yield f"Only the largest component was kept, of {kept}."
+        yield f"Small components apart from the largest one were removed, of {kept}."
 
 
 def references(use: ModelUse) -> list[str]:

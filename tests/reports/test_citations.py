@@ -168,8 +168,8 @@ def test_postprocessing_and_missing_mirroring_are_in_the_text():
     assert "component" not in text(mirroring=True)
     steps = [["midbrain", "pons", "medulla"], ["pons"]]
     assert (
-        "Only the largest component was kept, of midbrain, pons and medulla oblongata together; "
-        "pons."
+        "Small components apart from the largest one were removed, of midbrain, pons and medulla "
+        "oblongata together; pons."
     ) in text(LargestComponent=steps, mirroring=True)
 
 
