@@ -1,14 +1,16 @@
-"""What the benchmarks take from the app, but for its engines; the one place to change names."""
+"""What the benchmarks take from the app, apart from its engines; the one place to change names."""
 
 from __future__ import annotations
 
+import csv
+import json
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from bids_app.bids.results import Result, read_results
+from bids_app.bids.results import read_results
 from bids_app.errors import ImageError
 from bids_app.io.images import Volume, read_volume
-from bids_app.io.tables import read_table, table
 from bids_app.measures.flags import CHECKS, flags_again, self_consistency
 from bids_app.measures.quality import Findings, judge
 from bids_app.measures.volumes import measure_regions
@@ -35,16 +37,57 @@ __all__ = [
     "load",
     "measure",
     "measure_regions",
-    "read_results",
-    "read_table",
     "read_volume",
     "reapply_thresholds",
     "region",
+    "results_of",
     "self_consistency",
-    "table",
 ]
 
 reapply_thresholds = flags_again
+
+
+@dataclass(frozen=True)
+class Result:
+    """Files of one result of the participant level, as they are on the disk.
+
+    Attributes
+    ----------
+    dseg : Path
+        The label map.
+    source : str
+        Path of the image in its dataset.
+    label : str
+        Of the model, as in ``seg-<label>``.
+    sidecar : dict
+        Content of the JSON file.
+    volumes : list of dict of str to str
+        Rows of ``*_volumes.tsv``.
+    """
+
+    dseg: Path
+    source: str
+    label: str
+    sidecar: dict[str, Any]
+    volumes: list[dict[str, str]]
+
+    @property
+    def model(self) -> str:
+        """Name and version of the model."""
+        model = self.sidecar["Model"]
+        return f"{model['Name']} {model['Version']}"
+
+
+def results_of(output_dir: Path) -> list[Result]:
+    """Read the results in an output folder."""
+    found = []
+    for result in read_results(output_dir):
+        outputs = result.outputs
+        with outputs.volumes.open(newline="") as file:
+            volumes = list(csv.DictReader(file, delimiter="\t"))
+        sidecar = json.loads(outputs.sidecar.read_text())
+        found.append(Result(outputs.dseg, str(result.source), result.label, sidecar, volumes))
+    return found
 
 
 @lru_cache

@@ -6,6 +6,7 @@ Nothing here imports the app at the top, so that a benchmark can time its start.
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import os
 import platform
@@ -21,7 +22,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Self, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from types import TracebackType
 
 T = TypeVar("T")
@@ -199,6 +200,8 @@ def run(
             output.seek(0)
             last = output.read()[-2000:]
             raise SystemExit(f"{last}\n{' '.join(map(str, command))}: {process.returncode}")
+    # Between two looks a short process may have grown; the kernel knows the largest one's peak.
+    memory = max(memory, usage.ru_maxrss * 1024)
     return Cost(wall, usage.ru_utime + usage.ru_stime, memory)
 
 
@@ -278,3 +281,9 @@ def image_path(dataset: Path, participant: str) -> Path:
     folder = dataset / f"sub-{participant}" / "anat"
     folder.mkdir(parents=True)
     return folder / f"sub-{participant}_T1w.nii.gz"
+
+
+def write_tsv(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Write a tab-separated table."""
+    with path.open("w", newline="") as file:
+        csv.writer(file, delimiter="\t", lineterminator="\n").writerows([header, *rows])

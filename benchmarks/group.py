@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from benchmarks.app import Result, read_results, read_table, table
-from benchmarks.common import BIDS_APP, Output, describe_dataset, header, run
+from benchmarks.app import Result, results_of
+from benchmarks.common import BIDS_APP, Output, describe_dataset, header, run, write_tsv
 
 if TYPE_CHECKING:
     import argparse
@@ -50,11 +50,9 @@ def main(options: argparse.Namespace) -> None:
             results = Path(folder, "results")
             words = [options.bids_dir.resolve(), results, "participant", "--skip-bids-validation"]
             run([*BIDS_APP, *words])
-        originals = list(read_results(results))
-        models = {
-            "{Name} {Version}".format_map(original.sidecar["Model"]) for original in originals
-        }
-        out(*header(", ".join(sorted(models)), packages=("pandas",)))
+        originals = results_of(results)
+        models = sorted({original.model for original in originals})
+        out(*header(", ".join(models), packages=("pandas",)))
         out(f"copies of {len(originals)} images")
         for images in options.images:
             source, output = Path(folder, f"bids_{images}"), Path(folder, f"out_{images}")
@@ -94,14 +92,12 @@ def copy_results(originals: Sequence[Result], source: Path, output: Path, images
         GeneratedBy=[{"Name": "brainstem BIDS App"}],
         DatasetLinks={"raw": os.path.relpath(source, output)},
     )
-    contents = [(original.sidecar, read_table(original.outputs.volumes)) for original in originals]
     covariates = []
     for number in range(people):
         person = f"sub-{number:05d}"
         covariates.append([person, f"{rng.uniform(20, 80):.0f}", "FM"[number % 2]])
         factor = rng.normal(1, 0.08)
-        sidecar, rows = contents[number % len(contents)]
-        label = originals[number % len(contents)].label
+        original = originals[number % len(originals)]
         acquisition = dict(
             zip(("InstitutionName", "Manufacturer", "ManufacturersModelName",
                  "MagneticFieldStrength"), SITES[number % len(SITES)], strict=True)
@@ -113,18 +109,18 @@ def copy_results(originals: Sequence[Result], source: Path, output: Path, images
             (raw / f"{stem}_T1w.json").write_text(json.dumps(acquisition))
             date = datetime(2000, 1, 1) + timedelta(days=365 * int(session[-1]) + number % 300)
             lines = [[f"anat/{stem}_T1w.nii.gz", date.isoformat()]]
-            (raw.parent / f"{stem}_scans.tsv").write_bytes(table(["filename", "acq_time"], lines))
+            write_tsv(raw.parent / f"{stem}_scans.tsv", ["filename", "acq_time"], lines)
             anat = output / person / session / "anat"
             anat.mkdir(parents=True)
             path = f"{person}/{session}/anat/{stem}_T1w.nii.gz"
-            content = sidecar | {"Sources": [f"bids:raw:{path}"]}
-            (anat / f"{stem}_seg-{label}_dseg.json").write_text(json.dumps(content, indent=2))
-            scaled = [scale(row, factor * rng.normal(1, 0.01)) for row in rows]
-            (anat / f"{stem}_seg-{label}_volumes.tsv").write_bytes(
-                table(list(rows[0]), [list(row.values()) for row in scaled])
-            )
+            content = original.sidecar | {"Sources": [f"bids:raw:{path}"]}
+            prefix = f"{stem}_seg-{original.label}"
+            (anat / f"{prefix}_dseg.json").write_text(json.dumps(content, indent=2))
+            scaled = [scale(row, factor * rng.normal(1, 0.01)) for row in original.volumes]
+            cells = [list(row.values()) for row in scaled]
+            write_tsv(anat / f"{prefix}_volumes.tsv", list(scaled[0]), cells)
         (output / f"{person}.html").write_text("<!DOCTYPE html><title>copy</title>")
-    (source / "participants.tsv").write_bytes(table(["participant_id", "age", "sex"], covariates))
+    write_tsv(source / "participants.tsv", ["participant_id", "age", "sex"], covariates)
 
 
 def scale(row: dict[str, str], factor: float) -> dict[str, str]:

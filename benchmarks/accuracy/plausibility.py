@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import nibabel as nib
 import numpy as np
 
-from benchmarks.app import measure_regions, read_results, region
+from benchmarks.app import measure_regions, region, results_of
 from benchmarks.common import Output, header
 
 if TYPE_CHECKING:
@@ -31,13 +31,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def main(options: argparse.Namespace) -> int:
     """Check all output datasets that the command line names."""
     faults = images = 0
-    results = [(folder, r) for folder in options.output_dir for r in read_results(folder)]
-    models = {"{Name} {Version}".format_map(result.sidecar["Model"]) for _, result in results}
+    results = [(folder, r) for folder in options.output_dir for r in results_of(folder)]
+    models = sorted({result.model for _, result in results})
     with Output(options.out) as out:
-        out(*header(", ".join(sorted(models)), packages=()))
+        out(*header(", ".join(models), packages=()))
         out(f"{'image':<28}{'midbrain':>10}{'pons':>8}{'medulla':>9}{'seconds':>9}  faults")
         for folder, result in results:
-            row, found = check(result.outputs.dseg)
+            row, found = check(result.dseg)
             name = f"{folder.name}/{Path(result.source).name.removesuffix('_T1w.nii.gz')}"
             seconds = result.sidecar["Seconds"]
             out(f"{name:<28}{row}{seconds:>9.1f}  {'; '.join(found) or '-'}")

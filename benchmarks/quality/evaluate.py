@@ -83,7 +83,7 @@ def main(options: argparse.Namespace) -> None:
 def prevalence_lines(runs: Sequence[Run]) -> list[str]:
     """Return a table of how often results are bad, by fault."""
     lines = ["", "== Bad results by fault, heads tested on",
-             "fault\timages\trefused\tbad\tDice, median\tsteadiness, median"]  # fmt: skip
+             "fault\timages\trefused\tbad\tDice, median\tself_consistency, median"]  # fmt: skip
     for fault in all_faults():
         found = [r for r in runs if (r.kind, r.step) == (fault.kind, fault.step)]
         kept = accepted(found)
@@ -162,7 +162,7 @@ def docs_lines(tuning: Sequence[Run], tested: Sequence[Run]) -> list[str]:
     limit, warned = warned_by(MAIN, tuning, tested)
     cells = rates(warned, is_bad).split("\t")
     values = ", ".join(
-        f"{value} where {share:.0%} of images are bad"
+        f"{value} if {share:.0%} of results are bad"
         for value, share in zip(cells[2:], PREVALENCES, strict=True)
     )
     return [
@@ -171,8 +171,8 @@ def docs_lines(tuning: Sequence[Run], tested: Sequence[Run]) -> list[str]:
         f"{len(heads)} heads. Area under the ROC curve of `{MAIN}`: **{area(scores, is_bad):.3f}** "
         f"({low:.3f} to {high:.3f}, 95 % over heads). Below {limit:.3f}, the best threshold on "
         f"{len({r.head for r in tuning})} other heads, it finds {float(cells[0]):.0%} of the bad "
-        f"results and flags {1 - float(cells[1]):.0%} of the others. A flagged result is truly "
-        f"bad with {values}.",
+        f"results and flags {1 - float(cells[1]):.0%} of the others. The share of flagged results "
+        f"that are truly bad is {values}.",
     ]
 
 
