@@ -1,51 +1,52 @@
-"""Time every engine on a CUDA GPU, and set its labels beside those of the CPU and the references.
+"""Time every engine on a CUDA GPU, and compare its labels with the CPU's and the references.
 
-    python benchmarks/gpu.py HEADS REFERENCE [--only PART ...] > benchmarks/gpu.txt
-
-HEADS is a BIDS dataset of whole heads, REFERENCE the folder with the outputs of the original
+HEADS is a BIDS dataset of whole heads. REFERENCE is the folder with the outputs of the original
 nnU-Net v1 and MD-GRU. Networks of published size have random weights, which cost the same as
-trained ones and decide less sharply.
+trained ones but decide less clearly.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import shutil
 import statistics
-import subprocess
-import sys
 import tempfile
 import threading
 import time
 import traceback
-from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(REPOSITORY / "test_data"), str(REPOSITORY)]
+import nibabel as nib
+import numpy as np
+import torch
 
-import nibabel as nib  # noqa: E402
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-from make_fixture_model import write_random_model  # noqa: E402
-from make_mdgru_model import random_weights  # noqa: E402
-
-from bids_app.engines.mdgru.inference import predict, whiten  # noqa: E402
-from bids_app.engines.mdgru.layout import PUBLISHED, select_weights  # noqa: E402
-from bids_app.engines.mdgru.network import MDGRU  # noqa: E402
-from bids_app.engines.nnunet.cascade import Cascade  # noqa: E402
-from bids_app.engines.nnunet.gpu import use_half  # noqa: E402
-from bids_app.engines.nnunet.inference import NnUNet  # noqa: E402
-from bids_app.engines.threads import fix_convolutions  # noqa: E402
-from bids_app.models import store  # noqa: E402
-from bids_app.models.importers.mdgru.checkpoint import read_checkpoint  # noqa: E402
-from bids_app.models.importers.nnunet_v1.importer import convert  # noqa: E402
+from benchmarks.app import default_model_folder
+from benchmarks.common import BIDS_APP, Output, header, image_path, model_version, run, t1w_images
+from benchmarks.engines import (
+    MDGRU,
+    PUBLISHED,
+    Cascade,
+    NnUNet,
+    convert,
+    fix_convolutions,
+    predict,
+    random_weights,
+    read_checkpoint,
+    read_plans,
+    select_weights,
+    use_half,
+    whiten,
+    write_random_model,
+)
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Callable
+
+    from numpy.typing import NDArray
 
 GPU, CPU = torch.device("cuda"), torch.device("cpu")
 # What nnU-Net v1 plans for a head of 256 x 256 x 176 voxels on 24 GB, and what a pass multiplies.
@@ -53,36 +54,34 @@ PUBLISHED_UNET = (32, 64, 128, 256, 320, 320)
 PATCH, PASS_TFLOP, PASSES = (224, 224, 128), 2.92, 320
 WINDOWS = {"tiny": ((16, 18, 20), (4, 3, 2)), "mini_gen": ((24,) * 3, (4,) * 3)}
 WINDOWS["mni100_gen"] = ((100,) * 3, (20,) * 3)
+IMAGES = 100  # of the participant level
 
 
-def main() -> None:
-    """Print the machine and the parts that were asked for."""
-    parts: dict[str, Callable[[Path, Path], None]] = {
-        "references": references,
-        "open": open_model,
-        "run": run,
-        "mdgru": mdgru,
-        "passes": passes,
-        "head": head,
-    }
-    parser = argparse.ArgumentParser()
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this benchmark."""
     parser.add_argument("heads", type=Path)
     parser.add_argument("reference", type=Path)
-    parser.add_argument("--only", nargs="+", choices=parts, default=list(parts))
-    chosen = parser.parse_args()
-    name = torch.cuda.get_device_name()
-    print(
-        f"{datetime.now(UTC):%Y-%m-%d}, {name}, {os.cpu_count()} cores, torch {torch.__version__}"
-    )
-    fix_convolutions(GPU)
-    for part in chosen.only:
-        begun = time.perf_counter()
-        try:
-            parts[part](chosen.heads, chosen.reference)
-        except Exception:
-            traceback.print_exc(file=sys.stdout)
-        torch.cuda.empty_cache()
-        print(f"({part}: {time.perf_counter() - begun:.0f} s)", flush=True)
+    parser.add_argument("--only", nargs="+", choices=list(PARTS), default=list(PARTS))
+
+
+def main(options: argparse.Namespace) -> int:
+    """Print the parts that were asked for; a part that fails does not stop the others."""
+    if not torch.cuda.is_available():
+        raise SystemExit("No CUDA GPU was found.")
+    failed = 0
+    with Output(options.out) as out:
+        out(*header(model_version(), device=torch.cuda.get_device_name()))
+        fix_convolutions(GPU)
+        for part in options.only:
+            begun = time.perf_counter()
+            try:
+                PARTS[part](out, options.heads.resolve(), options.reference)
+            except Exception:
+                out(traceback.format_exc())
+                failed += 1
+            torch.cuda.empty_cache()
+            out(f"({part}: {time.perf_counter() - begun:.0f} s)")
+    return int(failed > 0)
 
 
 def seconds(function: Callable[[], object], times: int = 3) -> float:
@@ -98,9 +97,9 @@ def seconds(function: Callable[[], object], times: int = 3) -> float:
     return statistics.median(taken)
 
 
-def references(_heads: Path, reference: Path) -> None:
+def compare_references(out: Output, _heads: Path, reference: Path) -> None:
     """Print how the GPU's results differ from the originals'."""
-    print("\nreference case       computed in     labels that differ   probabilities within")
+    out("\nreference case       computed in     labels that differ   probabilities within")
     (plans,) = (reference / "nnunet_v1").rglob("plans.pkl")
     with tempfile.TemporaryDirectory() as folder:
         convert(plans.parent, Path(folder) / "v1")
@@ -122,18 +121,22 @@ def references(_heads: Path, reference: Path) -> None:
                 )
                 found = network.predict(data, spacing)
                 labels = network.postprocess(found.argmax(0).astype(np.uint8), spacing)
-                tell(f"nnU-Net {case}", kind(half), labels, expected, abs(found - softmax).max())
+                print_difference(
+                    out, f"nnU-Net {case}", kind(half), labels, expected, abs(found - softmax).max()
+                )
     for case, (window, padding) in WINDOWS.items():
-        folder = reference / "mdgru" / case
-        weights = reference_weights(folder)
-        image = nib.load(folder / "T1.nii.gz")
+        inputs = reference / "mdgru" / case
+        weights = reference_weights(inputs)
+        image = nib.load(inputs / "T1.nii.gz")
         channels = whiten(np.asarray(image.dataobj, np.float32), image.header.get_zooms()[:3])
-        expected = np.asarray(nib.load(folder / "mdgru-labels.nii.gz").dataobj)
-        maps = np.moveaxis(np.asarray(nib.load(folder / "mdgru-probdist.nii.gz").dataobj), -1, 0)
+        expected = np.asarray(nib.load(inputs / "mdgru-labels.nii.gz").dataobj)
+        maps = np.moveaxis(np.asarray(nib.load(inputs / "mdgru-probdist.nii.gz").dataobj), -1, 0)
         for precision in ("float32", "tf32", "bfloat16"):
-            network = MDGRU(weights, device=GPU, precision=precision)
-            found = predict(network, channels, window, padding, device=GPU)
-            tell(f"MD-GRU {case}", precision, found.argmax(0), expected, abs(found - maps).max())
+            mdgru = MDGRU(weights, device=GPU, precision=precision)
+            found = predict(mdgru, channels, window, padding, device=GPU)
+            print_difference(
+                out, f"MD-GRU {case}", precision, found.argmax(0), expected, abs(found - maps).max()
+            )
 
 
 def reference_weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -145,38 +148,33 @@ def reference_weights(folder: Path) -> dict[str, torch.Tensor]:
     return {name: torch.tensor(weight) for name, weight in weights.items()}
 
 
-def tell(case: str, way: str, labels: np.ndarray, expected: np.ndarray, away: float) -> None:
+def print_difference(
+    out: Output, case: str, way: str, labels: NDArray[Any], expected: NDArray[Any], away: float
+) -> None:
     """Print a row of two label maps side by side."""
     differ = np.count_nonzero(labels != expected)
-    print(f"{case:<21}{way:<15}{differ:>8,} of {labels.size:>10,}{away:>12.1e}", flush=True)
+    out(f"{case:<21}{way:<15}{differ:>8,} of {labels.size:>10,}{away:>12.1e}")
 
 
 def kind(half: bool) -> str:
-    """Name a precision."""
+    """Return the name of a precision."""
     return "float16" if half else "float32"
 
 
-def heads_of(heads: Path) -> list[Path]:
-    """Images of a dataset."""
-    return sorted(heads.glob("sub-*/anat/*_T1w.nii.gz"))
-
-
-def read(path: Path) -> tuple[np.ndarray, tuple[float, ...]]:
-    """Voxels of an image in (z, y, x) order of RAS, and their size."""
+def read(path: Path) -> tuple[NDArray[Any], tuple[float, ...]]:
+    """Read an image: voxels in (z, y, x) order of RAS, and their size in mm, in that order."""
     image = nib.as_closest_canonical(nib.load(path))
     return np.asarray(image.dataobj, np.float32).T.copy(), image.header.get_zooms()[2::-1]
 
 
-def open_model(heads: Path, _reference: Path) -> None:
+def compare_open_model(out: Output, heads: Path, _reference: Path) -> None:
     """Print how the open model's labels on a GPU differ from those on the CPU, and the time."""
-    print(
-        "\nopen model   float32: labels that differ   float16: labels that differ   volumes within"
-    )
-    folder = store.find(store.DEFAULT).folder
+    out("\nopen model   float32: labels that differ   float16: labels that differ   volumes within")
+    folder = default_model_folder()
     torch.set_num_threads(os.cpu_count() or 1)
     cpu = Cascade(folder, device=CPU)
     gpu = {half: Cascade(folder, device=GPU, half=half) for half in (False, True)}
-    for path in heads_of(heads)[:5]:
+    for path in t1w_images(heads)[:5]:
         image, spacing = read(path)
         expected = cpu.predict(image, spacing).probabilities.argmax(0)
         sizes = np.bincount(expected.ravel(), minlength=4)[1:]
@@ -186,45 +184,37 @@ def open_model(heads: Path, _reference: Path) -> None:
             differ = np.count_nonzero(labels != expected)
             row += f"{differ:>10} of {np.count_nonzero(expected):>7,}        "
             change = abs(np.bincount(labels.ravel(), minlength=4)[1:] / sizes - 1).max()
-        print(f"{row}{change:>8.3%}", flush=True)
+        out(f"{row}{change:>8.3%}")
     for half, network in gpu.items():
-        print(f"{kind(half)}: {seconds(lambda n=network: n.predict(image, spacing)):.3f} s a head")
+        out(f"{kind(half)}: {seconds(partial(network.predict, image, spacing)):.3f} s per head")
 
 
-def run(heads: Path, _reference: Path) -> None:
-    """Print the time of the participant level on many images, and how busy the GPU was."""
-    images = heads_of(heads)
+def time_run(out: Output, heads: Path, _reference: Path) -> None:
+    """Time the participant level on many images, and how busy the GPU is meanwhile."""
+    images = t1w_images(heads)
     with tempfile.TemporaryDirectory() as name:
-        dataset = Path(name) / "bids"
-        for number in range(100):
-            place = dataset / f"sub-{number:03d}" / "anat"
-            place.mkdir(parents=True)
-            source = images[number % len(images)]
-            os.link(
-                shutil.copy(source, Path(name) / f"{number}"),
-                place / f"sub-{number:03d}_T1w.nii.gz",
-            )
+        dataset, output = Path(name) / "bids", Path(name) / "out"
+        for number in range(IMAGES):
+            # Not links: each copy is read from the disk as an image of its own.
+            shutil.copy(images[number % len(images)], image_path(dataset, f"{number:03d}"))
         shutil.copy(heads / "dataset_description.json", dataset)
-        command = [sys.executable, "-m", "bids_app", str(dataset), f"{name}/out", "participant"]
-        command += ["--skip-bids-validation", "--device", "cuda"]
+        words = [dataset, output, "participant", "--skip-bids-validation", "--device", "cuda"]
         busy: list[float] = []
         over = threading.Event()
         watcher = threading.Thread(target=watch, args=(busy, over))
         watcher.start()
-        begun = time.perf_counter()
-        done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
-        wall = time.perf_counter() - begun
-        over.set()
-        watcher.join()
-        if done.returncode:
-            print(done.stdout[-1500:], done.stderr[-1500:])
-        times = sorted(Path(name, "out").glob("sub-*/anat/*_dseg.nii.gz"))
-        stamps = sorted(path.stat().st_mtime for path in times)
-        steady = (stamps[-1] - stamps[9]) / (len(stamps) - 10) if len(stamps) > 20 else float("nan")
-        print(
+        try:
+            wall = run([*BIDS_APP, *words]).wall
+        finally:
+            over.set()
+            watcher.join()
+        maps = output.glob("sub-*/anat/*_dseg.nii.gz")
+        stamps = sorted(path.stat().st_mtime for path in maps)
+        steady = (stamps[-1] - stamps[9]) / (len(stamps) - 10)
+        out(
             f"\n{len(stamps)} heads by the open model, start to end: {wall:.1f} s, "
-            f"{wall / 100:.2f} s a head; between writing the 10th and the last {steady:.2f} s; "
-            f"GPU busy {np.mean(busy or [0]):.0f} % (mean)"
+            f"{wall / IMAGES:.2f} s per head; from writing the 10th to the last {steady:.2f} s "
+            f"per head; GPU busy {np.mean(busy or [0]):.0f} % (mean)"
         )
 
 
@@ -237,13 +227,13 @@ def watch(busy: list[float], over: threading.Event) -> None:
             return
 
 
-def mdgru(heads: Path, _reference: Path) -> None:
+def time_mdgru(out: Output, heads: Path, _reference: Path) -> None:
     """Print the time of windows of the published size, and of a whole head."""
-    print(
-        "\nMD-GRU, published size: precision, windows at a time, s a window, GiB, "
+    out(
+        "\nMD-GRU, published size: precision, windows at a time, s per window, GiB, "
         "labels unlike the first's"
     )
-    image, spacing = read(heads_of(heads)[0])
+    image, spacing = read(t1w_images(heads)[0])
     channels = whiten(image.T.copy(), spacing[::-1])
     weights = {name: torch.tensor(w) for name, w in random_weights(PUBLISHED).items()}
     middle = [n // 2 - 50 for n in channels.data.shape[:3]]
@@ -254,12 +244,12 @@ def mdgru(heads: Path, _reference: Path) -> None:
         for batch in (1, 4, 8):
             data = torch.from_numpy(np.stack([window] * batch)).to(GPU)
             torch.cuda.reset_peak_memory_stats()
-            taken = seconds(lambda n=network, d=data: n(d), 1) / batch
+            taken = seconds(partial(network, data), 1) / batch
             labels = network(data)[0].argmax(-1).cpu().numpy()
             first = labels if first is None else first
             memory = torch.cuda.max_memory_allocated() / 2**30
             differ = np.count_nonzero(labels != first)
-            print(f"{precision:<10}{batch:>3}{taken:>8.3f}{memory:>7.2f}{differ:>8,}", flush=True)
+            out(f"{precision:<10}{batch:>3}{taken:>8.3f}{memory:>7.2f}{differ:>8,}")
     sizes = [(0, n) for n in image.shape[::-1]]
     middle = [((a + b) // 2 - 48, (a + b) // 2 + 48) for a, b in sizes]  # as --region asks
     for precision, batch in (("float32", 8), ("tf32", 8)):
@@ -271,12 +261,12 @@ def mdgru(heads: Path, _reference: Path) -> None:
                 network, channels, (100,) * 3, (20,) * 3, device=GPU, batch=batch, box=(x, y, z)
             )
             taken = time.perf_counter() - begun
-            print(f"{title} of {image.shape[::-1]}, {precision}, {batch} at a time: {taken:.1f} s")
+            out(f"{title} of {image.shape[::-1]}, {precision}, {batch} at a time: {taken:.1f} s")
 
 
-def passes(_heads: Path, _reference: Path) -> None:
+def time_passes(out: Output, _heads: Path, _reference: Path) -> None:
     """Print the time of single passes of two sizes of network, computed in several ways."""
-    print("\nnetwork                  way                          images  ms a pass  TFLOP/s")
+    out("\nnetwork                  way                          images  ms per pass  TFLOP/s")
     small = (24, 48, 96, 160, 192)
     for features, patch in ((PUBLISHED_UNET, PATCH), (small, (96,) * 3)):
         title = f"{features[0]} channels, {'x'.join(map(str, patch))}"
@@ -288,19 +278,18 @@ def passes(_heads: Path, _reference: Path) -> None:
             if way.startswith("half"):
                 use_half(network)
             for batch in (1, 2) if way in ("autocast", "half") else (1,):
-                data = torch.randn(batch, 1, *patch, device=GPU, generator=None)
+                data = torch.randn(batch, 1, *patch, device=GPU)
                 with torch.inference_mode(), torch.autocast("cuda", enabled=way == "autocast"):
-                    taken = seconds(lambda n=network, d=data: n(d), 5) / batch
+                    taken = seconds(partial(network, data), 5) / batch
                     torch.manual_seed(1)
                     output = network(torch.randn(1, 1, *patch, device=GPU))[0].float()
                 if reference is None:
                     reference = output
                 unlike = (output.argmax(0) != reference.argmax(0)).float().mean().item()
                 rate = f"{PASS_TFLOP / taken:>8.0f}" if patch == PATCH else ""
-                print(
-                    f"{title:<25}{way:<29}{batch:>5}{taken * 1e3:>11.2f}{rate}  "
+                out(
+                    f"{title:<25}{way:<29}{batch:>5}{taken * 1e3:>13.2f}{rate}  "
                     f"unlike {unlike:.4%}",
-                    flush=True,
                 )
                 del output, data
             del network
@@ -310,8 +299,6 @@ def passes(_heads: Path, _reference: Path) -> None:
 
 def build(features: tuple[int, ...], patch: tuple[int, ...]) -> torch.nn.Module:
     """Make a network of random weights on the GPU."""
-    from bids_app.engines.nnunet.plans import read_plans
-
     with tempfile.TemporaryDirectory() as name:
         folder = write_random_model(Path(name), folds=1, patch_size=patch, features=features)
         network = read_plans(folder, "3d_fullres").network().to_empty(device=GPU)
@@ -320,11 +307,11 @@ def build(features: tuple[int, ...], patch: tuple[int, ...]) -> torch.nn.Module:
     return network.eval()
 
 
-def head(heads: Path, _reference: Path) -> None:
+def time_head(out: Output, heads: Path, _reference: Path) -> None:
     """Print the time of a head by networks of published size, eight mirrorings each."""
     from scipy import ndimage
 
-    image, spacing = read(heads_of(heads)[0])
+    image, spacing = read(t1w_images(heads)[0])
     image = ndimage.zoom(image, spacing, order=1)
     whole = np.zeros((256, 256, 176), np.float32)
     part = tuple(slice(0, min(a, b)) for a, b in zip(image.shape, whole.shape, strict=True))
@@ -349,18 +336,23 @@ def head(heads: Path, _reference: Path) -> None:
                 labels[half] = network.restore(mean, prepared).argmax(0)
                 clock.append(time.perf_counter())
                 a, b, c = np.diff(clock)
-                print(
+                out(
                     f"published size, 256x256x176, {used} x 8 passes a tile, {kind(half)}, image "
                     f"{number + 1}: prepare {a:.2f}, infer {b:.2f}, restore {c:.2f} s; "
                     f"{PASS_TFLOP * PASSES * used / 5 / b:.0f} TFLOP/s, "
                     f"{torch.cuda.max_memory_allocated() / 2**30:.1f} GiB",
-                    flush=True,
                 )
             del network
             torch.cuda.empty_cache()
     differ = np.count_nonzero(labels[True] != labels[False]) / whole.size
-    print(f"labels that differ between float16 and float32: {differ:.4%}")
+    out(f"labels that differ between float16 and float32: {differ:.4%}")
 
 
-if __name__ == "__main__":
-    main()
+PARTS: dict[str, Callable[[Output, Path, Path], None]] = {
+    "references": compare_references,
+    "open": compare_open_model,
+    "run": time_run,
+    "mdgru": time_mdgru,
+    "passes": time_passes,
+    "head": time_head,
+}

@@ -1,103 +1,103 @@
 """Time the group level and its page on as many images as a user may have.
 
-    python benchmarks/group.py BIDS_DIR --images 2000 40000 [--results OUT] [--browser chromium]
-
-Runs the app on the heads of BIDS_DIR (or takes the results in OUT), copies their sidecars and
-tables under other names, two sessions a participant, each participant's volumes scaled by a factor
-of its own (standard deviation 8 %), and gives the copies scanners, sites, ages and dates. Then runs
-the group level as a user does and opens its page in a headless browser. Prints machine and date.
+The participant level is run on the heads of BIDS_DIR, or its results are taken from --results.
+Their sidecars and tables are copied under other names, two sessions per participant. Each
+participant's volumes are scaled by a random factor (standard deviation 8 %), and the copies get
+scanners, sites, ages and dates. Then the group level runs as a user starts it, and its page is
+opened in a headless browser.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import resource
 import subprocess
-import sys
 import tempfile
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from end_to_end import machine
 
-from bids_app.bids.results import Result, read_results
-from bids_app.io.tables import read_table, table
+from benchmarks.app import Result, results_of
+from benchmarks.common import BIDS_APP, Output, describe_dataset, header, run, write_tsv
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
 
 SESSIONS = 2
 SITES = (("Basel", "Siemens", "Prisma", 3), ("Bern", "Philips", "Achieva", 3),
          ("Zurich", "GE", "Signa HDxt", 1.5))  # fmt: skip
-DESCRIPTION = {"Name": "Copies", "BIDSVersion": "1.10.0", "License": "CC0"}
 
 
-def main() -> None:
-    """Do all sizes and print what they took."""
-    options = parse()
-    print(f"{datetime.now(UTC):%Y-%m-%d}, {machine()}")
-    with tempfile.TemporaryDirectory() as folder:
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this benchmark."""
+    parser.add_argument("bids_dir", type=Path)
+    parser.add_argument("--images", type=int, nargs="+", default=[2000])
+    parser.add_argument("--results", type=Path, help="existing results of BIDS_DIR")
+    parser.add_argument("--browser", default="", help="command of Chromium or Chrome")
+    parser.add_argument("--keep", type=Path, help="folder for the pages")
+
+
+def main(options: argparse.Namespace) -> None:
+    """Print what each size took."""
+    with Output(options.out) as out, tempfile.TemporaryDirectory() as folder:
         results = options.results
         if results is None:
             results = Path(folder, "results")
-            segment(options.bids_dir, results)
-        originals = list(read_results(results))
-        print(f"copies of {len(originals)} images")
+            words = [options.bids_dir.resolve(), results, "participant", "--skip-bids-validation"]
+            run([*BIDS_APP, *words])
+        originals = results_of(results)
+        models = sorted({original.model for original in originals})
+        out(*header(", ".join(models), packages=("pandas",)))
+        out(f"copies of {len(originals)} images")
         for images in options.images:
             source, output = Path(folder, f"bids_{images}"), Path(folder, f"out_{images}")
-            copy(originals, source, output, images)
-            print(f"\n{images:,} images")
-            seconds, cpu, gigabytes = run_group(source, output)
-            print(f"  group level: {seconds:.1f} s ({cpu:.1f} of CPU), {gigabytes:.2f} GiB")
+            copy_results(originals, source, output, images)
+            out("", f"{images:,} images")
+            words = [source, output, "group", "--covariates", "age", "sex"]
+            cost = run([*BIDS_APP, *words])
+            out(f"  group level: {cost.wall:.1f} s ({cost.cpu:.1f} of CPU), {cost.gib:.2f} GiB")
             for name in ("group_volumes.tsv", "group_longitudinal.tsv", "group.html"):
-                print(f"  {name}: {(output / name).stat().st_size / 1e6:.1f} MB")
+                out(f"  {name}: {(output / name).stat().st_size / 1e6:.1f} MB")
             if options.browser:
-                open_page(options.browser, output / "group.html", images)
+                open_page(out, options.browser, output / "group.html", images)
             if options.keep:
-                (output / "group.html").replace(options.keep / f"group_{images}.html")
+                options.keep.mkdir(parents=True, exist_ok=True)
+                page = (output / "group.html").read_bytes()
+                (options.keep / f"group_{images}.html").write_bytes(page)
 
 
-def parse() -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("bids_dir", type=Path)
-    parser.add_argument("--images", type=int, nargs="+", default=[2000])
-    parser.add_argument("--results", type=Path, help="results of BIDS_DIR that are there")
-    parser.add_argument("--browser", default="", help="command of Chromium or Chrome")
-    parser.add_argument("--keep", type=Path, help="folder for the pages")
-    return parser.parse_args()
+def copy_results(originals: Sequence[Result], source: Path, output: Path, images: int) -> None:
+    """Make a dataset and results of that many images, without images.
 
-
-def segment(bids_dir: Path, output: Path) -> None:
-    """Run the participant level."""
-    words = ["-m", "bids_app", str(bids_dir), str(output), "participant", "--skip-bids-validation"]
-    subprocess.run([sys.executable, *words], check=True, stdout=sys.stderr)
-
-
-def copy(originals: list[Result], source: Path, output: Path, images: int) -> None:
-    """Make a dataset and results of that many images, without their voxels."""
+    Parameters
+    ----------
+    originals : sequence of Result
+        Results to copy, in turn.
+    source, output : Path
+        The dataset and the folder of results; both are made.
+    images : int
+        At least this number.
+    """
     rng = np.random.default_rng(0)
     people = -(-images // SESSIONS)
-    for folder in (source, output):
-        folder.mkdir()
-    (source / "dataset_description.json").write_text(json.dumps(DESCRIPTION))
-    described = DESCRIPTION | {
-        "GeneratedBy": [{"Name": "brainstem BIDS App"}],
-        "DatasetLinks": {"raw": os.path.relpath(source, output)},
-    }
-    (output / "dataset_description.json").write_text(json.dumps(described))
-    contents = [(original.sidecar, read_table(original.outputs.volumes)) for original in originals]
+    describe_dataset(source, "Copies")
+    describe_dataset(
+        output,
+        "Copies",
+        GeneratedBy=[{"Name": "brainstem BIDS App"}],
+        DatasetLinks={"raw": os.path.relpath(source, output)},
+    )
     covariates = []
     for number in range(people):
         person = f"sub-{number:05d}"
         covariates.append([person, f"{rng.uniform(20, 80):.0f}", "FM"[number % 2]])
         factor = rng.normal(1, 0.08)
-        sidecar, rows = contents[number % len(contents)]
-        label = originals[number % len(contents)].label
+        original = originals[number % len(originals)]
         acquisition = dict(
             zip(("InstitutionName", "Manufacturer", "ManufacturersModelName",
                  "MagneticFieldStrength"), SITES[number % len(SITES)], strict=True)
@@ -109,22 +109,22 @@ def copy(originals: list[Result], source: Path, output: Path, images: int) -> No
             (raw / f"{stem}_T1w.json").write_text(json.dumps(acquisition))
             date = datetime(2000, 1, 1) + timedelta(days=365 * int(session[-1]) + number % 300)
             lines = [[f"anat/{stem}_T1w.nii.gz", date.isoformat()]]
-            (raw.parent / f"{stem}_scans.tsv").write_bytes(table(["filename", "acq_time"], lines))
+            write_tsv(raw.parent / f"{stem}_scans.tsv", ["filename", "acq_time"], lines)
             anat = output / person / session / "anat"
             anat.mkdir(parents=True)
             path = f"{person}/{session}/anat/{stem}_T1w.nii.gz"
-            content = sidecar | {"Sources": [f"bids:raw:{path}"]}
-            (anat / f"{stem}_seg-{label}_dseg.json").write_text(json.dumps(content, indent=2))
-            scaled = [scale(row, factor * rng.normal(1, 0.01)) for row in rows]
-            (anat / f"{stem}_seg-{label}_volumes.tsv").write_bytes(
-                table(list(rows[0]), [list(row.values()) for row in scaled])
-            )
+            content = original.sidecar | {"Sources": [f"bids:raw:{path}"]}
+            prefix = f"{stem}_seg-{original.label}"
+            (anat / f"{prefix}_dseg.json").write_text(json.dumps(content, indent=2))
+            scaled = [scale(row, factor * rng.normal(1, 0.01)) for row in original.volumes]
+            cells = [list(row.values()) for row in scaled]
+            write_tsv(anat / f"{prefix}_volumes.tsv", list(scaled[0]), cells)
         (output / f"{person}.html").write_text("<!DOCTYPE html><title>copy</title>")
-    (source / "participants.tsv").write_bytes(table(["participant_id", "age", "sex"], covariates))
+    write_tsv(source / "participants.tsv", ["participant_id", "age", "sex"], covariates)
 
 
 def scale(row: dict[str, str], factor: float) -> dict[str, str]:
-    """Scale a region's volumes."""
+    """Scale the volumes of a row."""
     volumes = {
         column: f"{float(text) * factor:.3f}"
         for column, text in row.items()
@@ -133,61 +133,28 @@ def scale(row: dict[str, str], factor: float) -> dict[str, str]:
     return row | volumes
 
 
-def run_group(source: Path, output: Path) -> tuple[float, float, float]:
-    """Run the group level; its seconds, those of the CPU, and its most memory in GiB."""
-    command = [
-        sys.executable,
-        "-m",
-        "bids_app",
-        source,
-        output,
-        "group",
-        "--covariates",
-        "age",
-        "sex",
-    ]
-    start = time.perf_counter()
-    with subprocess.Popen([*map(str, command)], stdout=subprocess.DEVNULL) as process:
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"the group level ended with {process.returncode}")
-    cpu = usage.ru_utime + usage.ru_stime
-    return time.perf_counter() - start, cpu, usage.ru_maxrss / 2**20
-
-
-def open_page(browser: str, page: Path, images: int) -> None:
-    """Open a page in a headless browser until it is drawn, and the same with an empty one."""
+def open_page(out: Output, browser: str, page: Path, images: int) -> None:
+    """Time a headless browser until it has drawn a page; an empty page is subtracted."""
     with tempfile.TemporaryDirectory() as folder:
         common = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--window-size=1400,3000"]
         common += [f"--user-data-dir={folder}/profile", f"--screenshot={folder}/page.png"]
         took, cpu = [], []
         for address in ("about:blank", "about:blank", page.resolve().as_uri()):
             start, before = time.perf_counter(), cpu_of_children()
-            run_quietly([*common, address])
+            subprocess.run([*common, address], check=True, capture_output=True)
             took.append(time.perf_counter() - start)
             cpu.append(cpu_of_children() - before)
         dumped = [*common[:-1], "--dump-dom", page.resolve().as_uri()]
         dom = subprocess.run(dumped, capture_output=True, text=True, check=True).stdout
     drawn = f"{images:,} of {images:,} results" in dom
-    print(
+    out(
         f"  opened in {took[2] - took[1]:.1f} s ({cpu[2] - cpu[1]:.1f} of CPU), the browser's own "
-        f"start of {took[1]:.1f} s ({cpu[1]:.1f}) not counted;",
-        "all results there" if drawn else "NOT ALL RESULTS THERE",
-        flush=True,
+        f"start of {took[1]:.1f} s ({cpu[1]:.1f}) not counted; "
+        + ("all results there" if drawn else "NOT ALL RESULTS THERE")
     )
 
 
 def cpu_of_children() -> float:
-    """Seconds of CPU that ended children took."""
+    """Return the CPU seconds of all child processes that have ended."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime
-
-
-def run_quietly(command: list[Any]) -> None:
-    """Run a command, or say why not."""
-    subprocess.run(command, check=True, capture_output=True)
-
-
-if __name__ == "__main__":
-    main()

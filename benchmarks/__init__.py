@@ -1,0 +1,1 @@
+"""Benchmarks of accuracy, quality measures, speed and memory; see ``python -m benchmarks``."""

@@ -1,0 +1,1 @@
+"""How well label maps agree with reference labels, and how volumes follow known changes."""

@@ -1,0 +1,272 @@
+"""Changes of a head after which its volumes are known: poses, voxels, faults, cuts, atrophy.
+
+All take a `HeldOut` and return the voxels and the affine of a new image; the head is not modified.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import partial
+from itertools import permutations, product
+from typing import TYPE_CHECKING
+
+import numpy as np
+from nibabel.affines import apply_affine, voxel_sizes
+from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff
+from scipy import ndimage
+
+from benchmarks.accuracy.deformation import shrink
+from training.cases import MEDULLA, REGIONS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+    from training.evaluate import HeldOut
+
+Changed = tuple["NDArray[np.float32]", "NDArray[np.float64]"]
+SHARES = (0.02, 0.05, 0.10, 0.20)  # by which regions shrink in all directions
+SHARES_IN_ONE_DIRECTION = (0.10,)
+LABEL_MARGIN_MM = 2.0  # kept around the labels when a skull is stripped
+MIN_EXTENT_MM = 81.0  # of a cut image; the app refuses less than 80
+FWHM = 2 * math.sqrt(2 * math.log(2))
+
+
+@dataclass(frozen=True)
+class Change:
+    """A change of an image.
+
+    Attributes
+    ----------
+    title : str
+        What is done, as in the tables; also the key of kept results.
+    make : callable
+        Takes a head and returns the new image.
+    mild : bool
+        Volumes should stay within 1.5 %.
+    """
+
+    title: str
+    make: Callable[[HeldOut], Changed]
+    mild: bool = False
+
+
+def harmless() -> list[Change]:
+    """List the changes that should leave all volumes as they are, the mild ones first."""
+    mild = [
+        *(
+            Change(f"turned 10 deg about {axis}", partial(rotate, degrees=10, axis=i), mild=True)
+            for i, axis in enumerate("xyz")
+        ),
+        Change("turned 25 deg about x, header", rotate_header, mild=True),
+        Change("flipped left-right", flip, mild=True),
+        *(
+            Change(f"stored as {codes}", partial(store_as, codes=codes), mild=True)
+            for codes in ("LPI", "PSR", "AIL")
+        ),
+        Change("0.7 mm", partial(resample, edges=(0.7, 0.7, 0.7)), mild=True),
+        Change("1.3 mm", partial(resample, edges=(1.3, 1.3, 1.3)), mild=True),
+        Change("bias field, 20 %", partial(add_bias, share=0.2), mild=True),
+        Change("noise, 3 %", partial(add_noise, share=0.03), mild=True),
+    ]
+    return [
+        *mild,
+        *(
+            Change(f"turned 25 deg about {axis}", partial(rotate, degrees=25, axis=i))
+            for i, axis in enumerate("xyz")
+        ),
+        Change("2 mm", partial(resample, edges=(2.0, 2.0, 2.0))),
+        Change("1 x 1 x 3 mm", partial(resample, edges=(1.0, 1.0, 3.0))),
+        Change("bias field, 40 %", partial(add_bias, share=0.4)),
+        Change("noise, 8 %", partial(add_noise, share=0.08)),
+        Change("gamma 0.7", partial(apply_gamma, gamma=0.7)),
+        Change("gamma 1.4", partial(apply_gamma, gamma=1.4)),
+        Change("lower half", keep_lower_half),
+    ]
+
+
+def atrophy(region: str, direction: str = "") -> list[Change]:
+    """List the degrees of atrophy of a region, in all directions or one of `DIRECTIONS`."""
+    return [
+        Change(
+            f"{region} shrunk by {share:.0%} {direction}".rstrip(),
+            partial(shrink, region=region, share=share, direction=direction),
+        )
+        for share in (SHARES_IN_ONE_DIRECTION if direction else SHARES)
+    ]
+
+
+def without_brainstem() -> list[Change]:
+    """List the changes after which an image shows no brainstem."""
+    return [
+        Change("upper part, from 10 mm above", keep_upper_part),
+        Change("noise alone", partial(noise_alone, sigma=0)),
+        Change("smooth noise alone", partial(noise_alone, sigma=3)),
+    ]
+
+
+def rotate(head: HeldOut, degrees: float, axis: int) -> Changed:
+    """Rotate the head about an axis of its voxel grid, on a grid that holds all nonzero voxels."""
+    data, affine = head.volume.data, head.volume.affine
+    edges = voxel_sizes(affine)
+    rotation = rotation_about(axis, degrees)
+    filled = np.argwhere(data > 0)
+    corners = np.array(list(product(*zip(filled.min(0), filled.max(0), strict=True)))) * edges
+    middle = corners.mean(0)
+    half = np.abs((corners - middle) @ rotation.T).max(0)
+    shape = tuple(int(n) for n in np.ceil(2 * half / edges) + 1)
+    to_mm = (
+        rotation.T * edges
+    )  # inverse rotation: from voxels of the new image to mm of the old one
+    start = middle - to_mm @ ((np.array(shape) - 1) / 2)
+    new = np.eye(4)
+    new[:3, :3] = affine[:3, :3]
+    new[:3, 3] = apply_affine(affine, middle / edges) - new[:3, :3] @ ((np.array(shape) - 1) / 2)
+    return sample(data, to_mm / edges[:, None], start / edges, shape), new
+
+
+def rotation_about(axis: int, degrees: float) -> NDArray[np.float64]:
+    """Return the rotation matrix, shape (3, 3), about axis 0, 1 or 2."""
+    first, second = [other for other in range(3) if other != axis]
+    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    rotation = np.eye(3)
+    rotation[[first, first, second, second], [first, second, first, second]] = cos, -sin, sin, cos
+    return rotation
+
+
+def rotate_header(head: HeldOut) -> Changed:
+    """Rotate the head by 25 degrees about x, in its affine only."""
+    turned = np.eye(4)
+    turned[:3, :3] = rotation_about(0, 25)
+    return head.volume.data, turned @ head.volume.affine
+
+
+def flip(head: HeldOut) -> Changed:
+    """Mirror the head left to right."""
+    return np.ascontiguousarray(head.volume.data[::-1]), head.volume.affine
+
+
+def orientations() -> list[str]:
+    """List all 48 orders in which the axes of an image can be stored."""
+    return ["".join(codes) for axes in permutations(("LR", "PA", "IS")) for codes in product(*axes)]
+
+
+def store_as(head: HeldOut, codes: str) -> Changed:
+    """Store the head in another order of axes, e.g. ``LPI``."""
+    data = head.volume.data
+    # `there` maps the wanted order to RAS; its inverse reorders the RAS voxels.
+    there = axcodes2ornt(codes)
+    back = np.empty_like(there)
+    for wanted, (ras, sign) in enumerate(there):
+        back[int(ras)] = wanted, sign
+    affine = head.volume.affine @ inv_ornt_aff(back, data.shape)
+    return np.ascontiguousarray(apply_orientation(data, back)), affine
+
+
+def resample(head: HeldOut, edges: Sequence[float]) -> Changed:
+    """Resample the head to other voxel edges (mm); smooth before where they are larger."""
+    data, affine = head.volume.data, head.volume.affine
+    old, new = voxel_sizes(affine), np.array(edges)
+    sigma = np.sqrt(np.maximum(new**2 - old**2, 0)) / FWHM / old
+    smooth = ndimage.gaussian_filter(data, sigma) * (data > 0) if sigma.any() else data
+    step = new / old
+    shape = tuple(int(n) for n in np.round(np.array(data.shape) / step))
+    start = (np.array(data.shape) - step * shape) / 2 + (step - 1) / 2
+    out = np.eye(4)
+    out[:3, :3] = affine[:3, :3] * step
+    out[:3, 3] = apply_affine(affine, start)
+    return sample(smooth, np.diag(step), start, shape), out
+
+
+def add_bias(head: HeldOut, share: float) -> Changed:
+    """Multiply by a smooth field of 1 - `share` to 1 + `share`."""
+    data = head.volume.data
+    x, y, z = np.ogrid[
+        -1 : 1 : data.shape[0] * 1j, -1 : 1 : data.shape[1] * 1j, -1 : 1 : data.shape[2] * 1j
+    ]
+    field = 0.5 * x - 0.8 * y + z + 0.7 * (x**2 - y**2) + 0.6 * y * z - 0.5 * z**2
+    field = 2 * (field - field.min()) / np.ptp(field) - 1
+    return (data * (1 + share * field)).astype(np.float32), head.volume.affine
+
+
+def add_noise(head: HeldOut, share: float) -> Changed:
+    """Add Rician noise, a share of the brainstem's median; zero voxels stay zero."""
+    data = head.volume.data
+    sigma = share * float(np.median(data[np.isin(head.truth, REGIONS)]))
+    rng = np.random.default_rng(0)
+    real = data + rng.normal(0, sigma, data.shape)
+    noisy = np.hypot(real, rng.normal(0, sigma, data.shape)) * (data > 0)
+    return noisy.astype(np.float32), head.volume.affine
+
+
+def apply_gamma(head: HeldOut, gamma: float) -> Changed:
+    """Raise intensities to a power; the 99.9th percentile stays as it is."""
+    data = head.volume.data
+    top = np.percentile(data[data > 0], 99.9)
+    return ((data.clip(0) / top) ** gamma * top).astype(np.float32), head.volume.affine
+
+
+def keep_lower_half(head: HeldOut) -> Changed:
+    """Keep the lower half of the field of view, and at least 10 mm above the brainstem."""
+    edge, depth = head.volume.voxel_size[2], head.volume.data.shape[2]
+    _, top = extent(head.truth, REGIONS)
+    return keep(head, 0, max(math.ceil(depth / 2), top + math.ceil(10 / edge)))
+
+
+def keep_upper_part(head: HeldOut) -> Changed:
+    """Keep what is 10 mm or more above the brainstem; less than 10 mm to keep 81 mm of extent."""
+    edge, depth = head.volume.voxel_size[2], head.volume.data.shape[2]
+    _, top = extent(head.truth, REGIONS)
+    last = depth - math.ceil(MIN_EXTENT_MM / edge)
+    return keep(head, max(min(top + math.ceil(10 / edge), last), top + 1), depth)
+
+
+def keep_above_medulla(head: HeldOut) -> Changed:
+    """Keep what is above the medulla."""
+    return keep(head, extent(head.truth, (MEDULLA,))[1] + 1, head.volume.data.shape[2])
+
+
+def keep(head: HeldOut, first: int, last: int) -> Changed:
+    """Keep the axial slices from `first` up to `last`, exclusive."""
+    affine = head.volume.affine.copy()
+    affine[:3, 3] = apply_affine(affine, (0, 0, first))
+    return np.ascontiguousarray(head.volume.data[:, :, first:last]), affine
+
+
+def extent(labels: NDArray[np.uint8], values: Sequence[int]) -> tuple[int, int]:
+    """Return the lowest and the highest axial slice with any of these labels."""
+    slices = np.flatnonzero(np.isin(labels, values).any((0, 1)))
+    return int(slices[0]), int(slices[-1])
+
+
+def noise_alone(head: HeldOut, sigma: float) -> Changed:
+    """Replace the head by noise, smoothed by `sigma` voxels."""
+    noise = np.random.default_rng(0).normal(0, 1, head.volume.data.shape)
+    if sigma:
+        noise = ndimage.gaussian_filter(noise, sigma)
+    return (100 + 20 * noise / noise.std()).astype(np.float32), head.volume.affine
+
+
+def strip(head: HeldOut, brain: NDArray[np.bool_]) -> Changed:
+    """Keep what is in a brain mask, shape (X, Y, Z), or within 2 mm of the labels.
+
+    The template's mask ends within the medulla; skull-stripping tools keep all of it.
+    """
+    labelled = ndimage.distance_transform_edt(head.truth == 0, sampling=head.volume.voxel_size)
+    return head.volume.data * (brain | (labelled <= LABEL_MARGIN_MM)), head.volume.affine
+
+
+def sample(
+    data: NDArray[np.float32],
+    matrix: NDArray[np.float64],
+    start: NDArray[np.float64],
+    shape: tuple[int, ...],
+) -> NDArray[np.float32]:
+    """Sample an image by cubic splines; zero voxels stay zero, and no value is negative."""
+    sampled = ndimage.affine_transform(data, matrix, start, shape, order=3, output=np.float32)
+    filled = ndimage.affine_transform(
+        (data > 0).astype(np.uint8), matrix, start, shape, order=0, output=np.uint8
+    )
+    return np.asarray(sampled.clip(0) * filled, dtype=np.float32)

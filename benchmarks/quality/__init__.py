@@ -1,0 +1,1 @@
+"""How well the quality measures find bad results."""

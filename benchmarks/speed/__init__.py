@@ -1,0 +1,1 @@
+"""Time and memory of the commands, of the engines and of single optimizations."""
