@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import nibabel as nib
 import numpy as np
@@ -38,6 +38,7 @@ ALLEN = {
     "mcp": ("mcp",),
     "icp": ("icp",),
 }
+TECTUM = ("SC", "IC")  # superior and inferior colliculus; part of the midbrain
 CEREBELLUM = ("CBL", "CBPV", "HWM", "CBV")
 BRAINSTEM_CODE = 16
 VENTRAL_DIENCEPHALON_CODES = (28, 60)
@@ -65,6 +66,8 @@ class Atlas:
         Midbrain, pons and medulla shares of every voxel, of the brainstem or not; their sum is 1.
     midbrain : ndarray of float32, shape `BOX_SHAPE`
         The Allen midbrain's share, with its own outer border.
+    tectum : ndarray of float32, shape `BOX_SHAPE`
+        Which part of a voxel's midbrain is tectum, from 0 to 1; known everywhere.
     whole : ndarray of float32, shape `BOX_SHAPE`
         Share of brainstem and cord, down to the template's lower end.
     peduncles : ndarray of float32, shape (3, x, y, z)
@@ -79,6 +82,7 @@ class Atlas:
     brain: NDArray[np.float32]
     parts: NDArray[np.float32]
     midbrain: NDArray[np.float32]
+    tectum: NDArray[np.float32]
     whole: NDArray[np.float32]
     peduncles: NDArray[np.float32]
     axis: NDArray[np.float64]
@@ -100,7 +104,7 @@ def build_atlas(data: Path, borders: list[NDArray[np.float32]]) -> Atlas:
     -------
     Atlas
     """
-    groups, cerebellum = _allen_groups(data / "allen")
+    groups, colliculi, cerebellum = _allen_groups(data / "allen")
     own = groups[:3].sum(0)
     template = nib.load(data / f"{TEMPLATE}.nii.gz")
     mask = nib.load(data / f"{TEMPLATE}_mask.nii.gz")
@@ -111,11 +115,9 @@ def build_atlas(data: Path, borders: list[NDArray[np.float32]]) -> Atlas:
 
     inner = np.asarray(groups[:3] > 0.5)
     inner[2] |= column
-    nearest = ndimage.distance_transform_edt(
-        np.asarray(inner.max(0) == 0), return_distances=False, return_indices=True
-    )
-    owner = inner.argmax(0)[tuple(nearest)]
+    owner = _extend(inner.argmax(0), inner.max(0))
     parts = np.stack([_soften(owner == k) for k in range(3)])
+    tectum = _extend(colliculi > groups[0] / 2, inner[0])
 
     peduncles = groups[3:].copy()
     peduncles[1] = np.clip(groups[4] + groups[1], 0, 1)  # cut off the pons by the maps' border
@@ -127,6 +129,7 @@ def build_atlas(data: Path, borders: list[NDArray[np.float32]]) -> Atlas:
         ),
         parts=_symmetric(parts / parts.sum(0)),
         midbrain=groups[0],
+        tectum=_soften(tectum),
         whole=whole,
         peduncles=peduncles * (1 - whole),
         axis=axis,
@@ -169,8 +172,16 @@ def _outer_border(
     return _symmetric(largest_piece(sharp > 0.1) * sharp * maps + column * (1 - maps))
 
 
-def _allen_groups(folder: Path) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Shares of the groups of `ALLEN` on the box, shape (6, x, y, z), and the cerebellum."""
+def _extend(values: NDArray[Any], known: NDArray[np.bool_]) -> NDArray[Any]:
+    """Give every voxel the value of the nearest known one."""
+    nearest = ndimage.distance_transform_edt(~known, return_distances=False, return_indices=True)
+    return np.asarray(values[tuple(nearest)])
+
+
+def _allen_groups(
+    folder: Path,
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_]]:
+    """Shares of the groups of `ALLEN` on the box, (6, x, y, z), of `TECTUM`, and the cerebellum."""
     names = json.loads((folder / "AllenAtlas.json").read_text())["labels"]
     image = nib.load(folder / "AllenAtlas.nii.gz")
     lower = np.linalg.inv(image.affine) @ BOX_AFFINE @ [-1, -1, -1, 1]
@@ -184,7 +195,7 @@ def _allen_groups(folder: Path) -> tuple[NDArray[np.float32], NDArray[np.bool_]]
         return draw_in_box(ndimage.uniform_filter(member, 3), image.affine)
 
     groups = np.stack([_symmetric(share(group)) for group in ALLEN.values()])
-    return groups, _symmetric(share(CEREBELLUM)) > 0.5
+    return groups, _symmetric(share(TECTUM)), _symmetric(share(CEREBELLUM)) > 0.5
 
 
 def _tissue_column(

@@ -67,6 +67,8 @@ class SoftLabels:
     ----------
     shares : ndarray of float32, shape (7, i, j, k)
         Of the regions in `training.atlas.NAMES`; what is missing to 1 is background.
+    tectum : ndarray of float32, shape (i, j, k)
+        Share of the tectum, which is part of that of the midbrain.
     ignore : ndarray of bool, shape (i, j, k)
         Voxels that are to be left out of the loss.
     affine : ndarray of float64, shape (4, 4)
@@ -78,6 +80,7 @@ class SoftLabels:
     """
 
     shares: NDArray[np.float32]
+    tectum: NDArray[np.float32]
     ignore: NDArray[np.bool_]
     affine: NDArray[np.float64]
     plane: Plane
@@ -134,6 +137,7 @@ def carry_labels(
 
     stack = np.concatenate([atlas.parts, atlas.midbrain[None], atlas.whole[None], atlas.peduncles])
     carried = [_draw(stack, field, places) for field in fields]
+    tectum = np.mean([_draw(atlas.tectum[None], field, places)[0] for field in fields], axis=0)
     if seen is not None:
         carried = [one * seen[window] for one in carried]
     shares = _assemble(np.mean(carried, axis=0), height, own)
@@ -150,11 +154,30 @@ def carry_labels(
     crop, origin = _crop(hard > 0, window, affine)
     return SoftLabels(
         shares=shares[(slice(None), *crop)],
+        tectum=(shares[0] * tectum)[crop],
         ignore=ignore[crop],
         affine=origin,
         plane=plane,
         runs=runs[(slice(None), *crop)],
     )
+
+
+def carry_tectum(
+    atlas: Atlas,
+    fields: list[NDArray[np.float32]],
+    to_template: NDArray[np.float64],
+    shape: tuple[int, ...],
+    affine: NDArray[np.float64],
+) -> NDArray[np.float32]:
+    """Return which part of the midbrain of each voxel is tectum, on any grid of the head.
+
+    Parameters are those of `carry_labels`; the shape of what is returned is `shape`.
+    """
+    window = tuple(slice(0, n) for n in shape)
+    to_box = np.linalg.inv(BOX_AFFINE) @ to_template @ affine
+    places = np.moveaxis(apply_affine(to_box, _indices(window)), -1, 0).astype(np.float32)
+    drawn = [_draw(atlas.tectum[None], field, places)[0] for field in fields]
+    return np.asarray(np.mean(drawn, axis=0))
 
 
 def _assemble(

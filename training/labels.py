@@ -1,13 +1,15 @@
 """Make the labels that the open model learns from; see ``docs/labels.md`` for what they mean.
 
-``python -m training.labels --data DIR --out DIR [--heads NAME ...]`` registers every
+``python -m training.labels --data DIR --out DIR [--keep DIR] [--heads NAME ...]`` registers every
 head to the template in a few settings, builds the atlas, and writes for each head
 
-- ``NAME_probseg.nii.gz``: shares of the seven regions of `training.atlas.NAMES` and, as
-  an eighth volume, the voxels to leave out of the loss (1 or 0), on a crop of the head's grid;
+- ``NAME_probseg.nii.gz``: shares of the seven regions of `training.atlas.NAMES`, then the share of
+  the tectum, which is part of that of the midbrain, and last the voxels to leave out of the loss
+  (1 or 0), on a crop of the head's `label_grid`;
 - ``NAME.json``: volumes, lower limit and checks; ``labels.tsv`` has them all in one table.
 
-What is there already is kept, so that a broken run goes on where it stopped.
+``--keep`` names a folder of earlier labels, which stay as they are: only the midbrain is split.
+Heads that are labelled already are skipped, so the same command resumes a run.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import argparse
 import csv
 import json
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,17 +39,22 @@ from training.atlas import (
     build_atlas,
     map_brainstem,
 )
-from training.carry import carry_labels
+from training.carry import carry_labels, carry_tectum
 from training.checks import check_labels
 from training.heads import (
+    BY_WAY_OF,
     CLASS_FILES,
-    STRIPPED,
+    SAME_HEAD,
+    SAME_SPACE,
     TEMPLATE,
     Head,
+    affine_between,
     draw_in_box,
     find_heads,
+    on_label_grid,
     read_image,
     read_template,
+    rigid_between,
     whole_head_affine,
 )
 from training.registration import (
@@ -60,7 +67,7 @@ from training.registration import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -115,16 +122,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Make the labels that the open model learns from.")
     parser.add_argument("--data", type=Path, required=True, help="folder of the source data")
     parser.add_argument("--out", type=Path, required=True, help="folder for labels")
+    parser.add_argument("--keep", type=Path, help="folder of earlier labels to split further")
     parser.add_argument("--heads", nargs="+", help="e.g. ds011_sub-01 synthseg_02; default: all")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     logging.getLogger("nibabel.global").setLevel(logging.ERROR)  # says of each header what it mends
     torch.set_num_threads(1)
-    make_labels(options.data, options.out, options.heads)
+    make_labels(options.data, options.out, options.heads, options.keep)
     return 0
 
 
-def make_labels(data: Path, out: Path, names: Iterable[str] | None = None) -> None:
+def make_labels(
+    data: Path, out: Path, names: Iterable[str] | None = None, keep: Path | None = None
+) -> None:
     """Make the labels of heads that have none yet.
 
     Parameters
@@ -135,6 +145,8 @@ def make_labels(data: Path, out: Path, names: Iterable[str] | None = None) -> No
         Folder for labels; registrations are kept in its ``registrations``.
     names : iterable of str, optional
         Heads to label, as `find_heads` names them; all when left out.
+    keep : Path, optional
+        Folder of earlier labels, whose shares are kept; only the tectum is added to them.
 
     Raises
     ------
@@ -152,18 +164,47 @@ def make_labels(data: Path, out: Path, names: Iterable[str] | None = None) -> No
     atlas = build_atlas(data, read_borders([heads[name] for name in BORDER_MAPS], source, out))
     for name in names or heads:
         if not (out / f"{name}.json").exists():
-            label_head(heads[name], register_head(heads[name], source, out), atlas, out)
+            registered = register_head(heads, name, source, out)
+            if keep and (keep / f"{name}_probseg.nii.gz").exists():
+                split_midbrain(heads[name], registered, atlas, keep, out)
+            else:
+                label_head(heads[name], registered, atlas, out)
             write_table(out)
 
 
-def register_head(head: Head, source: Source, out: Path) -> Registered:
-    """Register a head to the template in all settings, or read it from an earlier run."""
+def register_head(heads: Mapping[str, Head], name: str, source: Source, out: Path) -> Registered:
+    """Register a head to the template; another image of it is aligned with its T1w image."""
+    if name in BY_WAY_OF:
+        other = heads[BY_WAY_OF[name]]
+        start = _register(other, source, out).to_template @ affine_between(
+            read_image(heads[name]), read_image(other)
+        )
+        return _register(heads[name], source, out, start)
+    if name not in SAME_HEAD:
+        return _register(heads[name], source, out)
+    reference = heads[SAME_HEAD[name]]
+    registered = _register(reference, source, out)
+    if name.startswith(SAME_SPACE):
+        return registered
+    moved = rigid_between(read_image(heads[name]), read_image(reference))
+    return replace(registered, to_template=registered.to_template @ moved)
+
+
+def _register(
+    head: Head, source: Source, out: Path, start: NDArray[np.float64] | None = None
+) -> Registered:
+    """Register a head to the template in all settings, or read it from an earlier run.
+
+    `start` takes the place of an affine registration of the whole head.
+    """
     stored = out / "registrations" / f"{head.name}.npz"
     if not stored.exists():
         image = read_image(head)
-        stripped = head.source in STRIPPED
-        to_template = whole_head_affine(image, read_template(source.data, stripped=stripped))
-        fields = _fields(image, to_template, source.plain, stripped=stripped)
+        if start is None:
+            template = read_template(source.data, stripped=head.stripped)
+            start = whole_head_affine(image, template)
+        to_template = start
+        fields = _fields(image, to_template, source.plain, stripped=head.stripped)
         stored.parent.mkdir(parents=True, exist_ok=True)
         with replacing(stored) as place, place.open("wb") as file:
             np.savez_compressed(file, to_template=to_template, fields=fields.astype(np.float16))
@@ -176,7 +217,7 @@ def read_borders(maps: Iterable[Head], source: Source, out: Path) -> list[NDArra
     """Carry the brainstems of label maps to the box; one array of shares a map."""
     borders = []
     for head in maps:
-        registered = register_head(head, source, out)
+        registered = _register(head, source, out)
         image = nib.load(head.path)
         codes = draw_in_box(
             np.asarray(image.dataobj), image.affine, registered.to_template, order=0
@@ -191,32 +232,79 @@ def read_borders(maps: Iterable[Head], source: Source, out: Path) -> list[NDArra
 
 def label_head(head: Head, registered: Registered, atlas: Atlas, out: Path) -> None:
     """Make, check and write the labels of one head."""
-    image = nib.load(head.path)
-    codes = None if head.real else np.asarray(image.dataobj).astype(int)
-    drawn = read_image(head) if head.real else None
-    seen = drawn.get_fdata() > 0 if drawn and head.source in STRIPPED else None
+    codes = None if head.real else np.asarray(nib.load(head.path).dataobj).astype(int)
+    image = on_label_grid(read_image(head))
+    seen = image.get_fdata() > 0 if head.stripped else None
     labels = carry_labels(
         atlas, registered.fields, registered.to_template, image.shape, image.affine, codes, seen
     )
-    checks = check_labels(labels, drawn)
-    shares = np.round(labels.shares / SHARE_UNIT)
-    volumes = np.concatenate([shares, labels.ignore[None]]).astype(np.uint8)
-    file = nib.Nifti1Image(np.moveaxis(volumes, 0, -1), labels.affine)
+    checks = check_labels(labels, image if head.t1w else None)
+    _write_labels(labels.shares, labels.tectum, labels.ignore, labels.affine, head.name, out)
+    _write_row(
+        head.name,
+        {
+            "limit_point": [round(float(x), 2) for x in labels.plane.point],
+            "limit_normal": [round(float(x), 4) for x in labels.plane.normal],
+            **{k: v for k, v in checks.items() if k != "faults"},
+            **_parts_ml(labels.shares, labels.tectum, labels.affine),
+            "faults": checks["faults"],
+        },
+        out,
+    )
+
+
+def split_midbrain(head: Head, registered: Registered, atlas: Atlas, keep: Path, out: Path) -> None:
+    """Keep the labels that a head has in an earlier folder, and split its midbrain."""
+    shares, _, ignore, affine = read_labels(keep / f"{head.name}_probseg.nii.gz")
+    tectum = shares[0] * carry_tectum(
+        atlas, registered.fields, registered.to_template, shares.shape[1:], affine
+    )
+    _write_labels(shares, tectum, ignore, affine, head.name, out)
+    with (keep / "labels.tsv").open(newline="") as file:
+        (row,) = (r for r in csv.DictReader(file, delimiter="\t") if r["head"] == head.name)
+    faults = row.pop("faults").replace("n/a", "")
+    _write_row(head.name, {**row, **_parts_ml(shares, tectum, affine), "faults": faults}, out)
+
+
+def _write_labels(
+    shares: NDArray[np.float32],
+    tectum: NDArray[np.float32],
+    ignore: NDArray[np.bool_],
+    affine: NDArray[np.float64],
+    name: str,
+    out: Path,
+) -> None:
+    """Write the file of a head."""
+    units = np.round(np.concatenate([shares, tectum[None]]) / SHARE_UNIT)
+    volumes = np.concatenate([units, ignore[None]]).astype(np.uint8)
+    file = nib.Nifti1Image(np.moveaxis(volumes, 0, -1), affine)
     file.header.set_xyzt_units("mm")
     out.mkdir(parents=True, exist_ok=True)
-    nib.save(file, out / f"{head.name}_probseg.nii.gz")
-    row = {
-        "head": head.name,
-        "limit_point": [round(float(x), 2) for x in labels.plane.point],
-        "limit_normal": [round(float(x), 4) for x in labels.plane.normal],
-        **checks,
+    nib.save(file, out / f"{name}_probseg.nii.gz")
+
+
+def _write_row(name: str, measures: dict[str, Any], out: Path) -> None:
+    """Write a head's row of the table to a file of its own."""
+    row = {"head": name, **measures}
+    (out / f"{name}.json").write_text(json.dumps(row, indent=1) + "\n")
+    log.info("%s labelled: %s", name, measures["faults"] or "no fault")
+
+
+def _parts_ml(
+    shares: NDArray[np.float32], tectum: NDArray[np.float32], affine: NDArray[np.float64]
+) -> dict[str, float]:
+    """Return the volumes in ml of tectum and peduncles: sums of shares."""
+    ml = abs(np.linalg.det(affine[:3, :3])) / 1000
+    parts = dict(zip(NAMES[3:6], shares[3:6], strict=True))
+    return {
+        f"{k}_ml": round(float(v.sum() * ml), 3) for k, v in {"tectum": tectum, **parts}.items()
     }
-    (out / f"{head.name}.json").write_text(json.dumps(row, indent=1) + "\n")
-    log.info("%s labelled: %s", head.name, ", ".join(checks["faults"]) or "no fault")
 
 
-def read_labels(path: Path) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.float64]]:
-    """Read the labels of a head.
+def read_labels(
+    path: Path,
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_], NDArray[np.float64]]:
+    """Read the labels of a head, of version 1 or 2.
 
     Parameters
     ----------
@@ -227,6 +315,8 @@ def read_labels(path: Path) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDA
     -------
     shares : ndarray of float32, shape (7, i, j, k)
         Of the regions in `training.atlas.NAMES`.
+    tectum : ndarray of float32, shape (i, j, k)
+        Share of the tectum, part of that of the midbrain; all 0 in labels of version 1.
     ignore : ndarray of bool, shape (i, j, k)
         Voxels to leave out of the loss.
     affine : ndarray of float64, shape (4, 4)
@@ -234,8 +324,9 @@ def read_labels(path: Path) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDA
     """
     image = nib.load(path)
     volumes = np.moveaxis(np.asarray(image.dataobj), -1, 0)
-    shares = volumes[: len(NAMES)].astype(np.float32) * np.float32(SHARE_UNIT)
-    return shares, volumes[len(NAMES)] > 0, image.affine
+    *shares, last = volumes * np.float32(SHARE_UNIT)
+    tectum = shares[len(NAMES)] if len(shares) > len(NAMES) else np.zeros_like(last)
+    return np.stack(shares[: len(NAMES)]), tectum, last > 0, image.affine
 
 
 def write_table(out: Path) -> None:

@@ -23,10 +23,12 @@ from training.heads import (
     Head,
     draw_in_box,
     find_heads,
+    image_path,
+    label_grid,
     read_image,
     whole_head_affine,
 )
-from training.labels import Registered, label_head, read_labels, write_table
+from training.labels import Registered, label_head, read_labels, split_midbrain, write_table
 from training.registration import (
     Setting,
     affine_field,
@@ -71,6 +73,7 @@ def atlas():
         brain=column.astype(np.float32),
         parts=np.stack(floors).astype(np.float32),
         midbrain=(column & floors[0]).astype(np.float32),
+        tectum=(y < -33).astype(np.float32),
         whole=(column & (z > -77)).astype(np.float32),
         peduncles=peduncles,
         axis=axis,
@@ -152,6 +155,36 @@ class TestHeads:
         assert [h.name for h in heads] == ["ds002748_sub-01", "ds011_sub-02", "synthseg_07"]
         assert [h.real for h in heads] == [True, True, False]
 
+    @pytest.mark.parametrize(
+        ("path", "name", "t1w", "stripped"),
+        [
+            (
+                "ms/sub-01/ses-1/anat/sub-01_ses-1_FLAIR.nii.gz",
+                "ms_sub-01_ses-1_FLAIR",
+                False,
+                False,
+            ),
+            ("ms/sub-07/anat/sub-07_ce-gad_T1w.nii.gz", "ms_sub-07_ce-gad", True, True),
+            ("twins/ch2bet.nii.gz", "twins_ch2bet", True, True),
+            ("formats/T2w.nii.gz", "formats_T2w", False, False),
+        ],
+    )
+    def test_other_sources_name_contrast_and_visit(self, tmp_path, path, name, t1w, stripped):
+        (tmp_path / path).parent.mkdir(parents=True)
+        (tmp_path / path).touch()
+        (head,) = find_heads(tmp_path)
+        assert (head.name, head.t1w, head.stripped) == (name, t1w, stripped)
+        assert image_path(name, tmp_path) == head.path
+
+    def test_thick_slices_are_labelled_on_voxels_of_a_millimetre(self):
+        affine = np.diag([-0.9, 0.9, 3.0, 1.0])
+        affine[:3, 3] = (50, -60, 7)
+        shape, fine = label_grid((100, 100, 20), affine)
+        assert shape == (90, 90, 58)
+        assert fine[:3, :3].tolist() == np.diag([-1.0, 1.0, 1.0]).tolist()
+        assert fine[:3, 3].tolist() == [50, -60, 7]
+        assert label_grid((100, 100, 20), np.diag([1.0, 1.3, 1.0, 1.0]))[0] == (100, 100, 20)
+
     def test_a_map_becomes_an_image_of_its_class_means(self, tmp_path):
         np.save(tmp_path / "generation_labels.npy", [0, 16, 24])
         np.save(tmp_path / "generation_classes_contrast_specific.npy", [0, 2, 1])
@@ -211,6 +244,13 @@ class TestDefinition:
         top = apply_affine(labels.affine, np.argwhere(labels.hard == 7))[:, 2].max()
         assert top < bottom
         assert abs(bottom - -62) <= 1
+
+    def test_the_tectum_is_a_part_of_the_midbrain(self, atlas):
+        labels = carried(atlas)
+        assert (labels.tectum <= labels.shares[0] + 1e-6).all()
+        mm = apply_affine(labels.affine, np.argwhere(labels.tectum > 0.5))
+        assert mm[:, 1].max() == pytest.approx(-36.5, abs=1)
+        assert len(mm) == pytest.approx(19 * 5 * 16, rel=0.2)
 
     def test_shares_never_exceed_one(self, atlas):
         assert carried(atlas).shares.sum(0).max() <= 1 + 1e-5
@@ -298,6 +338,7 @@ class TestChecks:
         shares = change(labels.shares).astype(np.float32)
         wrong = SoftLabels(
             shares=shares,
+            tectum=np.zeros(shares.shape[1:], np.float32),
             ignore=np.zeros(shares.shape[1:], bool),
             affine=labels.affine,
             plane=labels.plane,
@@ -324,10 +365,30 @@ class TestFiles:
         nib.save(nib.Nifti1Image(whole, GRID_AFFINE), path)
         out = tmp_path / "labels"
         label_head(Head("ds011_sub-01", path), Registered(SHIFTED, [STILL] * 2), atlas, out)
-        shares, ignore, affine = read_labels(out / "ds011_sub-01_probseg.nii.gz")
+        shares, tectum, ignore, affine = read_labels(out / "ds011_sub-01_probseg.nii.gz")
         assert np.abs(shares - expected.shares).max() <= 1 / 30 + 1e-6
+        assert np.abs(tectum - expected.tectum).max() <= 1 / 30 + 1e-6
         assert np.array_equal(ignore, expected.ignore)
         assert np.allclose(affine, expected.affine)
+
+    def test_labels_that_are_kept_gain_a_tectum_and_lose_nothing(self, atlas, tmp_path):
+        expected = carried(atlas)
+        volumes = np.round(np.concatenate([expected.shares, expected.ignore[None] / 15]) * 15)
+        path = tmp_path / "ds011_sub-01_probseg.nii.gz"
+        nib.save(
+            nib.Nifti1Image(np.moveaxis(volumes, 0, -1).astype(np.uint8), expected.affine), path
+        )
+        (tmp_path / "labels.tsv").write_text("head\tpons_ml\tfaults\nds011_sub-01\t7.5\tn/a\n")
+        head = Head("ds011_sub-01", tmp_path / "none.nii.gz")
+        out = tmp_path / "out"
+        split_midbrain(head, Registered(SHIFTED, [STILL]), atlas, tmp_path, out)
+        old, new = read_labels(path), read_labels(out / path.name)
+        assert np.array_equal(old[0], new[0])
+        assert np.array_equal(old[2], new[2])
+        assert old[1].max() == 0
+        assert np.abs(new[1] - expected.tectum).max() <= 1 / 15
+        write_table(out)
+        assert (out / "labels.tsv").read_text().splitlines()[1].startswith("ds011_sub-01\t7.5\t")
 
     def test_the_table_has_a_row_a_head(self, tmp_path):
         for name in ("ds011_sub-02", "ds011_sub-01"):
@@ -339,7 +400,15 @@ class TestFiles:
 
 
 class TestCommitted:
-    FOLDER = Path(labels_module.__file__).with_name("labels_v1")
+    FOLDER = Path(labels_module.__file__).with_name("labels_v2")
+
+    def test_regions_of_version_1_are_kept(self):
+        name = "ds011_sub-06_probseg.nii.gz"
+        old, new = (
+            read_labels(self.FOLDER.with_name(v) / name) for v in ("labels_v1", "labels_v2")
+        )
+        assert np.array_equal(old[0], new[0])
+        assert old[1].max() == 0 < new[1].max()
 
     def test_every_head_of_the_split_has_labels(self):
         with (self.FOLDER / "labels.tsv").open(newline="") as file:
@@ -350,7 +419,7 @@ class TestCommitted:
                 assert rows[name]["pons_ml"] != "n/a"
 
     def test_volumes_in_the_table_are_those_of_the_files(self):
-        shares, ignore, affine = read_labels(self.FOLDER / "ds011_sub-06_probseg.nii.gz")
+        shares, _, ignore, affine = read_labels(self.FOLDER / "ds011_sub-06_probseg.nii.gz")
         assert shares.shape[1:] == ignore.shape
         ml = (harden(shares) == 2).sum() * abs(np.linalg.det(affine[:3, :3])) / 1000
         assert ml == pytest.approx(11.614, rel=0.02)  # shares are rounded to fifteenths
