@@ -7,15 +7,16 @@ z-scored in that box, centred in the patch, 0 around it.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch.nn import functional
 
-from training.cases import IGNORE, MEDULLA, MIDBRAIN, NOT_STEM
-from training.faults import blur, corrupt, draw_lesions
-from training.pose import resize_region, sample, sampling_grid
+from training.cases import IGNORE, MEDULLA, NOT_STEM, STEM, is_of
+from training.faults import blur, corrupt, draw_lesions, recolour, widen
+from training.pose import LARGEST_TURN, deform, resize_region, sample, sampling_grid
 from training.synthesis import draw_image, widen_fluid
 
 if TYPE_CHECKING:
@@ -26,7 +27,11 @@ if TYPE_CHECKING:
 NOTHING_SHARE, CUT_OFF_SHARE = 0.1, 0.12  # of the locator's patches
 FRAMED_SHARE = 0.5  # of the locator's drawn images
 # Of the segmenter's: with a region resized, then another one too; with lesions.
-RESIZED_SHARE, TWICE_SHARE, LESION_SHARE = 0.9, 0.4, 0.15
+RESIZED_SHARE, TWICE_SHARE, LESION_SHARE = 0.9, 0.4, 0.2
+RECOLOURED_SHARE = 0.3  # of its heads: with the contrast of other images
+STRIPPED_SHARE = 0.4  # of images of which the brain is known
+NECKLESS_SHARE = 0.2  # of the segmenter's: nothing is seen from somewhere below the medulla on
+DEFORMED_SHARE = 0.5  # of pairs
 
 
 def draw_box(size: int, rng: np.random.Generator, look: Look) -> list[slice]:
@@ -93,7 +98,7 @@ def cut_off_brainstem(target: torch.Tensor, rng: np.random.Generator) -> list[sl
 
 def finish(
     image: torch.Tensor, target: torch.Tensor, box: list[slice] | None = None
-) -> tuple[torch.Tensor, torch.Tensor]:
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Do to a patch what nnU-Net's preprocessing does to an image.
 
     Parameters
@@ -108,24 +113,33 @@ def finish(
     -------
     image, target : Tensor, shape (size, size, size)
         The box of the non-zero voxels, z-scored in itself and centred, with zeros around it.
+    shift : Tensor, shape (3,)
+        How far it was moved along x, y and z, in voxels.
     """
     size = int(image.shape[0])
+    start = np.zeros(3, int)
     if box is not None:
         image, target = image[tuple(box)], target[tuple(box)]
+        start += [side.start for side in box]
     full = image > 0
     if not full.any():
-        return image.new_zeros((size,) * 3), target.new_zeros((size,) * 3)
+        empty = image.new_zeros((size,) * 3)
+        return empty, target.new_zeros((size,) * 3), image.new_zeros(3)
     ends = []
     for axis in range(3):
         hit = torch.nonzero(full.any(dim=[a for a in range(3) if a != axis]))
         ends.append(slice(int(hit[0]), int(hit[-1]) + 1))
+    start += [side.start for side in ends]
     image, target = image[tuple(ends)], target[tuple(ends)]
     image = (image - image.mean()) / image.std(correction=0).clamp(min=1e-8)
     padding: list[int] = []
     for length in reversed(target.shape):
         before = (size - int(length)) // 2
         padding += [before, size - int(length) - before]
-    return functional.pad(image, padding), functional.pad(target, padding)
+    shift = image.new_tensor(
+        [before - a for before, a in zip(padding[::2], start[::-1], strict=True)]
+    )
+    return functional.pad(image, padding), functional.pad(target, padding), shift
 
 
 def to_classes(labels: torch.Tensor, brain: torch.Tensor | None, look: Look) -> torch.Tensor:
@@ -137,7 +151,7 @@ def to_classes(labels: torch.Tensor, brain: torch.Tensor | None, look: Look) -> 
     """
     if look.name == "segmenter":
         return labels
-    stem = (labels >= MIDBRAIN) & (labels <= MEDULLA)
+    stem = is_of(labels, STEM)
     rest = torch.full_like(labels, NOT_STEM)
     if brain is not None:
         rest = (brain > 0).long() * 2
@@ -155,7 +169,7 @@ def strip(
         keep = (brain > 0).float()
     reach = int(rng.integers(0, 5) / look.spacing)
     if reach:
-        keep = functional.max_pool3d(keep, 2 * reach + 1, stride=1, padding=reach)
+        keep = widen(keep, reach)
     return (keep > 0) & (image > 0)
 
 
@@ -174,7 +188,152 @@ def draw_nothing(
         fine = (5 + torch.randn(shape, device=device)).clamp(min=0.1)
     image = coarse * float(rng.random()) + fine * float(rng.random())
     box = [slice(0, int(edge)) for edge in rng.integers(look.size // 3, look.size + 1, 3)]
-    return finish(image, torch.zeros(shape, dtype=torch.int64, device=device), box)
+    return finish(image, torch.zeros(shape, dtype=torch.int64, device=device), box)[:2]
+
+
+def cut_neck(present: torch.Tensor, target: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+    """Empty what lies below a plane under the medulla, as a skull strip may.
+
+    Parameters
+    ----------
+    present : Tensor of bool, shape (1, 1, z, y, x)
+        What the image shows.
+    target : Tensor of int64, same shape
+        Classes of the segmenter.
+    rng : numpy.random.Generator
+        Draws the distance, up to 20 voxels, and a tilt of up to 15 degrees.
+
+    Returns
+    -------
+    Tensor of bool, shape (1, 1, z, y, x)
+        `present`, less what lies below; unchanged where no medulla ends in view.
+    """
+    z, y, x = torch.nonzero(target[0, 0] == MEDULLA).float().unbind(1)
+    if len(z) < 100 or z.min() < 2:
+        return present
+    low = z <= z.min() + 3
+    tilt = np.tan(np.deg2rad(rng.uniform(-15, 15, 2)))
+    size = target.shape[2]
+    steps = torch.arange(size, device=target.device, dtype=torch.float32)
+    slope = float(tilt[0]) * (steps - y[low].mean())[:, None] + float(tilt[1]) * (
+        steps - x[low].mean()
+    )
+    floor = z.min() - float(rng.uniform(0, 20)) + slope
+    return present & (steps[:, None, None] >= floor)
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """A patch before an image of it is made; tensors of shape (1, 1, z, y, x).
+
+    Attributes
+    ----------
+    target : Tensor of int64
+        Labels.
+    image : Tensor
+        The image of a head, 0 to 1; of a map empty.
+    tissue : Tensor or None
+        Of a map the positions in `CODES`.
+    brain : Tensor or None
+        Inside of the skull, where it is known.
+    grid : Tensor, shape (1, z, y, x, 3)
+        Where each voxel lies in the prepared look.
+    """
+
+    target: torch.Tensor
+    image: torch.Tensor
+    tissue: torch.Tensor | None
+    brain: torch.Tensor | None
+    grid: torch.Tensor
+
+
+def sample_anatomy(case: Case, look: Look, grid: torch.Tensor) -> Anatomy:
+    """Sample a case where a patch lies."""
+    arrays = {
+        key.split("/")[1]: array for key, array in case.arrays.items() if key.startswith(look.array)
+    }
+    return Anatomy(
+        target=sample(arrays["labels"], grid, "nearest").long(),
+        image=sample(arrays["image"], grid, "bilinear") / 255 if case.real else torch.empty(0),
+        tissue=None if case.real else sample(arrays["anatomy"], grid, "nearest").long(),
+        brain=sample(arrays["brain"], grid, "nearest") if "brain" in arrays else None,
+        grid=grid,
+    )
+
+
+def place_patch(
+    case: Case, look: Look, rng: np.random.Generator | None, device: torch.device, turn: float
+) -> torch.Tensor:
+    """Draw where a patch lies in a case, and deform the brainstem there."""
+    labels = case.arrays[f"{look.array}/labels"]
+    grid = sampling_grid(look, labels.shape[0], rng, device, turn)
+    if rng is not None and look.name == "segmenter" and rng.random() < RESIZED_SHARE:
+        for _ in range(1 + (rng.random() < TWICE_SHARE)):
+            grid = resize_region(grid, labels, rng)
+    return grid
+
+
+def make_image(
+    anatomy: Anatomy, look: Look, rng: np.random.Generator | None, *, t1_like: bool
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Make the image of a patch as the inference engine would feed it.
+
+    Parameters
+    ----------
+    anatomy : Anatomy
+    look : Look
+        The network that will see the patch.
+    rng : numpy.random.Generator or None
+        None gives the plain image for validation.
+    t1_like : bool
+        For a map: contrast of T1w images, or any.
+
+    Returns
+    -------
+    image : Tensor of float32, shape (size, size, size)
+    target : Tensor of int64, shape (size, size, size)
+        Classes, `IGNORE` and `NOT_STEM`.
+    shift : Tensor, shape (3,)
+        How far along x, y and z the patch was moved when it was centred, in voxels.
+    """
+    target, brain = anatomy.target, anatomy.brain
+    draws = rng if rng is not None else np.random.default_rng(0)
+    segments = look.name == "segmenter"
+    if anatomy.tissue is not None:
+        image = draw_image(anatomy.tissue, draws, t1_like=t1_like)
+        present = torch.ones_like(image, dtype=torch.bool)
+        if rng is not None and look.name == "locator" and rng.random() < FRAMED_SHARE:
+            present = draw_frame(anatomy.grid, rng)
+    else:
+        image = anatomy.image
+        present = image > 0.5 / 255
+        if rng is not None and segments and rng.random() < RECOLOURED_SHARE:
+            image = recolour(image, target, rng)
+    target = to_classes(target, brain, look)
+    stripped = bool((~present).float().mean() > 0.3)
+    if rng is None:
+        if anatomy.tissue is not None:
+            image = blur(image, (0.5, 0.5, 0.5))
+    else:
+        if brain is not None and not stripped and rng.random() < STRIPPED_SHARE:
+            present, stripped = strip(image, brain, rng, look), True
+        if segments and rng.random() < NECKLESS_SHARE:
+            present, stripped = cut_neck(present, target, rng), True
+        if anatomy.tissue is not None and look.array == "near":
+            image = blur(image, tuple(rng.uniform(0.3, 0.8, 3)))
+        if segments and rng.random() < LESION_SHARE:
+            image = draw_lesions(image, target, rng)
+        image = corrupt(image, rng, look)
+    if stripped:
+        image = torch.where(present, image.clamp(min=1e-4), torch.zeros_like(image))
+        empty = ~present & (target != IGNORE) & (target != NOT_STEM)
+        target = torch.where(empty, torch.zeros_like(target), target)
+    box = None
+    if rng is not None and rng.random() < 0.35:
+        box = draw_box(look.size, rng, look)
+    if rng is not None and look.name == "locator" and rng.random() < CUT_OFF_SHARE:
+        box = cut_off_brainstem(target[0, 0], rng) or box
+    return finish(image[0, 0], target[0, 0], box)
 
 
 def draw_patch(
@@ -208,47 +367,80 @@ def draw_patch(
     """
     if rng is not None and look.name == "locator" and rng.random() < NOTHING_SHARE:
         return draw_nothing(look, rng, device)
-    arrays = {
-        key.split("/")[1]: array for key, array in case.arrays.items() if key.startswith(look.array)
-    }
-    grid = sampling_grid(look, arrays["labels"].shape[0], rng, device)
-    if rng is not None and look.name == "segmenter" and rng.random() < RESIZED_SHARE:
-        for _ in range(1 + (rng.random() < TWICE_SHARE)):
-            grid = resize_region(grid, arrays["labels"], rng)
-    target = sample(arrays["labels"], grid, "nearest").long()
-    brain = sample(arrays["brain"], grid, "nearest") if "brain" in arrays else None
-    draws = rng if rng is not None else np.random.default_rng(0)
-    if case.real:
-        image = sample(arrays["image"], grid, "bilinear") / 255
-        present = image > 0.5 / 255
+    anatomy = sample_anatomy(case, look, place_patch(case, look, rng, device, LARGEST_TURN))
+    if rng is not None:
+        anatomy = age(anatomy, look, rng)
+    return make_image(anatomy, look, rng, t1_like=t1_like)[:2]
+
+
+def age(anatomy: Anatomy, look: Look, rng: np.random.Generator) -> Anatomy:
+    """Put fluid in the place of the outermost brainstem, in a quarter of the segmenter's maps."""
+    if anatomy.tissue is None or look.name != "segmenter" or rng.random() >= 0.25:
+        return anatomy
+    tissue, target = widen_fluid(anatomy.tissue, anatomy.target, rng)
+    return replace(anatomy, tissue=tissue, target=target)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two patches of one anatomy, of other contrast, field of view or faults.
+
+    Attributes
+    ----------
+    images : Tensor of float32, shape (2, z, y, x)
+    targets : Tensor of int64, shape (2, z, y, x)
+    places : Tensor, shape (1, z, y, x, 3)
+        Where each voxel of the second patch lies in the first, in voxels along x, y and z.
+    """
+
+    images: torch.Tensor
+    targets: torch.Tensor
+    places: torch.Tensor
+
+
+def draw_pair(
+    case: Case,
+    look: Look,
+    rng: np.random.Generator,
+    device: torch.device,
+    t1_share: float,
+    turn: float = LARGEST_TURN,
+) -> Pair:
+    """Draw two patches of a case whose answers must agree.
+
+    In half of the pairs the second shows the brainstem as it is in the first, in the others
+    with a region resized.
+
+    Parameters
+    ----------
+    case : Case
+        A head, or a map to draw images from.
+    look : Look
+        The network that will see the patches.
+    rng : numpy.random.Generator
+        Draws all but noise.
+    device : torch.device
+        Where all is computed.
+    t1_share : float
+        Share of T1-like images among those that are drawn.
+    turn : float
+        Largest turn in degrees.
+    """
+    first = sample_anatomy(case, look, place_patch(case, look, rng, device, turn))
+    if rng.random() < DEFORMED_SHARE:
+        grid, places = deform(first.grid, first.target, rng)
+        second = sample_anatomy(case, look, grid)
     else:
-        anatomy = sample(arrays["anatomy"], grid, "nearest").long()
-        if rng is not None and look.name == "segmenter" and rng.random() < 0.25:
-            anatomy, target = widen_fluid(anatomy, target, rng)
-        image = draw_image(anatomy, draws, t1_like=t1_like)
-        present = torch.ones_like(image, dtype=torch.bool)
-        if rng is not None and look.name == "locator" and rng.random() < FRAMED_SHARE:
-            present = draw_frame(grid, rng)
-    target = to_classes(target, brain, look)
-    stripped = bool((~present).float().mean() > 0.3)
-    if rng is None:
-        if not case.real:
-            image = blur(image, (0.5, 0.5, 0.5))
-    else:
-        if brain is not None and rng.random() < 0.4:
-            present, stripped = strip(image, brain, rng, look), True
-        if not case.real and look.array == "near":
-            image = blur(image, tuple(rng.uniform(0.3, 0.8, 3)))
-        if look.name == "segmenter" and rng.random() < LESION_SHARE:
-            image = draw_lesions(image, target, rng)
-        image = corrupt(image, rng, look)
-    if stripped:
-        image = torch.where(present, image.clamp(min=1e-4), torch.zeros_like(image))
-        empty = ~present & (target != IGNORE) & (target != NOT_STEM)
-        target = torch.where(empty, torch.zeros_like(target), target)
-    box = None
-    if rng is not None and rng.random() < 0.35:
-        box = draw_box(look.size, rng, look)
-    if rng is not None and look.name == "locator" and rng.random() < CUT_OFF_SHARE:
-        box = cut_off_brainstem(target[0, 0], rng) or box
-    return finish(image[0, 0], target[0, 0], box)
+        first = second = age(first, look, rng)
+        places = functional.affine_grid(
+            torch.eye(3, 4, device=device)[None], list(first.target.shape), align_corners=True
+        )
+    (image, target, shift), (image_2, target_2, shift_2) = (
+        make_image(anatomy, look, rng, t1_like=bool(rng.random() < t1_share))
+        for anatomy in (first, second)
+    )
+    voxels = (places + 1) / 2 * (look.size - 1)
+    # Voxel v of the second patch was voxel v - shift_2 before it was centred.
+    moved = torch.roll(voxels, [int(n) for n in shift_2.flip(0)], (1, 2, 3))
+    # What is rolled around the ends is empty in the second image.
+    return Pair(torch.stack([image, image_2]), torch.stack([target, target_2]), moved + shift)

@@ -13,20 +13,24 @@ from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
 
 import numpy as np
+import torch
 
 from bids_app.errors import UsageError, reason
 from bids_app.io.files import replacing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from numpy.typing import NDArray
 
 
-MIDBRAIN, PONS, MEDULLA, CORD = 1, 2, 3, 4
+# In labels that tell the parts apart MIDBRAIN is the midbrain without the tectum.
+MIDBRAIN, PONS, MEDULLA, CORD, TECTUM, SCP, MCP, ICP = range(1, 9)
 IGNORE = 255
-NOT_STEM = 254  # not midbrain, pons or medulla, but which class else is not known
+NOT_STEM = 254  # no part of the brainstem; which other class is not known
 REGIONS = (MIDBRAIN, PONS, MEDULLA)
+STEM = (*REGIONS, TECTUM)
+PEDUNCLES = (SCP, MCP, ICP)
 # Codes of the SynthSeg maps (generation_labels.npy) and their class of T1 intensities
 # (generation_classes_contrast_specific.npy); the cord, of no code of its own there, comes last.
 CODES = (
@@ -42,6 +46,11 @@ T1_CLASSES = (
 CORD_ANATOMY = len(CODES)
 BRAINSTEM_CODE, CORD_TISSUE_CODE, CSF_CODE = 16, 512, 24
 OUTSIDE_BRAIN_FROM = 500
+
+
+def is_of(labels: torch.Tensor, classes: Iterable[int]) -> torch.Tensor:
+    """Return where labels are one of some classes."""
+    return torch.stack([labels == index for index in classes]).any(0)
 
 
 @dataclass(frozen=True)

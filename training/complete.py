@@ -21,10 +21,20 @@ from torch.nn import functional
 
 from bids_app.cli.options import guarded
 from bids_app.errors import UsageError
-from training.augment import draw_patch
-from training.cases import IGNORE, Case, check_place, load_cases, read_split, save_cases
+from training.augment import make_image, place_patch, sample_anatomy
+from training.cases import (
+    IGNORE,
+    MIDBRAIN,
+    TECTUM,
+    Case,
+    check_place,
+    load_cases,
+    read_split,
+    save_cases,
+)
+from training.data import FAR_MM, NEAR_SIZE, cut, near_look
 from training.networks import LOOKS, build_network
-from training.weights import look_of, read_exported
+from training.weights import add_parts, look_of, read_exported
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,12 +59,14 @@ def answer(case: Case, network: nn.Module, look: Look) -> torch.Tensor:
     Returns
     -------
     Tensor of float32, shape (classes, z, y, x)
-        Mean probabilities.
+        Mean probabilities, where the case has its labels.
     """
-    image, _ = draw_patch(case, look, None, torch.device("cpu"))
+    device = torch.device("cpu")
+    anatomy = sample_anatomy(case, look, place_patch(case, look, None, device, 0.0))
+    image, _, shift = make_image(anatomy, look, None, t1_like=True)
     as_is, mirrored = network(torch.stack([image, image.flip(-1)])[:, None]).softmax(1)
     mean: torch.Tensor = (as_is + mirrored.flip(-1)) / 2
-    return mean
+    return mean.roll([-int(n) for n in shift.flip(0)], (1, 2, 3))
 
 
 def complete_regions(case: Case, network: nn.Module, look: Look, *, outer: bool = False) -> Case:
@@ -81,6 +93,12 @@ def complete_regions(case: Case, network: nn.Module, look: Look, *, outer: bool 
     start = (labels.shape[0] - look.size) // 2
     window = (slice(start, start + look.size),) * 3
     classes = answer(case, network, look).argmax(0).numpy().astype(np.uint8)
+    if TECTUM in labels and TECTUM not in classes:  # a network that knows no parts
+        midbrain = np.isin(labels[window], (MIDBRAIN, TECTUM))
+        nearest = ndimage.distance_transform_edt(
+            ~midbrain, return_distances=False, return_indices=True
+        )
+        classes = np.where(classes == MIDBRAIN, labels[window][tuple(nearest)], classes)
     told = outer | ndimage.binary_erosion(classes > 0, np.ones((3, 3, 3), bool))
     filled = labels.copy()
     filled[window] = np.where((labels[window] == IGNORE) & told, classes, labels[window])
@@ -88,18 +106,22 @@ def complete_regions(case: Case, network: nn.Module, look: Look, *, outer: bool 
 
 
 def complete_skull(case: Case, network: nn.Module, look: Look) -> Case:
-    """Add the inside of the skull, by the locator's answer, to a head's far look.
+    """Add the inside of the skull, by the locator's answer, to a head's looks.
 
     Returns
     -------
     Case
-        With ``far/brain``, 1 inside the skull.
+        With ``far/brain`` and ``near/brain``, 1 inside the skull. The near one is placed by the
+        labels of both looks, to about a millimetre.
     """
     inside = answer(case, network, look)[1:].sum(0)[None, None]
     shape = case.arrays["far/labels"].shape
     fine = functional.interpolate(inside, shape, mode="trilinear", align_corners=True)
     brain = (fine[0, 0] > 0.5).numpy().astype(np.uint8)
-    return Case(case.name, case.real, {**case.arrays, "far/brain": brain})
+    affine = np.diag([FAR_MM, FAR_MM, FAR_MM, 1.0])
+    grid = near_look(case.arrays["far/labels"].transpose(2, 1, 0), affine)
+    near = cut(brain.transpose(2, 1, 0), affine, grid, NEAR_SIZE, 0)
+    return Case(case.name, case.real, {**case.arrays, "far/brain": brain, "near/brain": near})
 
 
 COMPLETE: dict[str, Callable[..., Case]] = {
@@ -126,6 +148,8 @@ def main() -> int:
         complete = partial(complete_regions, outer=True)
     check_place(arguments.new)
     weights = read_exported(arguments.weights)
+    if arguments.network == "segmenter":
+        weights = add_parts(weights)
     look = look_of(LOOKS[arguments.network], weights, arguments.weights)
     network = build_network(look)
     network.load_state_dict(weights)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import nibabel as nib
 import numpy as np
 import torch
+from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from bids_app.cli.options import guarded
@@ -28,6 +29,7 @@ from bids_app.segmentation.segmenter import load_segmenter
 from bids_app.segmentation.types import InferenceOptions
 from training.cases import IGNORE, MEDULLA, read_split
 from training.faults import blur
+from training.heads import label_grid
 from training.networks import REGIONS
 from training.sources import (
     find_paths,
@@ -116,7 +118,16 @@ def read_held_out(name: str, data: Path, labels: Path) -> HeldOut | None:
         volume = volume_of(blur(sharp, (0.5, 0.5, 0.5))[0, 0].numpy(), affine)
     else:
         volume = read_volume(image_path)
-        truth, aside = read_brainstem(labels_path, volume.data.shape, volume.affine)
+        shape, affine = label_grid(volume.data.shape, volume.affine)
+        truth, aside = read_brainstem(labels_path, shape, affine)
+        pull = np.linalg.inv(affine) @ volume.affine
+        if not np.allclose(pull, np.eye(4)):  # thick slices, labelled on smaller voxels
+            truth, aside = (
+                ndimage.affine_transform(
+                    each, pull[:3, :3], pull[:3, 3], volume.data.shape, order=0
+                )
+                for each in (truth, aside)
+            )
     return HeldOut(name, volume, truth, np.where(aside, np.uint8(IGNORE), truth))
 
 

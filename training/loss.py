@@ -7,10 +7,15 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional
 
-from training.cases import CORD, IGNORE, MEDULLA, NOT_STEM
+from training.cases import CORD, IGNORE, MEDULLA, NOT_STEM, is_of
 
 if TYPE_CHECKING:
     from training.networks import Look
+
+
+PARTS_WEIGHT = 0.5  # of the Dice of parts and cord against that of the regions
+VOLUME_WEIGHT = 2.0
+LEAST_VOXELS = 100.0  # added to volumes, so that what hardly shows in a patch pulls little
 
 
 def loss_of(logits: torch.Tensor, target: torch.Tensor, look: Look) -> torch.Tensor:
@@ -34,40 +39,86 @@ def loss_of(logits: torch.Tensor, target: torch.Tensor, look: Look) -> torch.Ten
     look : Look
         The network at hand.
     """
-    logits = logits.float()
-    log_p = functional.log_softmax(logits, 1)
-    known = target != IGNORE
-    partial = target == NOT_STEM
-    sure = known & ~partial
-    chosen = torch.where(sure, target, torch.zeros_like(target))
-    entropy = -log_p.gather(1, chosen[:, None])[:, 0] * sure
+    log_p = rows_of(logits).log_softmax(1)
+    flat = target.flatten()
+    # A row for each class of the target, one for `NOT_STEM` and one for `IGNORE`.
+    kinds = len(look.classes)
+    kind = torch.where(flat == IGNORE, kinds + 1, torch.where(flat == NOT_STEM, kinds, flat))
+    chosen = kind.clamp(max=kinds - 1)
+    entropy = -log_p.gather(1, chosen[:, None])[:, 0] * (kind < kinds)
     p = log_p.exp()
-    if partial.any():
-        rest = 1 - p[:, look.stem].sum(1)
-        entropy = entropy - torch.log(rest.clamp(min=1e-6)) * partial
-    loss = entropy.sum() / known.sum().clamp(min=1)
+    if (kind == kinds).any():
+        rest = 1 - p[:, list(look.stem)].sum(1)
+        entropy = entropy - torch.log(rest.clamp(min=1e-6)) * (kind == kinds)
+    loss = entropy.sum() / (kind <= kinds).sum().clamp(min=1)
+    # Sums of the probabilities of each class over the voxels of each kind: all Dice follow.
+    found = functional.one_hot(kind, kinds + 2).to(p.dtype).T @ p
+    sizes = torch.bincount(kind, minlength=kinds + 2)
 
-    def dice(a: torch.Tensor, b: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
-        a, b = a * where, b * where
-        return (2 * (a * b).sum() + 50) / (a.sum() + b.sum() + 50)
+    def dice(classes: tuple[int, ...]) -> torch.Tensor:
+        rows = list(classes)
+        of_stem = set(classes) <= set(look.stem)
+        everywhere = found[: kinds + 1 if of_stem else kinds, rows].sum()
+        both = found[rows][:, rows].sum()
+        return (2 * both + 50) / (everywhere + sizes[rows].sum() + 50)
 
-    scores = []
-    for index in range(1, len(look.classes)):
-        truth = (target == index).float()
-        if truth.any():  # else the cord, out of view in most patches, would never be learned
-            scores.append(dice(p[:, index], truth, known if index in look.stem else sure))
-    if scores:
-        loss = loss + 1 - torch.stack(scores).mean()
+    for groups, weight in ((look.regions, 1.0), (look.parts, PARTS_WEIGHT)):
+        # Else the cord, out of view in most patches, would never be learned.
+        scores = [dice(classes) for classes in groups if sizes[list(classes)].any()]
+        if scores:
+            loss = loss + weight * (1 - torch.stack(scores).mean())
     if len(look.stem) > 1:
-        first, last = look.stem[0], look.stem[-1]
-        stem = (target >= first) & (target <= last)
-        loss = loss + 1 - dice(p[:, look.stem].sum(1), stem.float(), known)
+        loss = loss + 1 - dice(look.stem)
+        stem = is_of(flat, look.stem)
         if stem.any():
-            regions = logits[:, first : last + 1].movedim(1, -1)[stem]
-            loss = loss + functional.cross_entropy(regions, target[stem] - first)
-    cord, medulla = target == CORD, target == MEDULLA
+            position = torch.zeros(kinds, dtype=torch.int64, device=target.device)
+            position[list(look.stem)] = torch.arange(len(look.stem), device=target.device)
+            regions = log_p[stem][:, list(look.stem)]
+            loss = loss + functional.cross_entropy(regions, position[flat[stem]])
+    cord, medulla = flat == CORD, flat == MEDULLA
     if look.name == "segmenter" and cord.any() and medulla.any():
-        cord_over_medulla = (logits[:, CORD] - logits[:, MEDULLA])[medulla]
+        cord_over_medulla = (log_p[:, CORD] - log_p[:, MEDULLA])[medulla]
         wrong = entropy[cord].mean() + functional.softplus(cord_over_medulla).mean()
         loss = loss + wrong / 2
     return loss
+
+
+def rows_of(logits: torch.Tensor) -> torch.Tensor:
+    """Return logits (batch, classes, z, y, x) as float32 rows, one a voxel."""
+    return logits.movedim(1, -1).flatten(0, -2).float()
+
+
+def disagreement(
+    logits: torch.Tensor, places: torch.Tensor, seen: torch.Tensor, look: Look
+) -> torch.Tensor:
+    """Measure how far the answers for two patches of one anatomy differ.
+
+    The first answer is carried to the second patch. The squared difference of the probabilities
+    is taken relative to the size of what was found, and to it is added the relative difference of
+    the volumes (sums of probabilities) of each region and part. Where the second patch is deformed,
+    this is the error of the change in volume, whatever the labels say.
+
+    Parameters
+    ----------
+    logits : Tensor, shape (2, classes, z, y, x)
+    places : Tensor, shape (1, z, y, x, 3)
+        Where each voxel of the second patch lies in the first, from -1 to 1 (``align_corners``).
+    seen : Tensor of bool, shape (2, z, y, x)
+        Voxels that hold image.
+    look : Look
+        The network at hand.
+    """
+    both = rows_of(logits).softmax(1).view(2, *logits.shape[2:], -1).movedim(-1, 1)
+    carried = functional.grid_sample(
+        torch.cat([both[:1], seen[:1, None].float()], 1), places, align_corners=True
+    )[0]
+    mask = (carried[-1] > 0.99) & seen[1]
+    first, second = carried[:-1] * mask, both[1] * mask
+    size = (first[1:].sum() + second[1:].sum()) / 2 + LEAST_VOXELS
+    apart = ((first - second) ** 2).sum() / size
+    volumes = [chosen.sum((1, 2, 3)) for chosen in (first, second)]
+    changes = []
+    for classes in (*look.regions, *look.parts):
+        a, b = (volume[list(classes)].sum() for volume in volumes)
+        changes.append((a - b).abs() / ((a + b) / 2 + LEAST_VOXELS))
+    return apart + VOLUME_WEIGHT * torch.stack(changes).mean()

@@ -7,15 +7,14 @@ the skull. The segmenter sees 96 mm at 1 mm around the brainstem and draws its r
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import nn
 
-if TYPE_CHECKING:
-    import torch
-
+from training.cases import CORD, ICP, MCP, MEDULLA, MIDBRAIN, PONS, SCP, STEM, TECTUM
 
 REGIONS = ("midbrain", "pons", "medulla")
+PARTS = ("tectum", "scp", "mcp", "icp")
 
 
 @dataclass(frozen=True)
@@ -45,6 +44,8 @@ class Look:
         Names of the classes, background first.
     stem : tuple of int
         The classes that make up the brainstem.
+    regions, parts : tuple of tuple of int
+        Classes of each region, whose Dice counts fully, and of each part.
     features : tuple of int
         Channels of each stage.
     """
@@ -59,6 +60,8 @@ class Look:
     depth_cut: float
     classes: tuple[str, ...]
     stem: tuple[int, ...]
+    regions: tuple[tuple[int, ...], ...]
+    parts: tuple[tuple[int, ...], ...]
     features: tuple[int, ...]
 
 
@@ -74,6 +77,8 @@ LOOKS = {
         depth_cut=0.55,
         classes=("background", "brainstem", "intracranial"),
         stem=(1,),
+        regions=((1,), (2,)),
+        parts=(),
         features=(12, 24, 48, 96),
     ),
     "segmenter": Look(
@@ -85,8 +90,10 @@ LOOKS = {
         jitter=8.0,
         bend=0.2,
         depth_cut=0.3,
-        classes=("background", *REGIONS, "cord"),
-        stem=(1, 2, 3),
+        classes=("background", "tegmentum", "pons", "medulla", "cord", *PARTS),
+        stem=STEM,
+        regions=((MIDBRAIN, TECTUM), (PONS,), (MEDULLA,)),
+        parts=((MIDBRAIN,), (TECTUM,), (CORD,), (SCP,), (MCP,), (ICP,)),
         features=(16, 32, 64, 128, 160),
     ),
 }
@@ -121,7 +128,7 @@ def architecture(features: tuple[int, ...]) -> dict[str, Any]:
     }
 
 
-def build_network(look: Look) -> torch.nn.Module:
+def build_network(look: Look) -> nn.Module:
     """Build the network with the weights that nnU-Net starts from.
 
     It maps (batch, 1, z, y, x) to logits (batch, classes, z, y, x).

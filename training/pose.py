@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from training.cases import MEDULLA, MIDBRAIN
-from training.faults import blur
+from training.cases import MCP, MEDULLA, MIDBRAIN, PONS, SCP, STEM, TECTUM
+from training.faults import blur, widen
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -17,11 +17,13 @@ if TYPE_CHECKING:
     from training.networks import Look
 
 
+LARGEST_TURN = 25.0  # degrees
+PEDUNCLE_SHARE = 0.2  # of the resized regions: a peduncle of one side
 ONE_AXIS_SHARE = 0.6  # of the resized regions
 AXES = (0.25, 0.25, 0.5)  # how often along x, y and z then
 
 
-def draw_pose(rng: np.random.Generator, largest_turn: float = 25.0) -> NDArray[np.float64]:
+def draw_pose(rng: np.random.Generator, largest_turn: float = LARGEST_TURN) -> NDArray[np.float64]:
     """Draw a rotation (up to `largest_turn` degrees about any axis), scaling, shear and flip.
 
     Returns
@@ -46,6 +48,7 @@ def sampling_grid(
     source: int,
     rng: np.random.Generator | None,
     device: torch.device,
+    turn: float = LARGEST_TURN,
 ) -> torch.Tensor:
     """Place a patch in the prepared look of a case.
 
@@ -59,6 +62,8 @@ def sampling_grid(
         None places the patch in the middle, upright and unchanged.
     device : torch.device
         Where the grid is made.
+    turn : float
+        Largest turn in degrees.
 
     Returns
     -------
@@ -68,7 +73,7 @@ def sampling_grid(
     half_source = (source - 1) / 2 * look.source_mm
     half_patch = (look.size - 1) / 2 * look.spacing
     theta = np.zeros((3, 4))
-    pose = np.eye(3) if rng is None else draw_pose(rng)
+    pose = np.eye(3) if rng is None else draw_pose(rng, turn)
     theta[:, :3] = pose * half_patch / half_source
     if rng is not None:
         theta[:, 3] = rng.uniform(-look.jitter, look.jitter, 3) / half_source
@@ -87,7 +92,7 @@ def sampling_grid(
 def resize_region(
     grid: torch.Tensor, labels: NDArray[np.uint8], rng: np.random.Generator
 ) -> torch.Tensor:
-    """Shrink a region of the brainstem, or all of it, by up to 45 % of its volume, or let it grow.
+    """Shrink a region of the brainstem, all of it or a peduncle, by up to 45 %, or let it grow.
 
     Along one axis alone by up to 26 %, and it grows by up to 30 % (24 %).
 
@@ -106,10 +111,14 @@ def resize_region(
     rng : numpy.random.Generator
         Draws the region and how much.
     """
-    region = int(rng.integers(MIDBRAIN, MEDULLA + 2))  # one above: all three
-    mask = (labels >= MIDBRAIN) & (labels <= MEDULLA) if region > MEDULLA else labels == region
+    if rng.random() < PEDUNCLE_SHARE:
+        mask = labels == (SCP, MCP)[rng.integers(2)]
+        middle = labels.shape[2] // 2
+        mask[..., slice(middle, None) if rng.random() < 0.5 else slice(middle)] = False
+    else:
+        mask = np.isin(labels, ((MIDBRAIN, TECTUM), PONS, MEDULLA, STEM)[rng.integers(4)])
     inside = np.argwhere(mask)[:, ::-1]
-    if len(inside) < 100:  # hardly in view
+    if len(inside) < 60:  # hardly in view
         return grid
     size = labels.shape[0]
     left = 1 - rng.uniform(-0.3, 0.45)
@@ -123,12 +132,43 @@ def resize_region(
     sharpest = max(0.6, 0.3 * farthest)  # sharper, and places around it would change their order
     sigma = float(rng.uniform(sharpest, max(sharpest, 2.5)))
     margin = round(1.5 * sigma)
-    weight = functional.max_pool3d(weight, 2 * margin + 1, stride=1, padding=margin)
+    weight = widen(weight, margin)
     weight = blur(weight, (sigma, sigma, sigma))
     # The pooled voxels are placed by their edges: a grid that counts from edge to edge.
     near = functional.grid_sample(weight, grid * ((size - 1) / size), align_corners=False)
     pull = torch.tensor(stretch, dtype=torch.float32, device=grid.device)
     return grid + near[0, 0][None, ..., None] * (grid - centre.to(grid.device)) * pull
+
+
+def deform(
+    grid: torch.Tensor, target: torch.Tensor, rng: np.random.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Resize a region within a patch.
+
+    Parameters
+    ----------
+    grid : Tensor, shape (1, z, y, x, 3)
+        Where each voxel of the patch lies in the prepared look.
+    target : Tensor of int64, shape (1, 1, z, y, x)
+        The patch's labels.
+    rng : numpy.random.Generator
+        As for `resize_region`.
+
+    Returns
+    -------
+    grid : Tensor, shape (1, z, y, x, 3)
+        Where each voxel of the deformed patch lies in the prepared look.
+    places : Tensor, shape (1, z, y, x, 3)
+        Where it lies in the patch as it was, from -1 to 1.
+    """
+    still = functional.affine_grid(
+        torch.eye(3, 4, device=grid.device)[None], list(target.shape), align_corners=True
+    )
+    places = resize_region(still, target[0, 0].cpu().numpy().astype(np.uint8), rng)
+    moved = functional.grid_sample(
+        grid.movedim(-1, 1), places, padding_mode="border", align_corners=True
+    )
+    return moved.movedim(1, -1), places
 
 
 def sample(array: NDArray[np.uint8], grid: torch.Tensor, mode: str) -> torch.Tensor:

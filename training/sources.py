@@ -17,9 +17,14 @@ from training.cases import (
     CORD_TISSUE_CODE,
     CSF_CODE,
     MEDULLA,
+    MIDBRAIN,
     OUTSIDE_BRAIN_FROM,
+    PEDUNCLES,
     REGIONS,
+    STEM,
+    TECTUM,
 )
+from training.heads import image_path
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,6 +69,24 @@ def track_cord(codes: NDArray[np.int_], labels: NDArray[np.uint8]) -> NDArray[np
 def read_brainstem(
     path: Path, shape: tuple[int, ...], affine: NDArray[np.float64]
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """Read the regions of a head and its cord; the arguments are those of `read_classes`.
+
+    Returns
+    -------
+    labels : ndarray of uint8, shape `shape`
+        1 midbrain (with the tectum), 2 pons, 3 medulla, 4 cord; peduncles are background.
+    aside : ndarray of bool, shape `shape`
+        As `read_classes` returns it.
+    """
+    labels, aside = read_classes(path, shape, affine)
+    labels[labels == TECTUM] = MIDBRAIN
+    labels[np.isin(labels, PEDUNCLES)] = 0
+    return labels, aside
+
+
+def read_classes(
+    path: Path, shape: tuple[int, ...], affine: NDArray[np.float64]
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """Read the labels of a head that `training.labels` made, onto the head's grid.
 
     Parameters
@@ -71,28 +94,21 @@ def read_brainstem(
     path : Path
         ``NAME_probseg.nii.gz``.
     shape, affine : tuple of int, ndarray of float64, shape (4, 4)
-        The head's grid in RAS voxel order.
+        The head's `training.heads.label_grid`, in RAS voxel order.
 
     Returns
     -------
     labels : ndarray of uint8, shape `shape`
-        1 midbrain, 2 pons, 3 medulla, 4 cord; peduncles of the cerebellum are background.
+        Classes of `training.cases`; labels of version 1 have no tectum.
     aside : ndarray of bool, shape `shape`
         What is to be left out of the loss. Below the labels it goes on down to the lowest slice.
     """
     import nibabel
 
-    from training.atlas import NAMES
-    from training.carry import harden
     from training.labels import read_labels
 
-    shares, ignore, origin = read_labels(path)
-    regions = np.zeros(len(NAMES) + 1, np.uint8)
-    regions[[NAMES.index(name) + 1 for name in ("midbrain", "pons", "medulla", "cord")]] = (
-        *REGIONS,
-        CORD,
-    )
-    both = np.stack([regions[harden(shares)], ignore], axis=-1).astype(np.uint8)
+    shares, tectum, ignore, origin = read_labels(path)
+    both = np.stack([classes_of(shares, tectum), ignore], axis=-1).astype(np.uint8)
     crop = nibabel.as_closest_canonical(nibabel.Nifti1Image(both, origin))
     first = np.round(np.linalg.solve(affine, crop.affine)[:3, 3]).astype(int)
     x, y, z = (slice(a, a + n) for a, n in zip(first, crop.shape[:3], strict=True))
@@ -101,6 +117,23 @@ def read_brainstem(
     aside[x, y, z] = np.asarray(crop.dataobj)[..., 1] > 0
     aside[:, :, : z.start] = aside[:, :, z.start, None]
     return labels, aside
+
+
+def classes_of(shares: NDArray[np.float32], tectum: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Return the class of the largest share, 0 where all together are below half.
+
+    Parameters
+    ----------
+    shares, tectum : ndarray of float32, shape (7, i, j, k) and (i, j, k)
+        As `training.labels.read_labels` returns them.
+    """
+    from training.atlas import NAMES
+    from training.carry import harden
+
+    class_by_name = dict(zip(NAMES, (*REGIONS, *PEDUNCLES, CORD), strict=True))
+    classes = np.array([0, *class_by_name.values()], np.uint8)[harden(shares)]
+    classes[(classes == MIDBRAIN) & (tectum > shares[0] / 2)] = TECTUM
+    return classes
 
 
 def brain_of(codes: NDArray[np.int_], labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -144,7 +177,7 @@ def read_map(path: Path, labels: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], 
     anatomy = positions[codes]
     # Where a map's own brainstem ends early its labels do not: such an image must show brainstem.
     outside = (codes == 0) | (codes == CSF_CODE) | (codes >= OUTSIDE_BRAIN_FROM)
-    anatomy[np.isin(labels, REGIONS) & outside] = CODES.index(BRAINSTEM_CODE)
+    anatomy[np.isin(labels, STEM) & outside] = CODES.index(BRAINSTEM_CODE)
     cord = track_cord(codes, labels)
     anatomy[cord | (labels == CORD)] = CORD_ANATOMY
     return anatomy, brain_of(codes, labels), cord.astype(np.uint8)
@@ -160,7 +193,7 @@ def find_paths(name: str, data: Path, labels: Path) -> tuple[Path, Path] | None:
     name : str
         As in the split: ``ds011_sub-01``, ``synthseg_02``.
     data : Path
-        Folder with ``ds011/``, ``ds002748/`` and ``synthseg_labels/``.
+        Folder of the source data, as for `training.heads.find_heads`.
     labels : Path
         Folder that `training.labels` filled.
 
@@ -169,14 +202,10 @@ def find_paths(name: str, data: Path, labels: Path) -> tuple[Path, Path] | None:
     UsageError
         When there are labels, but not what they were drawn on.
     """
-    source, subject = name.split("_")
     drawn = labels / f"{name}_probseg.nii.gz"
     if not drawn.exists():
         return None
-    if source == "synthseg":
-        image = data / "synthseg_labels" / f"training_seg_{subject}.nii.gz"
-    else:
-        image = data / source / subject / "anat" / f"{subject}_T1w.nii.gz"
+    image = image_path(name, data)
     if not image.exists():
         raise UsageError(f"{image} is missing, of which {labels} has labels.")
     return image, drawn

@@ -39,6 +39,8 @@ T1_SPREADS = np.array([
     [2.5, 9.8, 5.5, 6.3, 5.7, 5.5, 7.8, 7.1, 4.1, 7, 7.2, 8.5, 11.1, 6.8, 49.4,
      7.4, 12.6, 28.5, 13.1, 20.5, 18.4, 9, 11.6, 20, 26.2],
 ])  # fmt: skip
+FLUID_CLASS, OUTSIDE_FROM = 1, 14  # classes of T1_CLASSES
+INVERTED_SHARE = 0.35
 BRAINSTEM = CODES.index(BRAINSTEM_CODE)
 CSF = CODES.index(CSF_CODE)
 FLUIDS = tuple(CODES.index(code) for code in (CSF_CODE, 4, 43, 5, 44, 14, 15, 72))
@@ -50,6 +52,7 @@ def draw_classes(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Draw the mean and the spread of intensity of every anatomy.
 
+    A third of the contrasts that are not T1-like have those of T2w or FLAIR images inside the head.
     In 70 % of the draws the ventral diencephalon and the white matter of the cerebellum look like
     the brainstem: there the border of the label is no edge in the image, and must be learned as
     shape. The cord looks like the brainstem nearly always.
@@ -66,6 +69,14 @@ def draw_classes(
     else:
         mean = rng.uniform(5, 250, (T1_MEANS.shape[1],))
         spread = rng.uniform(2, 25, (T1_MEANS.shape[1],))
+        if rng.random() < INVERTED_SHARE:
+            inside = slice(1, OUTSIDE_FROM)
+            mean[inside] = (
+                240 - rng.uniform(0.9, 1.4) * rng.normal(T1_MEANS[0], T1_MEANS[1])[inside]
+            )
+            mean[inside] += rng.normal(0, 8, OUTSIDE_FROM - 1)
+            if rng.random() < 0.5:
+                mean[FLUID_CLASS] = rng.uniform(5, 50)
         if rng.random() < 0.5:
             mean[0], spread[0] = rng.uniform(0, 10), rng.uniform(0, 5)
     means = np.append(mean[kinds], 0.0)

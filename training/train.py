@@ -26,9 +26,10 @@ from bids_app.io.files import replacing
 from bids_app.workflow.interrupt import stoppable
 from training.augment import draw_patch
 from training.cases import IGNORE, NOT_STEM, load_cases, read_split
-from training.loss import loss_of
+from training.loss import disagreement, loss_of
 from training.networks import LOOKS, build_network
-from training.weights import RUN_FILE, look_of, read_exported, read_run
+from training.patches import Drawing, drawn_ahead
+from training.weights import RUN_FILE, add_parts, look_of, read_exported, read_run
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -37,16 +38,15 @@ if TYPE_CHECKING:
 
     from training.cases import Case
     from training.networks import Look
+    from training.patches import Batch
 
 
-REAL_SHARE = {"locator": 0.3, "segmenter": 0.5}
-T1_SHARE = 0.5  # of the drawn images; the others are of random contrast
 # Part of a segmenter's run on boxes of two thirds of the patch, which are 2.7 times faster.
 SMALL_SHARE = 0.55
 MOST_STAGES = 6  # a box of 64 voxels is halved five times, to 2
 COLUMNS = ("step", "seconds", "loss", "dice", "cases")  # of the log
 LEARNING_RATE, WARM_UP_STEPS, EMA_DECAY = 1e-3, 50, 0.995
-SAVE_EVERY_S, VALIDATE_EVERY_S = 180.0, 300.0
+SAVE_EVERY_S, VALIDATE_EVERY_S = 180.0, 600.0
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Plan:
     minutes : float or None
         Wall-clock time of training, summed over interruptions.
     batch : int
-        Patches a step.
+        Patches a step; the segmenter's come in pairs.
     seed : int
         Seed of weights and patches.
     small : float
@@ -89,27 +89,6 @@ def computes_in_bfloat16(device: torch.device) -> bool:
         return device.type == "cuda"
     able: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # of torch 2.9 and newer
     return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
-
-
-def choose_case(cases: list[Case], look: Look, rng: np.random.Generator) -> Case:
-    """Draw a case: heads and maps by their share, each dataset of heads as often as another."""
-    heads, maps = [c for c in cases if c.real], [c for c in cases if not c.real]
-    if heads and (not maps or rng.random() < REAL_SHARE[look.name]):
-        sources = sorted({c.name.split("_")[0] for c in heads})
-        source = sources[rng.integers(len(sources))]
-        heads = [c for c in heads if c.name.startswith(source)]
-        return heads[rng.integers(len(heads))]
-    return maps[rng.integers(len(maps))]
-
-
-def cut_box(
-    patches: list[tuple[torch.Tensor, torch.Tensor]], rng: np.random.Generator
-) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Cut a box of two thirds of the edge, somewhere in the patch, the same from each patch."""
-    size = patches[0][0].shape[0]
-    edge = size * 2 // 3
-    box = tuple(slice(int(a), int(a) + edge) for a in rng.integers(0, size - edge + 1, 3))
-    return [(image[box], target[box]) for image, target in patches]
 
 
 @torch.no_grad()
@@ -204,15 +183,18 @@ class Run:
         self._network.load_state_dict(weights)
         self.average.load_state_dict(weights)
 
-    def learn(self, patches: list[tuple[torch.Tensor, torch.Tensor]], rate: float) -> float:
-        """Make a step on patches at a learning rate, and return the loss."""
-        images = torch.stack([image for image, _ in patches])[:, None]
-        targets = torch.stack([target for _, target in patches])
+    def learn(self, batch: Batch, rate: float) -> float:
+        """Make a step at a learning rate, and return the loss."""
         for group in self._optimiser.param_groups:
             group["lr"] = rate
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._mixed):
-            logits = self._network(images)
-        loss = loss_of(logits, targets, self._look)
+            logits = self._network(batch.images[:, None])
+        loss = loss_of(logits, batch.targets, self._look)
+        for index, places in enumerate(batch.places):
+            pair = slice(2 * index, 2 * index + 2)
+            there = places / (logits.shape[-1] - 1) * 2 - 1
+            apart = disagreement(logits[pair], there, batch.images[pair] != 0, self._look)
+            loss = loss + apart / len(batch.places)
         self._optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(self._network.parameters(), 12)
@@ -268,6 +250,7 @@ def train(
     plan: Plan,
     device: torch.device,
     start: dict[str, torch.Tensor] | None = None,
+    workers: int = 0,
 ) -> None:
     """Train until the plan is done, going on from ``out/checkpoint.pth`` if it is there.
 
@@ -285,6 +268,8 @@ def train(
         Where.
     start : dict of str to Tensor, optional
         Weights that a new run starts from, of this network.
+    workers : int
+        Processes that draw patches ahead; with 0 this one draws them.
 
     Raises
     ------
@@ -330,26 +315,19 @@ def train(
     began = saved = checked = time.monotonic()
     began -= spent
     losses: list[float] = []
+    drawing = Drawing(learn, look, plan.seed, plan.batch, plan.small)
     with (
         continue_log(out / "log.csv", run.step) as log,
+        drawn_ahead(drawing, workers) as batch_of,
         stoppable("A checkpoint is written, from which the same command goes on") as stop,
     ):
         writer = csv.writer(log)
         ending = False
         while not ending:
-            rng = np.random.default_rng([plan.seed, run.step])
-            torch.manual_seed(int(rng.integers(2**31)))
-            patches = []
-            for _ in range(plan.batch):
-                t1_like = bool(rng.random() < T1_SHARE)
-                case = choose_case(learn, look, rng)
-                patches.append(draw_patch(case, look, rng, device, t1_like=t1_like))
-            if look.name == "segmenter" and done < plan.small:
-                patches = cut_box(patches, rng)
+            batch = batch_of(run.step, done).to(device)
             warm = min(1.0, (run.step + 1) / WARM_UP_STEPS)
-            losses.append(
-                run.learn(patches, LEARNING_RATE * warm * (1 + math.cos(math.pi * done)) / 2)
-            )
+            rate = LEARNING_RATE * warm * (1 + math.cos(math.pi * done)) / 2
+            losses.append(run.learn(batch, rate))
             now = time.monotonic()
             done = plan.progress(run.step, now - began)
             seconds, loss = round(now - began), float(np.mean(losses))
@@ -385,7 +363,12 @@ def main() -> int:
     length = parser.add_mutually_exclusive_group(required=True)
     length.add_argument("--steps", type=positive, help="length of the run in steps")
     length.add_argument("--minutes", type=_minutes, help="length of the run in minutes")
-    parser.add_argument("--batch", type=positive, default=1, help="patches a step (%(default)s)")
+    parser.add_argument(
+        "--batch",
+        type=positive,
+        default=1,
+        help="patches a step; the segmenter takes pairs (%(default)s)",
+    )
     parser.add_argument(
         "--seed",
         type=_seed,
@@ -399,6 +382,14 @@ def main() -> int:
         default=SMALL_SHARE,
         help="part of a segmenter's run, from its start, on boxes of two thirds of the patch, 2.7 "
         "times as fast: 0 to 1 (%(default)s)",
+    )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        choices=range(33),
+        metavar="N",
+        default=0,
+        help="processes that draw patches while the network learns (%(default)s)",
     )
     parser.add_argument(
         "--without",
@@ -428,11 +419,13 @@ def main() -> int:
         look = replace(look, features=arguments.features)
     if arguments.start:
         start = read_exported(arguments.start)
+        if look.name == "segmenter":
+            start = add_parts(start)
         given = look_of(look, start, arguments.start)
         if arguments.features and given != look:
             raise UsageError(f"{arguments.start} has other channels: leave --features out.")
         look = given
-    train(look, cases, arguments.out, plan, device, start=start)
+    train(look, cases, arguments.out, plan, device, start=start, workers=arguments.workers)
     return 0
 
 

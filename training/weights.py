@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from bids_app.errors import ModelError, UsageError, reason
+from training.cases import ICP, MCP, MIDBRAIN, SCP, TECTUM
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,6 +17,11 @@ if TYPE_CHECKING:
     from training.networks import Look
 
 RUN_FILE = "checkpoint.pth"  # in the folder of a run
+HEADS = "decoder.seg_layers."  # the layers whose rows are the classes
+# Classes of the segmenter of version 1, and how the parts of version 2 begin: each with the row of
+# a class that held it, and what is added to the logit. Tegmentum and tectum share the midbrain.
+CLASSES_1 = 5
+BORN_FROM = {TECTUM: (MIDBRAIN, -0.7), SCP: (0, -3.0), MCP: (0, -3.0), ICP: (0, -3.0)}
 
 
 def read_run(folder: Path, device: torch.device | None = None) -> dict[str, Any]:
@@ -61,6 +67,25 @@ def _read(path: Path, key: str, device: torch.device | None) -> dict[str, Any]:
     return state
 
 
+def add_parts(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Give a segmenter of version 1 the classes of version 2; others are returned as they are.
+
+    Parameters
+    ----------
+    weights : dict of str to Tensor
+        Of a network whose last layers have a row for each class.
+    """
+    grown = dict(weights)
+    for name, rows in weights.items():
+        if name.startswith(HEADS) and len(rows) == CLASSES_1:
+            parts = [rows[origin].clone() for origin, _ in BORN_FROM.values()]
+            grown[name] = torch.cat([rows, torch.stack(parts)])
+            if name.endswith(".bias"):
+                grown[name][MIDBRAIN] += BORN_FROM[TECTUM][1]
+                grown[name][CLASSES_1:] += torch.tensor([shift for _, shift in BORN_FROM.values()])
+    return grown
+
+
 def look_of(look: Look, weights: dict[str, torch.Tensor], path: Path) -> Look:
     """Give the look as these weights have it: with their channels of each stage.
 
@@ -73,7 +98,7 @@ def look_of(look: Look, weights: dict[str, torch.Tensor], path: Path) -> Look:
     channels = tuple(
         len(weights[name]) for name in itertools.takewhile(weights.__contains__, names)
     )
-    classes = {len(weights[name]) for name in weights if name.startswith("decoder.seg_layers.")}
+    classes = {len(weights[name]) for name in weights if name.startswith(HEADS)}
     if not channels or classes != {len(look.classes)}:
         raise UsageError(f"{path} holds no {look.name}: name the weights of one.")
     return replace(look, features=channels)

@@ -43,8 +43,9 @@ class Setup:
 
     @property
     def tests(self) -> list[str]:
-        """All test heads, including those with faulty labels."""
-        return [name for name in read_split()["test"] if name in (self.chosen or name)]
+        """Test heads with labels of version 1, including those with faulty labels."""
+        labelled = [n for n in read_split()["test"] if (LABELS / f"{n}_probseg.nii.gz").exists()]
+        return [name for name in labelled if name in (self.chosen or name)]
 
     @property
     def sound(self) -> list[str]:

@@ -5,16 +5,18 @@ import pytest
 import torch
 
 from training.augment import (
+    cut_neck,
     cut_off_brainstem,
     draw_frame,
+    draw_pair,
     draw_patch,
     finish,
     to_classes,
 )
 from training.cases import CODES, IGNORE, NOT_STEM, Case
-from training.faults import blur, draw_lesions
+from training.faults import blur, draw_lesions, recolour, widen
 from training.networks import LOOKS
-from training.pose import draw_pose, resize_region, sample, sampling_grid
+from training.pose import deform, draw_pose, resize_region, sample, sampling_grid
 from training.synthesis import BRAINSTEM, CSF, NEIGHBOURS, draw_classes, widen_fluid
 
 CPU = torch.device("cpu")
@@ -93,7 +95,8 @@ def test_a_patch_is_scored_in_the_box_of_its_voxels_and_zero_around_it():
     image[2:8, 4:10, 6:18] = torch.rand(6, 6, 12) + 1
     target = torch.zeros(20, 20, 20, dtype=torch.long)
     target[2:8, 4:10, 6:18] = 1
-    finished, moved = finish(image, target)
+    finished, moved, shift = finish(image, target)
+    assert shift.tolist() == [-2, 3, 5]
     box = finished[moved == 1]
     assert box.mean().item() == pytest.approx(0, abs=1e-5)
     assert box.std(correction=0).item() == pytest.approx(1, abs=1e-4)
@@ -103,7 +106,7 @@ def test_a_patch_is_scored_in_the_box_of_its_voxels_and_zero_around_it():
 
 
 def test_an_empty_patch_stays_empty():
-    finished, target = finish(torch.zeros(8, 8, 8), torch.ones(8, 8, 8, dtype=torch.long))
+    finished, target, _ = finish(torch.zeros(8, 8, 8), torch.ones(8, 8, 8, dtype=torch.long))
     assert not finished.any()
     assert not target.any()
 
@@ -175,6 +178,65 @@ def test_regions_shrink_by_half_at_most_or_grow_and_no_voxel_is_folded_over(case
     assert min(largest) > -0.5
     assert min(largest) < -0.15
     assert max(largest) > 0.05
+
+
+def test_a_deformed_patch_knows_where_it_lay_in_the_one_before(cases):
+    labels = cases["head"].arrays["near/labels"]
+    grid = sampling_grid(SEGMENTER, 144, np.random.default_rng(4), CPU)
+    first = sample(labels, grid, "nearest").long()
+    moved, places = deform(grid, first, np.random.default_rng(2))
+    second = sample(labels, moved, "nearest").long()
+    carried = torch.nn.functional.grid_sample(
+        first.float(), places, mode="nearest", align_corners=True
+    ).long()
+    assert (second != first).sum() > 500
+    assert (carried != second).sum() < 0.1 * (second > 0).sum()
+
+
+@pytest.mark.parametrize("kind", ["head", "map"])
+def test_both_patches_of_a_pair_show_one_anatomy(cases, kind):
+    for seed in range(4):
+        torch.manual_seed(seed)
+        pair = draw_pair(cases[kind], SEGMENTER, np.random.default_rng(seed), CPU, 0.5)
+        places = pair.places / 95 * 2 - 1
+        first = torch.stack([pair.targets[:1], (pair.images[:1] != 0).long()], 1).float()
+        target, seen = torch.nn.functional.grid_sample(
+            first, places, mode="nearest", align_corners=True
+        )[0].long()
+        both = (seen > 0) & (pair.images[1] != 0)
+        stem = both & ((target > 0) | (pair.targets[1] > 0))
+        assert (target[stem] == pair.targets[1][stem]).float().mean() > 0.85
+
+
+def test_a_cut_neck_leaves_the_medulla_in_view():
+    target = torch.zeros(1, 1, 60, 40, 40, dtype=torch.long)
+    target[..., 30:45, 15:25, 15:25] = 3
+    present = torch.ones_like(target, dtype=torch.bool)
+    kept = [cut_neck(present, target, np.random.default_rng(seed)) for seed in range(8)]
+    assert all(not one[0, 0, 0].any() for one in kept if not one.all())
+    assert any(not one.all() for one in kept)
+    assert all(one[0, 0, 33:, 15:25, 15:25].all() for one in kept)
+
+
+def test_another_contrast_keeps_air_dark_and_changes_the_rest(cases):
+    image = torch.full((1, 1, 40, 40, 40), 0.2)
+    target = torch.zeros(image.shape, dtype=torch.long)
+    target[..., 8:32, 8:32, 8:32] = 2
+    image[target == 2] = 0.8
+    image[..., 12:16] = 0.2
+    image[..., :4] = 0
+    for seed in range(6):
+        found = recolour(image, target, np.random.default_rng(seed))
+        assert found[..., :4].max() < 0.04
+        assert len(found.unique()) == 3
+        assert not torch.allclose(found, image)
+
+
+def test_pooling_axis_by_axis_is_pooling_of_the_cube():
+    image = torch.rand(1, 1, 12, 13, 14)
+    torch.testing.assert_close(
+        widen(image, 2), torch.nn.functional.max_pool3d(image, 5, stride=1, padding=2)
+    )
 
 
 def test_a_field_of_view_turns_with_the_head():
