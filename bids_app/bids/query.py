@@ -128,7 +128,7 @@ def _read_filter(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise UsageError(f"{path} cannot be read ({error.strerror}).") from None
     except ValueError as error:
-        raise UsageError(f"{path} is not valid JSON ({error}).") from None
+        raise UsageError(f"{path} is not a JSON object ({error}).") from None
     keys = [key for key in ("t1w", "T1w") if key in content]
     if len(keys) != 1 or not isinstance(content[keys[0]], dict):
         raise UsageError(f'{path} must hold one key "t1w" with the entities to match.')

@@ -226,7 +226,7 @@ def _check_dataset(root: Path) -> None:
         hint = f" Fetch it: datalad get {path}" if path.is_symlink() else ""
         raise DatasetError(f"{missing} cannot be read ({error.strerror}).{hint}") from None
     except ValueError as error:
-        raise DatasetError(f"{path} is not valid JSON ({error}).") from None
+        raise DatasetError(f"{path} is not a JSON object ({error}).") from None
 
 
 def _participants(root: Path) -> tuple[list[str], list[tuple[str, str]]]:
