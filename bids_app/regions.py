@@ -1,4 +1,4 @@
-"""Regions of the brainstem: their names, synonyms, colours and FreeSurfer codes."""
+"""Regions of the brainstem: names, synonyms, colours and FreeSurfer codes, for all modules."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class Region:
     index : int
         Value in the label map.
     name, abbreviation : str
-        As written to tables.
+        As in tables.
     color : str
         ``#RRGGBB``.
     freesurfer : int or None
-        Code in FreeSurfer's colour table, where it has one.
+        Code in FreeSurfer's colour table; None if it has none.
     """
 
     index: int
@@ -38,32 +38,32 @@ class Region:
     freesurfer: int | None = None
 
 
-# Colours tell the regions apart for the common kinds of colour blindness (Okabe and Ito, 2008).
+# Colours that remain distinct with common kinds of colour blindness (Okabe and Ito, 2008).
 _KNOWN = {
-    "midbrain": ("MB", "#E69F00", 173),
-    "pons": ("PO", "#56B4E9", 174),
-    "medulla": ("MO", "#009E73", 175),
+    MIDBRAIN: ("MB", "#E69F00", 173),
+    PONS: ("PO", "#56B4E9", 174),
+    MEDULLA: ("MO", "#009E73", 175),
 }
-_SYNONYMS = {  # in small letters, words apart
-    "mesencephalon": "midbrain",
-    "medulla oblongata": "medulla",
-    "myelencephalon": "medulla",
+_SYNONYMS = {  # in lower case, words separated by a space
+    "mesencephalon": MIDBRAIN,
+    "medulla oblongata": MEDULLA,
+    "myelencephalon": MEDULLA,
     "brain stem": WHOLE_NAME,
 }
 _OTHER_COLORS = ("#CC79A7", "#D55E00", "#F0E442", "#0072B2", "#999999")
 
 
 def region(index: int, name: str) -> Region:
-    """Describe a label value by its region's name.
+    """Describe the region of a label value.
 
     Parameters
     ----------
     index : int
         Value in the label map, 1 to 255.
     name : str
-        ``midbrain``, ``pons`` and ``medulla`` have settled abbreviations, colours and FreeSurfer
-        codes, and are known by other names too, such as ``Medulla_oblongata``; any other name
-        stays as it is and gets an abbreviation and a colour of its own.
+        ``midbrain``, ``pons`` and ``medulla``, or a synonym such as ``Medulla_oblongata``, have
+        fixed abbreviations, colours and FreeSurfer codes. Any other name is kept, and gets an
+        abbreviation and a colour of its own.
     """
     plain = " ".join(re.split(r"[\s_-]+", name.strip().lower()))
     known = _SYNONYMS.get(plain, plain)
@@ -75,18 +75,18 @@ def region(index: int, name: str) -> Region:
 
 
 def of_brainstem(regions: Sequence[Region]) -> Sequence[Region]:
-    """Choose the regions that the whole brainstem is made of: all, where it knows none of them."""
+    """Choose the regions that make up the whole brainstem: the known ones, or all if none is."""
     known = [region for region in regions if region.name in (*_KNOWN, WHOLE_NAME)]
     return known or regions
 
 
 def in_words(names: Sequence[str]) -> str:
-    """Name regions in a sentence."""
-    words = [("medulla oblongata" if n == "medulla" else n).replace("_", " ") for n in names]
+    """List names of regions in a sentence."""
+    words = [("medulla oblongata" if n == MEDULLA else n).replace("_", " ") for n in names]
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def first_words(names: Sequence[str]) -> str:
-    """Name regions at the start of a sentence."""
+    """List names of regions at the start of a sentence."""
     text = in_words(names)
     return text[:1].upper() + text[1:]

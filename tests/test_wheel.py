@@ -61,6 +61,8 @@ def test_wheel_holds_the_package_and_the_open_model_but_no_training_or_test_data
             "models/open/**/*",
             "reports/**/*.*s",
             "reports/**/*.gz",
+            "reports/**/*.j2",
+            "reports/**/*.bib",
         )
         for path in (ROOT / "bids_app").glob(pattern)
         if path.is_file()

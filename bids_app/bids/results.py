@@ -1,4 +1,4 @@
-"""What stands in an output dataset, read back: results, failures and how models agree.
+"""Results, failures and comparisons of models, read back from an output dataset.
 
 This is the one reader of the app's own files; each kind has a schema. Keys that a schema does not
 know are ignored, and keys that a file of an earlier version lacks have defaults. The sidecar of a
@@ -40,7 +40,7 @@ _SIDECAR = re.compile(
 
 
 class _File(BaseModel):
-    """What all schemas share: keys in PascalCase, unknown ones ignored, nothing to be changed."""
+    """What all schemas share: keys in PascalCase, unknown keys ignored, immutable."""
 
     model_config = ConfigDict(
         frozen=True, extra="ignore", alias_generator=to_pascal, populate_by_name=True
@@ -130,7 +130,7 @@ class Sidecar(_File):
     @model_validator(mode="before")
     @classmethod
     def _take_out_voxel_size(cls, content: Any) -> Any:
-        """Part the voxel size, three numbers, from the measures, one number each."""
+        """Separate the voxel size, three numbers, from the measures, one number each."""
         quality = content.get("Quality") if isinstance(content, dict) else None
         if not isinstance(quality, dict) or "voxel_size_mm" not in quality:
             return content

@@ -1,8 +1,8 @@
 """The midsagittal plane of a brainstem, fitted to its label map, and what is measured on it.
 
-The plane is the one about which the brainstem is most like its own mirror image, wherever the
-head lies and however it is turned; the middle of the voxel grid has no part in it. All is done in
-RAS+ millimetres, so that oblique grids and uneven voxels need no care.
+The plane is the one about which the brainstem is most symmetric. It does not depend on the position
+or rotation of the head, nor on the middle of the voxel grid. All computations are in RAS+
+millimetres, so oblique grids and anisotropic voxels need no special case.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 STEP_MM = 0.5  # between the points of a section
-LEAST_VOXELS = 100  # of a brainstem that a plane is fitted to
-_POINTS = 4000  # near the brainstem's border that are mirrored during the fit
+LEAST_VOXELS = 100  # of a brainstem, for a plane to be fitted
+_POINTS = 4000  # near the border of the brainstem, which are mirrored during the fit
 _BLUR_MM = 2.0
-_SCALE_MM = 20.0  # a shift of this many mm weighs as much as a slope of 1
+_SCALE_MM = 20.0  # shift that has the same weight as a slope of 1
 
 
 @dataclass(frozen=True, eq=False)
 class Midplane:
-    """A plane that parts left from right.
+    """A plane between left and right.
 
     Attributes
     ----------
     point : ndarray, shape (3,)
-        The point of the plane next to the brainstem's centroid, RAS+ millimetres.
+        The point of the plane nearest to the brainstem's centroid, RAS+ millimetres.
     normal : ndarray, shape (3,)
-        Of length 1, towards the participant's right.
+        Unit vector towards the participant's right.
     """
 
     point: Floats
@@ -50,18 +50,18 @@ class Midplane:
         return mirrored
 
     def within(self, direction: Floats) -> Floats:
-        """Turn a direction, shape (3,), into the plane; of length 1."""
+        """Project a direction, shape (3,), onto the plane, as a unit vector."""
         flat = direction - (direction @ self.normal) * self.normal
         flat /= np.linalg.norm(flat)
         return flat
 
 
 def fit_midplane(mask: NDArray[np.bool_], affine: Floats) -> Midplane | None:
-    """Find the plane about which a mask is most like its mirror image.
+    """Find the plane about which a mask is most symmetric.
 
     The mask is blurred, and the squared differences between points near its border and their
-    mirror places are made least. The search begins with the sagittal plane through the
-    centroid; heads turned by 30 degrees are followed.
+    mirror images are minimized. The search starts at the sagittal plane through the centroid and
+    finds the plane of heads rotated by up to 30 degrees.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ def fit_midplane(mask: NDArray[np.bool_], affine: Floats) -> Midplane | None:
     Returns
     -------
     Midplane or None
-        None where there are fewer than `LEAST_VOXELS` voxels.
+        None if there are fewer than `LEAST_VOXELS` voxels.
     """
     voxels = np.argwhere(mask)
     if len(voxels) < LEAST_VOXELS:
@@ -108,7 +108,7 @@ def fit_midplane(mask: NDArray[np.bool_], affine: Floats) -> Midplane | None:
 
 
 def symmetry(mask: NDArray[np.bool_], affine: Floats, plane: Midplane) -> float:
-    """Dice overlap of a mask, shape (X, Y, Z), and its mirror image about a plane; nan if empty."""
+    """Dice overlap of a mask, shape (X, Y, Z), and its mirror image about a plane; NaN if empty."""
     voxels = np.argwhere(mask)
     if not len(voxels):
         return float("nan")
@@ -125,23 +125,23 @@ def section(
 ) -> NDArray[np.intp]:
     """Cut a label map along a plane.
 
-    Between voxel centres each label's indicator is interpolated linearly, and the largest wins.
+    The indicator of each label is interpolated linearly between voxel centres; the largest wins.
 
     Parameters
     ----------
     labels : ndarray of int, shape (X, Y, Z)
     values : sequence of int
-        Labels to show; all others are background.
+        Labels to keep; all others become background.
     affine : ndarray, shape (4, 4)
         Voxel indices to RAS+ millimetres.
     plane : Midplane
     up : ndarray, shape (3,)
-        Direction of the section's first axis, of length 1 and within the plane.
+        Direction of the section's first axis, a unit vector within the plane.
 
     Returns
     -------
     ndarray of int, shape (U, F)
-        Labels at points `STEP_MM` apart, along `up` and to the front.
+        Labels at points `STEP_MM` apart; axes are along `up` and towards the front.
     """
     front = np.cross(up, plane.normal)
     corners = np.array(np.meshgrid(*[(-1, n) for n in labels.shape])).reshape(3, -1).T
@@ -164,7 +164,7 @@ def section(
 
 
 def _sample(mask: NDArray[np.bool_], places: Floats) -> NDArray[np.float32]:
-    """Interpolate a mask linearly at voxel coordinates, shape (N, 3); beyond its border it is 0."""
+    """Interpolate a mask linearly at voxel coordinates, shape (N, 3); 0 outside the array."""
     sampled: NDArray[np.float32] = ndimage.map_coordinates(
         mask.astype(np.float32), places.T, order=1, mode="grid-constant"
     )

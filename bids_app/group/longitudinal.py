@@ -233,7 +233,7 @@ def _pool(parts: Sequence[tuple[float, int]]) -> float | None:
 
 
 def _reach(freedom: float) -> float:
-    """Give the multiple of an estimated deviation within which 95 % of changes about 0 lie."""
+    """Give the multiple of an estimated deviation that covers 95 % of changes due to noise."""
     return float(stdtrit(freedom, 0.975))
 
 
@@ -284,7 +284,7 @@ def _scatter(changes: pd.DataFrame, region: str) -> float | None:
 
     The deviation is the median absolute one about the median. Its t has 0.37 of the degrees of
     freedom of a standard deviation, its efficiency: with 10 to 100 normal values, 4.5 to 5.1 % of
-    further ones then lie beyond. Each participant counts once, with the first change.
+    further ones then exceed it. Each participant counts once, with the first change.
     """
     column = f"{region}_change_percent"
     known = changes[is_alike(changes) & changes[column].notna()]

@@ -27,7 +27,7 @@ FAILED = "failed"  # flag of an image that could not be processed
 class GroupTables:
     """What the group level computes, once, for files, report and methods text.
 
-    Text columns of the DataFrames are objects and numbers float64; NaN stands for ``n/a``.
+    Text columns of the DataFrames are objects and numbers float64; NaN means ``n/a``.
 
     Attributes
     ----------

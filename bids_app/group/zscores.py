@@ -113,7 +113,7 @@ def _scores(
     shown: NDArray[np.bool_],
     trusted: NDArray[np.bool_],
 ) -> dict[str, Any]:
-    """Give the columns of z scores, shape (len(volumes),) each, among rows alike in some keys."""
+    """Give the columns of z scores, shape (len(volumes),) each, among rows with equal keys."""
     names = [f"{region}_{ending}" for region in REGIONS]
     filled = {name: np.full(len(volumes), np.nan) for name in names}
     groups = volumes[shown].groupby(keys, sort=False).groups  # rows that lack a key are in none

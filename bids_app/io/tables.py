@@ -184,11 +184,6 @@ def make_frame(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, Column])
     return pd.DataFrame(made, columns=list(columns))
 
 
-def number(value: float | None, digits: int = 3) -> str:
-    """Write a number for a table; ``n/a`` where there is none."""
-    return NOT_AVAILABLE if value is None else f"{value:.{digits}f}"
-
-
 # --- reading ------------------------------------------------------------------------------
 
 

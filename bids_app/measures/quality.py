@@ -143,7 +143,7 @@ def measure_quality(
     found |= _named(names, "agreement", segmentation.agreement)
     found |= _named(names, "mirror_dice", segmentation.mirror_dice)
     found |= _named([*names, WHOLE_NAME], "soft_dice", _soft_dice(segmentation, regions))
-    # Labels outside the brainstem may well have two components, or lie on one side.
+    # Labels outside the brainstem may well have two components, or be on one side only.
     parts = of_brainstem(regions)
     checked = [*(part.name for part in parts), WHOLE_NAME]
     shares = {m.name: m.largest_component_fraction for m in measures if m.voxels}

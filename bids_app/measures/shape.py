@@ -29,28 +29,28 @@ if TYPE_CHECKING:
     Labels = NDArray[np.integer[Any]]
 
 FIXED_LENGTH_MM = 20.0  # of the medulla below the pons
-_SMOOTH_MM = 3.0  # along the axis; a diameter is no single row of voxels
-_NEAR_MM = 1.5  # thickness of the slices that tell whether a map goes on
+_SMOOTH_MM = 3.0  # along the axis, so that no single row of voxels decides a diameter
+_NEAR_MM = 1.5  # thickness of the slices that are compared to find whether a map continues
 _DIRECTIONS = np.array([d for d in itertools.product((-1, 0, 1), repeat=3) if d > (0, 0, 0)])
 _UP = np.array([0.0, 0.0, 1.0])
-_NO_LENGTH = 1e-6  # of a vector whose direction is rounding alone
+_NO_LENGTH = 1e-6  # of a vector whose direction is only rounding error
 
 
 @dataclass(frozen=True)
 class RegionShape:
-    """Measures of one region's shape, or of all regions together; None where there is none.
+    """Shape of one region, or of all regions together; None for what is not defined.
 
     Attributes
     ----------
     surface_mm2 : float or None
-        Area of the closed surface, the borders with other regions included.
+        Area of the closed surface, including borders with other regions.
     midsagittal_mm2 : float or None
         Area on the midsagittal plane.
     ap_diameter_mm : float or None
-        Largest diameter from front to back on the midsagittal plane, square to the axis of the
-        pons (midbrain and pons) or of the medulla.
+        Largest anterior-posterior diameter on the midsagittal plane, perpendicular to the axis of
+        the pons (midbrain and pons) or of the medulla.
     to_20mm_mm3 : float or None
-        Medulla alone: volume down to a plane across its axis 20 mm below the pons.
+        Only of the medulla: volume down to a plane across its axis 20 mm below the pons.
     """
 
     surface_mm2: float | None = None
@@ -66,9 +66,9 @@ class Border:
     Attributes
     ----------
     area_mm2 : float
-        Of the voxel faces that they share, a staircase: up to 1.7 times the smooth area.
+        Of the voxel faces that they share; on a staircase up to 1.7 times the smooth area.
     centre : ndarray, shape (3,), or None
-        Mean of these faces in RAS+ millimetres; None where they do not touch.
+        Mean of these faces in RAS+ millimetres; None if they do not touch.
     """
 
     area_mm2: float
@@ -77,7 +77,7 @@ class Border:
 
 @dataclass(frozen=True, eq=False)
 class Shape:
-    """What `measure_shape` finds.
+    """Shape of all regions of a label map.
 
     Attributes
     ----------
@@ -100,7 +100,7 @@ def measure_shape(
     regions: Sequence[Region],
     whole: Sequence[Region] | None = None,
 ) -> Shape:
-    """Measure the shape of each region of a label map, then of those that make a whole together.
+    """Measure the shape of each region of a label map, then of their union.
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ def measure_shape(
     regions : sequence of Region
         Those named midbrain, pons and medulla have diameters and borders.
     whole : sequence of Region, optional
-        Those of them that make the union; all by default.
+        Regions that make up the union; all by default.
     """
     labels, affine = crop(labels, affine, regions)
     values = [region.index for region in regions]
@@ -161,15 +161,15 @@ def measure_shape(
 def surface_area(mask: NDArray[np.bool_], affine: Floats) -> float:
     """Estimate the area of a mask's surface by Crofton's formula.
 
-    Lines through the voxels in the 13 directions of neighbours are counted where they cross the
-    surface; each direction stands for the part of the sphere that is nearest to it, as voxels of
-    this shape see it (Lehmann and Legland, Insight Journal, 2012). Within 2 % on balls; flat
-    faces along the grid are given 7 to 9 % too little.
+    The formula counts where lines through the voxels, in the 13 directions of neighbours, cross
+    the surface. Each direction is weighted by the part of the sphere that is nearest to it on a
+    grid of these voxels (Lehmann and Legland, Insight Journal, 2012). The error is within 2 % on
+    balls; flat faces along the grid are underestimated by 7 to 9 %.
 
     Parameters
     ----------
     mask : ndarray of bool, shape (X, Y, Z)
-        Beyond the array there is nothing: the surface is closed there.
+        The surface is closed at the edges of the array.
     affine : ndarray, shape (4, 4)
         Voxel indices to millimetres.
 
@@ -185,8 +185,8 @@ def surface_area(mask: NDArray[np.bool_], affine: Floats) -> float:
     padded = np.pad(mask, 1)
     crossings = np.array([_crossings(padded, direction) for direction in _DIRECTIONS])
     voxel_mm3 = abs(np.linalg.det(affine[:3, :3]))
-    # Crossings of lines that stand voxel_mm3 / length mm2 apart see each part of the surface
-    # twice as large as its projection, whose mean over all directions is half the part.
+    # The lines of a direction are voxel_mm3 / length mm2 apart. Crossings times that area are the
+    # projected area of the surface; its mean over all directions is half the area.
     return float(2 * (shares * crossings * voxel_mm3 / lengths).sum())
 
 
@@ -201,7 +201,7 @@ def _sphere(number: int) -> Floats:
 
 
 def _crossings(padded: NDArray[np.bool_], direction: Sequence[int]) -> int:
-    """Count neighbours along a direction of which one alone is in the mask."""
+    """Count pairs of neighbours along a direction with exactly one voxel in the mask."""
     pairs = list(zip(direction, padded.shape, strict=True))
     here = tuple(slice(max(-d, 0), n - max(d, 0)) for d, n in pairs)
     there = tuple(slice(max(d, 0), n - max(-d, 0)) for d, n in pairs)
@@ -225,7 +225,7 @@ def border(first: NDArray[np.bool_], second: NDArray[np.bool_], affine: Floats) 
 
 
 def _axis(upper: Border, lower: Border) -> Floats | None:
-    """Direction of the pons from its lower to its upper border; None where one is missing."""
+    """Direction of the pons from its lower to its upper border; None if one is missing."""
     if upper.centre is None or lower.centre is None:
         return None
     axis: Floats = upper.centre - lower.centre
@@ -233,10 +233,10 @@ def _axis(upper: Border, lower: Border) -> Floats | None:
 
 
 def _axis_of_medulla(medulla: NDArray[np.bool_], affine: Floats, start: Floats) -> Floats | None:
-    """Direction of the medulla upwards, along which its slices are centred; None where it has none.
+    """Upward direction of the medulla, on which its slices are centred; None if it has none.
 
-    It rests on the first `FIXED_LENGTH_MM` below the pons alone, so that it does not hang on
-    where the map ends. A remnant of the medulla that is one layer thin has no direction.
+    Only the first `FIXED_LENGTH_MM` below the pons are used, so that the direction does not depend
+    on where the map ends. A medulla of one layer of voxels has no direction.
     """
     points = apply_affine(affine, np.argwhere(medulla)) - start
     axis = -points.mean(axis=0)
@@ -263,9 +263,9 @@ def _ap_diameter(cut: NDArray[np.bool_]) -> float:
 def _volume_to(
     length: float, medulla: NDArray[np.bool_], affine: Floats, start: Floats, axis: Floats
 ) -> float | None:
-    """Volume above a plane across an axis; None where the map ends before that plane.
+    """Volume above a plane across an axis; None if the map ends above that plane.
 
-    A voxel that the plane cuts counts by its part above.
+    A voxel that the plane cuts counts with its fraction above.
     """
     depth = -(apply_affine(affine, np.argwhere(medulla)) - start) @ axis
     edge = float(np.abs(axis @ affine[:3, :3]).sum())  # extent of a voxel along the axis

@@ -239,7 +239,7 @@ def _settings_sentences(use: ModelUse) -> Iterator[str]:
         kept = "; ".join(
             in_words(names) + (" together" if len(names) > 1 else "") for names in use.largest
         )
-        yield f"Only the largest component was kept, of {kept}."
+        yield f"Small components apart from the largest one were removed, of {kept}."
 
 
 def references(use: ModelUse) -> list[str]:
@@ -279,6 +279,8 @@ class _Section(BaseModel):
 
 class _Record(BaseModel):
     """Content of ``citations.json``: sections by model label, and that of the group level."""
+
+    model_config = ConfigDict(frozen=True)
 
     models: dict[str, _Section] = {}
     group: _Section | None = None
@@ -326,7 +328,7 @@ def _read(path: Path) -> _Record:
 
 
 def _write(path: Path, text: str) -> None:
-    write_if_changed(path, (text + "\n").encode("utf-8", "replace"))
+    write_if_changed(path, (text + "\n").encode())
 
 
 def _model_section(uses: list[ModelUse]) -> _Section:
@@ -339,13 +341,25 @@ def _model_section(uses: list[ModelUse]) -> _Section:
         for model in (use, use.localizer):
             if model and model.reference:
                 bibtex |= _own_entry(model)
-    return _Section(paragraphs=tuple(paragraphs), references=tuple(cited), bibtex=bibtex)
+    return _section(paragraphs, cited, bibtex)
 
 
 def _group_section(sentences: Mapping[str, str]) -> _Section:
     cited = group_references(sentences)
-    text = " ".join(sentences.values())
-    return _Section(paragraphs=(text,), references=tuple(cited), bibtex=_known(cited))
+    return _section([" ".join(sentences.values())], cited, _known(cited))
+
+
+def _section(paragraphs: Iterable[str], cited: Iterable[str], bibtex: dict[str, str]) -> _Section:
+    """Make a section; lone surrogates, which UTF-8 cannot encode, become question marks."""
+
+    def encodable(text: str) -> str:
+        return text.encode("utf-8", "replace").decode()
+
+    return _Section(
+        paragraphs=tuple(map(encodable, paragraphs)),
+        references=tuple(map(encodable, cited)),
+        bibtex={key: encodable(entry) for key, entry in bibtex.items()},
+    )
 
 
 def _known(cited: Iterable[str]) -> dict[str, str]:

@@ -1,5 +1,5 @@
-// The table of all results: a page at a time, sorted, filtered and rated. The data stand in the
-// page as JSON (results_table.py); whatever text of a dataset is shown goes in as text.
+// The table of all results: shows a page at a time; sorts, filters and rates. The data are in the
+// page as JSON (results_table.py). Text of a dataset is only ever added as text.
 "use strict";
 {
   const PAGE = 100;
@@ -29,7 +29,7 @@
   let kept = {};
   try {
     kept = JSON.parse(localStorage.getItem(KEY)) ?? {};
-  } catch {} // no storage here: ratings last as long as the page
+  } catch {} // no storage: ratings last until the page is closed
   for (const row of rows) {
     row[RATING] = failed(row) ? MISSING : (kept[identity(row)] ?? row[RATING]);
   }
@@ -69,7 +69,7 @@
     if (sorting) {
       const [column, up] = sorting;
       const keyed = shown.map((i) => [value(rows[i], column), i]);
-      // What is missing stays at the end, whichever way round.
+      // Missing values stay at the end in both directions.
       keyed.sort(
         ([a], [b]) => (a === MISSING) - (b === MISSING) || (up ? compare(a, b) : compare(b, a)),
       );

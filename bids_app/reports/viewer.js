@@ -1,5 +1,5 @@
-// A viewer for each element of class "viewer": NiiVue on the cut-out that `data-volume` names.
-// Nothing is unpacked before a reader asks for it; one viewer is open at a time.
+// A NiiVue viewer for each element of class "viewer", on the cut-out with the id `data-volume`.
+// Data are unpacked when the viewer is opened; one viewer is open at a time.
 "use strict";
 {
   const VIEWS = { "Slices and 3-D": 3, "Sagittal": 2, "Coronal": 1, "Axial": 0, "3-D": 4 };
@@ -37,7 +37,7 @@
     return library;
   };
 
-  // A cut-out holds two volumes behind one header; each becomes a file of its own.
+  // A cut-out has two volumes after one header; make a file of each.
   const split = (both) => [0, 1].map((number) => {
     const length = (both.byteLength - HEADER) / 2;
     const one = new Uint8Array(HEADER + length);
@@ -120,7 +120,7 @@
       const place = [...mm].slice(0, 3).map((v) => v.toFixed(1)).join(", ");
       where.textContent = `${place} mm: ${names[values[1]?.value] ?? "no region"}`;
     };
-    // Added before NiiVue adds its own, so that it is asked first.
+    // Added before NiiVue's own listener, so that it runs first.
     canvas.addEventListener("keydown", keys(nv));
     panel.append(bar, make("div", { className: "canvas" }, canvas), make("p", { className: "note" },
       where, " Click or use arrow keys, page up and page down to move. Drag the 3-D view, or use "

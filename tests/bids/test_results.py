@@ -1,4 +1,4 @@
-"""What stands in an output dataset is read back by schemas; a damaged file stops nothing."""
+"""Output datasets are read back by schemas; a damaged file stops nothing."""
 
 from __future__ import annotations
 

@@ -27,8 +27,8 @@ def test_the_nearest_sidecar_wins(tmp_path):
     write(tmp_path, "acq-hi_T1w.json", {"ManufacturersModelName": "Prisma"})
     write(tmp_path, "acq-lo_T1w.json", {"ManufacturersModelName": "Old"})
     write(tmp_path, "sub-01/ses-1/anat/sub-01_ses-1_acq-hi_T1w.json", {"MagneticFieldStrength": 3})
-    told = inherited(tmp_path, SOURCE)
-    assert told == {
+    found = inherited(tmp_path, SOURCE)
+    assert found == {
         "Manufacturer": "A", "MagneticFieldStrength": 3, "ManufacturersModelName": "Prisma",
     }  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Tables keep the types of their columns, and users are told what is wrong with theirs."""
+"""Tables keep the types of their columns, and mistakes in users' tables are named."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Flags warn of what measures tell, by thresholds that a user can set."""
+"""Flags warn by measures and by thresholds that a user can set."""
 
 from __future__ import annotations
 

@@ -79,8 +79,8 @@ def test_centroids_are_ras_millimetres(grid: str) -> None:
 
 def test_rows_carry_the_names_of_the_regions_and_end_with_the_whole() -> None:
     measures = measure_regions(three_boxes(), np.eye(4), REGIONS)
-    told = [(m.index, m.name, m.abbreviation) for m in measures]
-    assert told == [(1, "midbrain", "MB"), (2, "pons", "PO"), (3, "medulla", "MO"),
+    found = [(m.index, m.name, m.abbreviation) for m in measures]
+    assert found == [(1, "midbrain", "MB"), (2, "pons", "PO"), (3, "medulla", "MO"),
                     (None, "brainstem", "BS")]  # fmt: skip
 
 

@@ -35,12 +35,12 @@ def test_the_viewer_opens_by_keyboard_and_moves_without_fault_or_request(browser
     browser.wait_for(OPEN)
     assert browser.run(OPEN) == "open"
     browser.run("document.querySelector('.viewer canvas').focus()")
-    told = []
+    shown = []
     for key in ("ArrowRight", "ArrowLeft"):
         browser.press(key)
-        told.append(browser.run("document.querySelector('.viewer output').textContent"))
-    assert all(text.endswith(": pons") for text in told)
-    assert told[0] != told[1]
+        shown.append(browser.run("document.querySelector('.viewer output').textContent"))
+    assert all(text.endswith(": pons") for text in shown)
+    assert shown[0] != shown[1]
     assert browser.faults == []
     assert browser.requests == [page.resolve().as_uri()]
 

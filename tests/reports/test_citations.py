@@ -31,7 +31,7 @@ def use_of(label, sidecar):
 
 
 def registered(name):
-    """Tell of a registered model as its sidecars would."""
+    """Describe a registered model as its sidecars would."""
     entry = store.registry()[name]
     reference = f"{entry['citation']} https://doi.org/{entry['doi']}"
     model = {"Name": name, "Version": "1", "Engine": entry["engine"],
@@ -102,7 +102,7 @@ def test_mixed_settings_are_counted(open_model):
     ]
 
 
-def test_settings_that_change_a_result_are_told():
+def test_settings_that_change_a_result_are_in_the_text():
     model = {"Name": "mine", "Engine": "nnunet", "Citation": "Me, 2026"}
     settings = {"Folds": ["0", "3"], "Mirroring": False, "Region": True}
     text = methods_paragraph(use_of("mine", {"Model": model, "Settings": settings}))
@@ -116,11 +116,11 @@ def test_the_model_that_located_the_brainstem_is_named_and_cited(name, tmp_path)
     model = replace(
         store.find("open"), name=name, label="x", engine=store.registry()[name]["engine"]
     )
-    told = {region: Context(model, {"Region": region}, False).models for region in (True, False)}
-    assert "Locator" not in told[False]
+    shown = {region: Context(model, {"Region": region}, False).models for region in (True, False)}
+    assert set(shown[False]) == {"Model"}
     locator = store.find("open")
     settings = {"Settings": {"Region": True}}
-    write_citations(tmp_path, [use_of("x", told[True] | settings)])
+    write_citations(tmp_path, [use_of("x", shown[True] | settings)])
     page, bib = ((tmp_path / f"CITATION.{ending}").read_text() for ending in ("md", "bib"))
     assert (
         f"around the brainstem, which the first network of the model open (version "
@@ -132,7 +132,7 @@ def test_the_model_that_located_the_brainstem_is_named_and_cited(name, tmp_path)
     assert NNUNET in bib
 
 
-def test_the_number_of_networks_and_the_arithmetic_of_version_1_are_told():
+def test_the_number_of_networks_and_the_arithmetic_of_version_1_are_in_the_text():
     def text(settings, **model):
         entry = {"Name": "mine", "Engine": "nnunet", "Citation": "Me, 2026"} | model
         return methods_paragraph(use_of("mine", {"Model": entry, "Settings": settings}))
@@ -148,7 +148,7 @@ def test_the_number_of_networks_and_the_arithmetic_of_version_1_are_told():
     assert "Of the model's 5 networks, those of fold 0, 3 were used." in some
 
 
-def test_the_models_own_regions_are_told():
+def test_the_text_names_the_regions_of_the_model():
     def text(**model):
         return methods_paragraph(use_of("mine", {"Model": {"Engine": "nnunet"} | model}))
 
@@ -157,7 +157,7 @@ def test_the_models_own_regions_are_told():
     assert text(Regions=["brainstem"]).startswith("Brainstem was segmented on")
 
 
-def test_postprocessing_and_the_lack_of_mirroring_are_told():
+def test_postprocessing_and_missing_mirroring_are_in_the_text():
     def text(mirroring, **model):
         entry = {"Model": {"Engine": "nnunet"} | model, "Settings": {"Mirroring": mirroring}}
         return methods_paragraph(use_of("mine", entry))
@@ -168,8 +168,8 @@ def test_postprocessing_and_the_lack_of_mirroring_are_told():
     assert "component" not in text(mirroring=True)
     steps = [["midbrain", "pons", "medulla"], ["pons"]]
     assert (
-        "Only the largest component was kept, of midbrain, pons and medulla oblongata together; "
-        "pons."
+        "Small components apart from the largest one were removed, of midbrain, pons and medulla "
+        "oblongata together; pons."
     ) in text(LargestComponent=steps, mirroring=True)
 
 
@@ -181,7 +181,7 @@ def test_the_entry_of_a_model_has_its_postprocessing(tmp_path):
     assert "LargestComponent" not in model_entry(replace(model, folder=tmp_path / "none"))
 
 
-def test_the_intracranial_volume_is_told_only_where_it_was_estimated():
+def test_the_intracranial_volume_is_mentioned_only_if_it_was_estimated():
     model = {"Name": "open", "Engine": "cascade", "Citation": "We, 2026"}
 
     def used(*keys, engine="cascade"):
@@ -196,7 +196,7 @@ def test_the_intracranial_volume_is_told_only_where_it_was_estimated():
     assert len(merge_uses([used("etiv_mm3"), used(engine="nnunet")])) == 2
 
 
-def test_thresholds_of_flags_are_told_where_they_are_not_the_apps():
+def test_thresholds_that_differ_from_the_defaults_are_in_the_text():
     def text(**thresholds):
         return methods_paragraph(use_of("x", {"Model": {"Engine": "nnunet"},
                                                    "FlagThresholds": thresholds}))  # fmt: skip
@@ -207,7 +207,7 @@ def test_thresholds_of_flags_are_told_where_they_are_not_the_apps():
     )
 
 
-def test_the_group_level_has_a_section_of_its_own_that_is_written_anew(open_model, tmp_path):
+def test_the_group_level_replaces_its_own_section(open_model, tmp_path):
     write_citations(tmp_path, sentences={"flags": "Five had a flag.", "adjusted": "Adjusted."})
     write_citations(tmp_path, [open_model])
     page = (tmp_path / "CITATION.md").read_text()
@@ -219,6 +219,13 @@ def test_the_group_level_has_a_section_of_its_own_that_is_written_anew(open_mode
     assert page.endswith("## Group level\n\nSix had a flag.\n")
     assert "Sanfilipo" not in page
     assert NNUNET in (tmp_path / "CITATION.bib").read_text()
+
+
+def test_lone_surrogates_do_not_end_the_files(open_model, tmp_path):
+    odd = replace(open_model, settings={"Folds": ["\ud800"]}, reference="Me \udcff, 2026")
+    write_citations(tmp_path, [odd], {"flags": "\ud800"})
+    for name in ("CITATION.md", "CITATION.bib", "citations.json"):
+        assert "Me ?, 2026" in (tmp_path / name).read_text()
 
 
 def test_the_record_is_json_and_a_damaged_one_is_replaced(open_model, tmp_path):

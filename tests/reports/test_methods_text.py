@@ -1,4 +1,4 @@
-"""The methods text of the group level tells what its tables hold, and nothing else."""
+"""The methods text of the group level says what its tables hold, and nothing else."""
 
 from bids_app.bids.columns import GROUP
 from bids_app.io.tables import Column
@@ -20,7 +20,7 @@ def change(noise):
     return {"noise_source": noise}
 
 
-def test_of_plain_results_the_flags_alone_are_told():
+def test_plain_results_have_only_the_sentence_about_flags():
     rows = [row(), row(flags="wrong_order"), row(flags="failed")]
     assert group_sentences(rows, [], {}) == {
         "flags": "Of 2 results, 1 had a flag (wrong_order 1), by the app's default thresholds."
@@ -30,28 +30,28 @@ def test_of_plain_results_the_flags_alone_are_told():
 
 def test_flags_are_counted_by_name():
     rows = [row(flags="no_etiv"), row(flags="no_etiv,wrong_order"), row()]
-    told = group_sentences(rows, [], {})["flags"]
+    shown = group_sentences(rows, [], {})["flags"]
     assert (
-        told
+        shown
         == "Of 3 results, 2 had a flag (no_etiv 2, wrong_order 1), by the app's default thresholds."
     )
 
 
-def test_what_was_done_is_told_with_its_thresholds():
+def test_each_step_has_a_sentence_with_its_thresholds():
     done = {"pons_robust_z": "0.20", "pons_adjusted_mm3": "1.000", "pons_mm3_norm_z": "0.5",
             "rating": "pass"}  # fmt: skip
     columns = GROUP | {"pons_mm3_norm_z": Column("pons_mm3_norm_z", "float")}
-    told = group_sentences([row(**done)], [], {"outlier": 4.0, "wrong_order": 8.0}, columns)
-    assert list(told) == ["flags", "outlier", "adjusted", "norms", "ratings"]
-    assert "except outlier (4), wrong_order (8)" in told["flags"]
-    assert "exceeded 4 in the dataset, in robust standard" in told["outlier"]
-    assert "Sanfilipo et al. 2004, https://doi.org/10.1016/" in told["adjusted"]
-    assert "for pons_mm3." in told["norms"]
+    shown = group_sentences([row(**done)], [], {"outlier": 4.0, "wrong_order": 8.0}, columns)
+    assert list(shown) == ["flags", "outlier", "adjusted", "norms", "ratings"]
+    assert "except outlier (4), wrong_order (8)" in shown["flags"]
+    assert "exceeded 4 in the dataset, in robust standard" in shown["outlier"]
+    assert "Sanfilipo et al. 2004, https://doi.org/10.1016/" in shown["adjusted"]
+    assert "for pons_mm3." in shown["norms"]
     batch = group_sentences([row(pons_batch_z="0.1", pons_robust_z="0.1")], [], {})
     assert "exceeded 3.5 in the dataset or 3.5 among images from the same site" in batch["outlier"]
 
 
-def test_changes_are_told_with_the_noise_that_they_were_held_against():
+def test_changes_are_described_with_their_source_of_noise():
     of_passes = group_sentences([row()], [change("passes"), change("n/a")], {})["change"]
     assert "each image was segmented independently" in of_passes
     assert "noise" not in of_passes

@@ -1,4 +1,4 @@
-"""Small drawings: every value is there, and what lies out can be followed."""
+"""Small drawings: every value is there, and outliers link to their reports."""
 
 import re
 
@@ -36,20 +36,20 @@ def test_every_value_is_a_dot_inside_the_drawing():
     assert [float(x) for x in dots(svg)] == sorted(float(x) for x in dots(svg))
 
 
-def test_a_value_that_lies_out_leads_to_its_report():
+def test_an_outlier_links_to_its_report():
     svg = distribution("Pons (ml)", "#56B4E9", {"": points([15, 15.2, 14.9, 15.1, 14.8, 4])})
     assert re.findall(r'href="([^"]*)"', svg) == ["sub-05.html"]
     assert "sub-05: 4.00" in svg
 
 
-def test_thousands_of_values_are_a_histogram_with_what_lies_out():
+def test_thousands_of_values_are_a_histogram_with_their_outliers():
     svg = distribution("Pons (ml)", "#56B4E9", {"": points([*range(10, 20)] * 300 + [900])})
     assert not dots(svg)
     assert 'class="bars"' in svg
     assert re.findall(r'href="([^"]*)"', svg) == ["sub-3000.html"]
 
 
-def test_a_value_lies_out_within_its_own_group():
+def test_outliers_are_found_within_their_own_group():
     groups = {"a": points([15, 15.2, 14.9, 15.1, 14.8]), "b": points([5, 5.2, 4.9, 5.1, 4.8])}
     svg = distribution("Pons (ml)", "#56B4E9", groups)
     assert "href" not in svg
@@ -72,6 +72,6 @@ def test_the_axis_has_round_numbers_around_the_values():
     assert re.findall(r">([\d.]+)</text>", svg) == ["8", "10", "12", "14", "16", "18"]
 
 
-def test_nothing_lies_out_where_the_spread_cannot_be_told():
+def test_there_are_no_outliers_if_the_spread_is_unknown():
     for values in ([1, 1, 1, 1, 1, 9], [1, 2, 90]):
         assert not find_outlying(np.array(values, float), 3.5).any()

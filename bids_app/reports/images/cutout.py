@@ -1,8 +1,8 @@
-"""The part of an image around the brainstem that a page carries for its viewer.
+"""The part of an image around the brainstem, which a page contains for its viewer.
 
-A cut-out is a NIfTI file of two volumes: the image, in `LEVELS` greys, and the label map. It holds
-no more of the head than the brainstem and `MARGIN_MM` around it, hence no face, and keeps the
-image's own grid and affine.
+A cut-out is a NIfTI file of two volumes: the image, in `LEVELS` greys, and the label map. It has
+only the brainstem and `MARGIN_MM` around it, so it shows no face. It keeps the image's own grid
+and affine.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from bids_app.io.images import Volume
 
 MARGIN_MM = 15.0  # around the label map
-LEVELS = 128  # greys; with half of them a quarter of the bytes is saved, and bands show
-WHITE = 96  # grey that the pictures' window shows white; a reader may brighten or darken from there
-MOST_VOXELS = 4_000_000  # a grid of 0.5 mm; of a finer one every second voxel is taken
+LEVELS = 128  # greys; 64 would save a quarter of the bytes but show bands
+WHITE = 96  # grey that is white in the pictures; the viewer's brightness starts there
+MOST_VOXELS = 4_000_000  # a grid of 0.5 mm; a finer one is reduced to every second voxel
 
 
 def cut_out(volume: Volume, labels: NDArray[np.uint8]) -> bytes:
@@ -34,8 +34,8 @@ def cut_out(volume: Volume, labels: NDArray[np.uint8]) -> bytes:
     volume : Volume
         The image.
     labels : ndarray of uint8, shape (X, Y, Z)
-        Label map on the grid of `volume.data`. Around an empty map the place where a brainstem
-        should be is cut out.
+        Label map on the grid of `volume.data`. If it is empty, the expected place of the
+        brainstem is cut out.
 
     Returns
     -------

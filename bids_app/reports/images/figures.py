@@ -15,40 +15,9 @@ from bids_app.reports.images.cutout import cut_out
 from bids_app.reports.images.pictures import mosaic
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
-    from numpy.typing import NDArray
-
-    from bids_app.bids.outputs import Outputs
     from bids_app.bids.results import Result
-    from bids_app.io.images import Volume
-    from bids_app.regions import Region
-
-
-def write_figures(
-    outputs: Outputs, volume: Volume, labels: NDArray[np.uint8], regions: Sequence[Region]
-) -> None:
-    """Write the picture of a result and its cut-out for the viewer.
-
-    Parameters
-    ----------
-    outputs : Outputs
-        Paths of the result's files.
-    volume : Volume
-        The image.
-    labels : ndarray of uint8, shape (X, Y, Z)
-        Label map on the grid of `volume.data`.
-    regions : sequence of Region
-        Regions of the model.
-
-    Raises
-    ------
-    OutputError
-        A file cannot be written.
-    """
-    write_atomic(outputs.picture, mosaic(volume.data, labels, volume.voxel_size, regions))
-    write_atomic(outputs.cutout, cut_out(volume, labels))
 
 
 def restore_figures(result: Result, bids_dir: Path, *, assume_ras: bool = False) -> str | None:
@@ -89,5 +58,6 @@ def restore_figures(result: Result, bids_dir: Path, *, assume_ras: bool = False)
     except (ImageError, OSError) as error:
         return str(error)
     labels = volume.grid.to_ras(stored.astype(np.uint8))
-    write_figures(outputs, volume, labels, regions)
+    write_atomic(outputs.picture, mosaic(volume.data, labels, volume.voxel_size, regions))
+    write_atomic(outputs.cutout, cut_out(volume, labels))
     return None

@@ -1,4 +1,4 @@
-"""Where to look in an image: the box, the planes and the grey window of a picture."""
+"""Field of view, slices and grey window of a picture."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float32]
 
 SIDE_MM = 90.0  # of a frame; an adult brainstem is about 70 mm high
-SEARCH_MM = 104.0  # of a frame where there is no map
+SEARCH_MM = 104.0  # of a frame without a map
 SLICES = 7  # shown across each axis
-MARGIN_MM = 10.0  # kept free around a large map
+MARGIN_MM = 10.0  # margin around a large map
 LEAST_STEP_MM = 2.0  # between neighbouring slices of a small map
-VERTEX_TO_PONS_MM = 110.0  # used where there is no map
+VERTEX_TO_PONS_MM = 110.0  # used without a map
 WINDOW_MM = 60.0  # side of the cube whose values set the grey window
 HEADROOM = 1.3  # end of the grey window, as a multiple of white matter
 
 
 @dataclass(frozen=True)
 class Frame:
-    """Field of view of a picture, a cube; in voxels of the image unless another unit is said.
+    """Field of view of a picture, a cube; in voxels of the image unless another unit is given.
 
     Attributes
     ----------
     centre : ndarray of float, shape (3,)
-        Middle of the frame.
+        Centre of the frame.
     side_mm : float
         Length of its edges.
     extent_mm : ndarray of float, shape (3,)
-        How far what is shown reaches along each axis.
+        Extent of what is shown along each axis.
     slices : tuple of three int sequences
         Planes to show across x, y and z.
     """
@@ -45,7 +45,7 @@ class Frame:
 
 
 def choose_frame(data: Floats, labels: NDArray[np.uint8], size: NDArray[np.float64]) -> Frame:
-    """Frame a label map, or where it is empty the place where a brainstem should be."""
+    """Frame a label map, or if it is empty, the expected place of the brainstem."""
     places = np.flatnonzero(labels)
     return frame_map(places, labels.shape, size) if places.size else frame_head(data, size)
 
@@ -63,7 +63,7 @@ def frame_map(places: NDArray[np.intp], shape: tuple[int, ...], size: NDArray[np
 
 
 def frame_head(data: Floats, size: NDArray[np.float64]) -> Frame:
-    """Frame the place where a brainstem should be: in the middle, well below the vertex."""
+    """Frame the expected place of the brainstem: in the middle, well below the vertex."""
     step = [max(1, round(3.0 / edge)) for edge in size]
     coarse = data[:: step[0], :: step[1], :: step[2]]
     threshold = coarse.min() + 0.15 * (np.percentile(coarse, 98) - coarse.min())

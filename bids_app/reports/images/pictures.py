@@ -1,9 +1,9 @@
-"""Pictures of a label map on its image, for a reader who must judge it at a glance.
+"""Pictures of a label map on its image, for quick visual inspection.
 
-A mosaic shows a row each of sagittal, coronal and axial slices through the brainstem, on one
-scale in millimetres. Slices are voxel planes of the image as it is, never blends of two; only
-within a plane is it interpolated. Outlines are drawn where a smoothed indicator of the label
-crosses a level, so that they neither hide what they enclose nor show voxel stairs.
+A mosaic has one row each of sagittal, coronal and axial slices through the brainstem, on one
+scale in millimetres. Slices are voxel planes of the image; interpolation is only within a plane.
+Outlines are drawn where a smoothed indicator of the label crosses a level, so that they neither
+hide what they enclose nor show the steps of voxels.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ def mosaic(
     data : ndarray of float32, shape (X, Y, Z)
         Image in RAS voxel order: x to the right, y to the front, z up.
     labels : ndarray of uint8, shape (X, Y, Z)
-        Label map on the same grid; 0 is background. An empty map gives slices through the place
-        where a brainstem should be, and says that no region was found.
+        Label map on the same grid; 0 is background. An empty map gives slices through the
+        expected place of the brainstem, and the words that no region was found.
     voxel_size : sequence of three float
         Edges of a voxel along x, y and z in millimetres.
     regions : sequence
@@ -114,7 +114,7 @@ class _Ruler:
     cubic : ndarray of float32, shape (TILE, voxels)
         Weights of Keys' cubic convolution (1981), which goes through the voxels' values.
     spline : ndarray of float32, shape (TILE, voxels)
-        Weights of the quadratic B-spline, which smooths, yet leaves 0.56 of a lone voxel.
+        Weights of the quadratic B-spline, which smooths, but leaves 0.56 of a lone voxel.
     """
 
     cubic: Floats
@@ -124,7 +124,7 @@ class _Ruler:
     def of(
         cls, axis: tuple[int, int], frame: Frame, shape: tuple[int, ...], size: NDArray[np.float64]
     ) -> _Ruler:
-        """Lay a ruler along an axis (number, direction) of the image; outside it all is 0."""
+        """Make the weights for an axis (number, direction) of the image; 0 outside the image."""
         number, direction = axis
         millimetres = ((np.arange(TILE) + 0.5) / TILE - 0.5) * frame.side_mm * direction
         position = frame.centre[number] + millimetres / size[number]
@@ -143,7 +143,7 @@ def _outline(smooth: Floats) -> Floats:
     The distance to the level is taken as the difference from it over the slope, which is exact
     to first order, and gives the line soft edges. On the inner side, so that neighbouring
     regions do not paint over each other. The slope has a floor, so that the flat top of a lone
-    voxel is painted rather than taken for the depth of a large region.
+    voxel is painted and not mistaken for the inside of a large region.
     """
     slope = np.hypot(*np.gradient(smooth))
     distance = (smooth - LEVEL) / np.maximum(slope, LEAST_SLOPE)
@@ -159,7 +159,7 @@ def _annotate(
     *,
     empty: bool,
 ) -> list[tuple[slice, slice]]:
-    """Write letters, distances, legend and scale bar; give the places of the legend's colours."""
+    """Write letters, distances, legend and scale bar; return where the legend has its colours."""
     picture = Image.fromarray(greys)
     draw = ImageDraw.Draw(picture)
     _label_rows(draw, frame, size)
@@ -187,7 +187,7 @@ def _annotate(
 
 
 def _label_rows(draw: ImageDraw.ImageDraw, frame: Frame, size: NDArray[np.float64]) -> None:
-    """Name each row's plane, the distance of its slices, and the directions in its first tile."""
+    """Label each row with its plane and slice distance, and its first tile with directions."""
     font = ImageFont.load_default(16)
     end = SLICES * TILE + (SLICES - 1) * GAP
     for row, (name, order, across, _, _, letters) in enumerate(_PLANES):

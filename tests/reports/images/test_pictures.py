@@ -165,7 +165,7 @@ def test_bright_fat_does_not_darken_the_brain():
     assert np.median(tile(mosaic(data, labels, (1, 1, 1), REGIONS), AXIAL)) > 120
 
 
-def test_eight_colours_can_be_told_apart_and_a_ninth_is_refused():
+def test_eight_colours_can_be_distinguished_and_a_ninth_is_refused():
     data, labels = head()
     colours = [f"#{v:02X}{255 - v:02X}80" for v in range(0, 256, 32)]
     named = [Region(i + 1, f"r{i}", f"R{i}", c) for i, c in enumerate(colours)]
@@ -177,7 +177,7 @@ def test_eight_colours_can_be_told_apart_and_a_ninth_is_refused():
         mosaic(data, labels, (1, 1, 1), [*named, Region(9, "r9", "R9", "#123456")])
 
 
-def test_a_name_that_the_font_lacks_is_told_by_its_value():
+def test_a_name_that_the_font_lacks_is_replaced_by_its_value():
     data, labels = head()
     names = [[Region(2, name, "X", "#123456")] for name in ("脑桥", "label 2")]
     assert mosaic(data, labels, (1, 1, 1), names[0]) == mosaic(data, labels, (1, 1, 1), names[1])
