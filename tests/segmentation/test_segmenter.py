@@ -123,7 +123,9 @@ def test_a_region_is_that_of_the_brainstem_and_runs_fewer_windows(model, tmp_pat
     outside[found.box] = 0
     assert not outside.any()
     assert len(set(totals)) == 1
-    assert told[0] <= 27  # a box of 95 mm touches three windows of 60 along an axis; 4 x 5 x 4 all
+    assert (
+        totals[0] <= 27
+    )  # a box of 95 mm touches three windows of 60 along an axis; 4 x 5 x 4 all
 
 
 def test_a_check_that_raises_ends_the_segmentation(model, tmp_path):

@@ -134,8 +134,8 @@ def test_how_probabilities_are_resampled_is_taken_over(tmp_path, target):
         ({"settings": {"patch_size": [8, 8]}}, "two-dimensional"),
         ({"settings": {"patch_size": [9, 8, 8]}}, "damaged"),
         ({"settings": {"current_spacing": [1, 1, float("nan")]}}, "damaged"),
-        ({"settings": {"pool_op_kernel_sizes": [[1, 2, 2]]}}, "not those of the network"),
-        ({"plans": {"base_num_features": 3}}, "not those of the network"),
+        ({"settings": {"pool_op_kernel_sizes": [[1, 2, 2]]}}, "do not fit the network"),
+        ({"plans": {"base_num_features": 3}}, "do not fit the network"),
         (
             {"plans": {"num_classes": 2, "all_classes": [1, 2]}},
             r"has 2 classes\. Only nnU-Net v1 models of the 3",
@@ -250,7 +250,7 @@ def test_an_archive_of_two_models_is_refused(source, target, tmp_path):
         ("x.tar.gz", b"<html>not found</html>", "a web page, not a tar archive"),
         ("x.tar.gz", b"text", r"not a tar archive \([^:]*\)\. Get it again\.$"),
         ("x.zip", b"PK\3\4", "a zip archive. Unpack it, and import the folder"),
-        ("model_final_checkpoint.model", b"PK\3\4", "Name the folder of the model"),
+        ("model_final_checkpoint.model", b"PK\3\4", "Give the folder of the model"),
     ],
 )
 def test_a_file_that_is_no_archive_is_refused(tmp_path, target, name, content, reason):
