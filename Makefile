@@ -13,7 +13,7 @@
 #
 # On Linux pip takes a build of PyTorch with several GB of CUDA libraries. On a machine without an
 # NVIDIA GPU set PIP_EXTRA_INDEX_URL to PyTorch's index of CPU builds ("Start locally" on PyTorch's
-# site, compute platform CPU, tells its address): pip then prefers the CPU build.
+# site, compute platform CPU, gives its address): pip then prefers the CPU build.
 
 PYTHON ?=
 VENV ?= .venv

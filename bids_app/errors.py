@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 class BrainstemError(Exception):
-    """Base of every error that is the user's to mend.
+    """Base of every error that the user can fix.
 
     Attributes
     ----------
@@ -21,7 +21,7 @@ class BrainstemError(Exception):
 
 
 class ImageError(BrainstemError):
-    """One image cannot be used or failed; the others go on."""
+    """One image cannot be used or failed; the other images go on."""
 
 
 class UsageError(BrainstemError):
@@ -37,13 +37,13 @@ class NoScanError(BrainstemError):
 
 
 class DatasetError(BrainstemError):
-    """The input is no valid BIDS dataset."""
+    """The input is not a valid BIDS dataset."""
 
     exit_code = 4
 
 
 class ModelError(BrainstemError):
-    """A model is missing, damaged, or not the one its manifest names."""
+    """A model is missing, damaged, or differs from its manifest."""
 
     exit_code = 5
 
@@ -55,7 +55,7 @@ class OutputError(BrainstemError):
 
 
 def reason(error: Exception) -> str:
-    """Tell why a file cannot be used, without the number and the path that Python adds."""
+    """Say why a file cannot be used, without the number and path that Python adds."""
     return getattr(error, "strerror", None) or str(error)
 
 
@@ -68,7 +68,7 @@ def few(names: Iterable[str], most: int = 3) -> str:
 
 
 def listing(what: str, found: Iterable[str | None]) -> str:
-    """Tell which values there are of something: ``"sessions 1, 2 or none"``, ``"no session"``."""
+    """List the values of something: ``"sessions 1, 2 or none"``, ``"no session"``."""
     known = set(found)
     named = [value for value in known if value is not None]
     if not named:

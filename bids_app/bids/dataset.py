@@ -1,4 +1,4 @@
-"""The top of the derivative dataset: whose it is, its description, its legends.
+"""The top of the derivative dataset: its owner, its description, its legends.
 
 Follows https://bids-specification.readthedocs.io/en/stable/derivatives/introduction.html and the
 legend of label values of https://bids-specification.readthedocs.io/en/stable/derivatives/imaging.html
@@ -57,20 +57,22 @@ def check_source(bids_dir: Path) -> None:
 
 
 def claim(output_dir: Path, bids_dir: Path) -> None:
-    """Make the output folder, or check that it may be written and is this source's.
+    """Create the output folder, or check that it can be written and belongs to this source.
 
     Raises
     ------
     UsageError
         As for `check_owner`.
     OutputError
-        It cannot be written, or holds another dataset or the results of another source.
+        It cannot be written, or holds another dataset or results of another source.
     """
     check_owner(output_dir, bids_dir)
     try:
         output_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"OUTPUT_DIR {output_dir} cannot be made ({error.strerror}).") from None
+        raise OutputError(
+            f"OUTPUT_DIR {output_dir} cannot be created ({error.strerror})."
+        ) from None
     if not os.access(output_dir, os.W_OK | os.X_OK):
         raise OutputError(f"OUTPUT_DIR {output_dir} cannot be written. Check its permissions.")
 
@@ -81,18 +83,18 @@ def check_owner(output_dir: Path, bids_dir: Path) -> None:
     Raises
     ------
     UsageError
-        It is BIDS_DIR itself, or lies among the data of its participants.
+        It is BIDS_DIR itself, or lies inside the folder of a participant.
     OutputError
-        It holds another dataset or the results of another source.
+        It holds another dataset, or results of another source.
     """
     output, source = output_dir.resolve(), bids_dir.resolve()
     if output == source:
         raise UsageError(
-            "OUTPUT_DIR is BIDS_DIR. Name another folder, such as BIDS_DIR/derivatives/brainstem."
+            "OUTPUT_DIR is BIDS_DIR. Choose another folder, such as BIDS_DIR/derivatives/brainstem."
         )
     if source in output.parents and output.relative_to(source).parts[0].startswith("sub-"):
         raise UsageError(
-            f"OUTPUT_DIR {output_dir} lies inside a participant's source data. Name another "
+            f"OUTPUT_DIR {output_dir} lies inside a participant's source data. Choose another "
             "folder, such as BIDS_DIR/derivatives/brainstem."
         )
     path = output_dir / "dataset_description.json"
@@ -103,7 +105,7 @@ def check_owner(output_dir: Path, bids_dir: Path) -> None:
         entry.get("Name") for entry in _list(found.get("GeneratedBy")) if isinstance(entry, dict)
     ]
     if APP_NAME not in generators:
-        raise OutputError(f"OUTPUT_DIR {output_dir} holds another dataset. Name another folder.")
+        raise OutputError(f"OUTPUT_DIR {output_dir} holds another dataset. Choose another folder.")
     link = found.get("DatasetLinks", {}).get("raw", "")
     same_place = (output_dir / link).resolve() == bids_dir.resolve()
     # The same source may be seen under another path, as in a container.
@@ -113,7 +115,7 @@ def check_owner(output_dir: Path, bids_dir: Path) -> None:
     if not (same_place or same_text):
         raise OutputError(
             f"OUTPUT_DIR {output_dir} holds results of another source dataset "
-            f"({found.get('Name', 'unnamed')}). Name another folder."
+            f"({found.get('Name', 'unnamed')}). Choose another folder."
         )
 
 
@@ -123,8 +125,8 @@ def read_name(dataset: Path) -> str:
 
 
 def write_dataset_files(output_dir: Path, bids_dir: Path, model: Model) -> None:
-    """Write the files that stand at the top of the dataset, each only where it changes."""
-    check_owner(output_dir, bids_dir)  # another run may have made it its own meanwhile
+    """Write the files at the top of the dataset, each only if it changes."""
+    check_owner(output_dir, bids_dir)  # another run may have claimed it meanwhile
     raw = read_json(bids_dir / "dataset_description.json")
     path = output_dir / "dataset_description.json"
     generators = _generators(read_json(path), model)
@@ -142,7 +144,7 @@ def write_dataset_files(output_dir: Path, bids_dir: Path, model: Model) -> None:
 
 
 def _generators(there: dict[str, Any], model: Model) -> list[dict[str, Any]]:
-    """Name the app, the model, and what is named already, as other models of this folder."""
+    """List the app, the model, and what is listed already, such as other models."""
     app = {
         "Name": APP_NAME,
         "Version": __version__,
@@ -183,7 +185,7 @@ def _description(
         "Name": f"Brainstem regions of: {raw.get('Name', bids_dir.resolve().name)}",
         "BIDSVersion": BIDS_VERSION,
         "DatasetType": "derivative",
-        # Ours to tell, not to weigh: which licence holds for a map is between those two.
+        # Stated, not judged: which licence applies to a map depends on both.
         "License": "; ".join([f"source dataset: {raw.get('License') or NOT_STATED}", *of_models]),
         "GeneratedBy": generators,
         "SourceDatasets": [source],
@@ -203,20 +205,20 @@ def _source_digest(bids_dir: Path) -> str:
 _README = f"""# Brainstem regions
 
 Midbrain, pons and medulla oblongata on T1-weighted images, made by the {APP_NAME}. A model may
-tell other regions, too: `seg-<model>_dseg.tsv` names those of each.
+have other regions, too: `seg-<model>_dseg.tsv` lists those of each model.
 
 - `sub-*/[ses-*/]anat/*_seg-<model>_dseg.nii.gz`: label map on the voxel grid of its source image;
-  values and names are in `seg-<model>_dseg.tsv`. Its sidecar tells source, model, settings and
+  values and names are in `seg-<model>_dseg.tsv`. Its sidecar records source, model, settings and
   software, and is written last: an image without it is not complete.
-- `*_probseg.nii.gz` (on request): one probability map a label, in the order of `LabelMap`.
+- `*_probseg.nii.gz` (on request): one probability map per label, in the order of `LabelMap`.
 - `*_volumes.tsv`: voxels, volume, clusters and centroid of each region.
-- `{GROUP_TABLE}`: one row an image and model; columns are explained in the JSON file beside it.
-- `group_longitudinal.tsv`: change from each participant's first session, where there are several.
+- `{GROUP_TABLE}`: one row per image and model; columns are explained in the JSON file beside it.
+- `group_longitudinal.tsv`: change since the first session, for participants with several.
 - `{RATINGS}`: ratings that a person exported from `{GROUP_REPORT}`, if put here.
-- `selection*`: the same of chosen participants, sessions or models alone.
+- `selection*`: the same for a selection of participants, sessions or models.
 - `{FREESURFER_FOLDER}/` (on request): the same in the layout of FreeSurfer's brainstem module.
 - `sub-*.html`, `{GROUP_REPORT}`: reports.
-- `logs/`: settings, log and failures of each run, and the citations.
+- `logs/`: settings, log and failures of each run, and what to cite.
 
 For research only; not a medical device.
 """

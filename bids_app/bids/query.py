@@ -1,13 +1,13 @@
-"""Ask pybids for the T1w images of some participants, at need with the index kept in a database.
+"""Query pybids for the T1w images of some participants, optionally with an index on disk.
 
-Contract: `read_query` puts the user's filters into pybids' words. `index_t1w` gives a pybids layout
-that knows the T1w images of at least the participants asked for and nothing else of the dataset.
-Nothing outside their folders is looked at, so that the cost is theirs alone; `derivatives/`,
-`sourcedata/` and `code/` are never entered.
+Contract: `read_query` translates the user's filters for pybids. `index_t1w` gives a pybids layout
+with the T1w images of at least the requested participants and nothing else of the dataset. Nothing
+outside their folders is looked at, so the time does not depend on other participants;
+`derivatives/`, `sourcedata/` and `code/` are never entered.
 
-A database holds all participants, whoever was asked for when it was made, with the times at which
-their folders last changed. It is used again only where the times of the folders asked for are
-still the same, so that it hides neither other participants nor new images.
+A database holds all participants, whoever was requested when it was made, and the times at which
+their folders last changed. It is used again only if the times of the requested folders are still
+the same, so that it hides neither other participants nor new images.
 """
 
 from __future__ import annotations
@@ -23,28 +23,28 @@ from typing import TYPE_CHECKING, Any
 
 from bids_app.errors import DatasetError, OutputError, UsageError
 from bids_app.io.files import owned_name
+from bids_app.io.tables import load_json
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
     from bids.layout import BIDSLayout
 
-# Names are taken in any case, and images right under a participant or session too, so that what
-# is nearly BIDS can be named instead of going missing.
+# Names match in upper and lower case, and images directly below a participant or session too, so
+# that files that are nearly BIDS are reported instead of ignored.
 _IMAGE_FOLDER = re.compile("ses-.+|anat", re.IGNORECASE)
 _T1W = r"(?i:(/ses-[^/]+)?(/anat)?(/[^/]*_T1w\.nii(\.gz)?)?)"
 
 _STAMPS = "folders.json"
 
-# How fMRIPrep's records of a run spell what JSON has no word for.
+# How fMRIPrep's records of a run spell queries that JSON cannot express.
 _QUERY_NAME = re.compile(r"<?Query\.(NONE|ANY|REQUIRED|OPTIONAL)(: \d+>)?")
 
 
 def _pybids() -> Any:
-    """Import pybids: late, since it takes a second, and also where there is no home folder.
+    """Import pybids: late, since it takes a second, and also without a home folder.
 
-    It looks there for settings as it is imported, and fails without one, as a container's nameless
-    user has none.
+    On import it looks there for settings, and fails for users without one, as in a container.
     """
     try:
         Path.home()
@@ -60,7 +60,7 @@ def _pybids() -> Any:
 
 
 def read_query(filter_file: Path | None, sessions: Sequence[str]) -> dict[str, Any]:
-    """Put together what pybids is asked for.
+    """Make the query for pybids.
 
     Parameters
     ----------
@@ -78,14 +78,14 @@ def read_query(filter_file: Path | None, sessions: Sequence[str]) -> dict[str, A
     Raises
     ------
     UsageError
-        The file cannot be read or makes no sense.
+        The file cannot be read or is invalid.
     """
     query: dict[str, Any] = {"suffix": "T1w", "extension": [".nii", ".nii.gz"]}
     if filter_file is not None:
         query |= _read_filter(filter_file)
     if sessions:
         if "session" in query:
-            raise UsageError(f"{filter_file} names sessions, and so does --session-label. Use one.")
+            raise UsageError(f"{filter_file} and --session-label both select sessions. Use one.")
         query["session"] = [label.removeprefix("ses-") for label in sessions]
     return query
 
@@ -100,11 +100,11 @@ def index_t1w(
     root : Path
         Absolute path of the dataset.
     participants : collection of str
-        Folder names of the participants asked for, such as ``"sub-01"``.
+        Folder names of the requested participants, such as ``"sub-01"``.
     present : collection of str
         Folder names of all participants of the dataset.
     database_dir : Path, optional
-        Where databases are kept, one subfolder a dataset; made if need be.
+        Where databases are kept, one subfolder per dataset; created if needed.
 
     Raises
     ------
@@ -124,17 +124,17 @@ def index_t1w(
 
 def _read_filter(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_bytes())
+        content = load_json(path)
     except OSError as error:
         raise UsageError(f"{path} cannot be read ({error.strerror}).") from None
     except ValueError as error:
-        raise UsageError(f"{path} is no JSON ({error}).") from None
-    keys = [key for key in ("t1w", "T1w") if isinstance(content, dict) and key in content]
+        raise UsageError(f"{path} is not a JSON object ({error}).") from None
+    keys = [key for key in ("t1w", "T1w") if key in content]
     if len(keys) != 1 or not isinstance(content[keys[0]], dict):
         raise UsageError(f'{path} must hold one key "t1w" with the entities to match.')
     filters = content[keys[0]]
     if "subject" in filters:
-        raise UsageError(f"{path} names subjects. Use --participant-label for this.")
+        raise UsageError(f"{path} selects subjects. Use --participant-label for this.")
     return {
         entity: [_query_value(one) for one in value]
         if isinstance(value, list)
@@ -150,15 +150,15 @@ def _query_value(value: Any) -> Any:
     if value == "*":
         return query.ANY
     if not isinstance(value, str | int):
-        raise UsageError(f"{value!r} in the BIDS filter file can be no entity's value.")
+        raise UsageError(f"{value!r} in the BIDS filter file cannot be the value of an entity.")
     named = _QUERY_NAME.fullmatch(str(value))
     return query[named[1]] if named else value
 
 
 def _folder_times(root: Path, participants: Iterable[str]) -> dict[str, int]:
-    """Look when anything was last added to or removed from the folders of T1w images, in ns.
+    """Find when anything was last added to or removed from the folders of T1w images, in ns.
 
-    pybids passes over folders that it cannot read, so here they are found out.
+    pybids skips folders that it cannot read, so they are found here.
     """
     folders = [root / participant for participant in participants]
     times = {}
@@ -180,14 +180,14 @@ def _folder_times(root: Path, participants: Iterable[str]) -> dict[str, int]:
 
 def _is_current(database: Path, stamps: dict[str, int]) -> bool:
     try:
-        known = json.loads((database / _STAMPS).read_text())
+        known = load_json(database / _STAMPS)
     except (OSError, ValueError):
         return False
     return all(known.get(folder) == time for folder, time in stamps.items())
 
 
 def _make_database(root: Path, present: Iterable[str], database: Path) -> None:
-    """Index all participants into a new folder, and put it in place of the one before."""
+    """Index all participants into a new folder, and replace the previous one by it."""
     new = database.with_name(owned_name(database.name))
     old = database.with_name(owned_name(f"{database.name}-old"))
     try:
@@ -200,12 +200,12 @@ def _make_database(root: Path, present: Iterable[str], database: Path) -> None:
         try:
             new.rename(database)
         except OSError:
-            if not database.is_dir():  # else another run was faster
+            if not database.is_dir():  # otherwise another run was faster
                 raise
     except OSError as error:
         raise OutputError(
-            f"{database.parent}: no database can be written there ({error.strerror}). "
-            "Name another --bids-database-dir."
+            f"{database.parent}: the database cannot be written there ({error.strerror}). "
+            "Choose another --bids-database-dir."
         ) from None
     finally:
         for leftover in (new, old):
@@ -214,8 +214,8 @@ def _make_database(root: Path, present: Iterable[str], database: Path) -> None:
 
 def _index(root: Path, participants: Iterable[str], database: Path | None = None) -> BIDSLayout:
     wanted = "|".join(re.escape(participant) for participant in participants)
-    # Whatever matches is left out, folders before they are entered. The end of the name is part
-    # of the pattern: sub-01 is not sub-010.
+    # Whatever matches is ignored, folders before they are entered. The end of the name is part of
+    # the pattern: sub-01 is not sub-010.
     ignore = re.compile(rf"^/(?!({wanted}){_T1W}$)")
     indexer = _pybids().BIDSLayoutIndexer(validate=False, index_metadata=False, ignore=[ignore])
     return _layout(root, database, indexer)
@@ -232,18 +232,18 @@ def _layout(root: Path, database: Path | None, indexer: Any = None) -> BIDSLayou
 
 
 def _file_name_entities() -> dict[str, Any]:
-    """Give pybids' definitions of entities, but read from the file name and its folder alone.
+    """Give pybids' definitions of entities, restricted to the file name.
 
-    As they are they match anywhere in the path, also in the folders the dataset itself lies in.
+    Unchanged, they match anywhere in the path, also in the folders above the dataset.
     """
     paths = _pybids().config.get_option("config_paths")
-    config: dict[str, Any] = json.loads(Path(paths["bids"]).read_text())
+    config = load_json(Path(paths["bids"]))
     for entity in config["entities"]:
         entity["pattern"] += "(?=[^/]*$)"
     return config
 
 
 def _identity(root: Path) -> str:
-    """Name for the database of one dataset, as this version of pybids would write it."""
+    """Name the database of one dataset, as this version of pybids would write it."""
     known = [str(root), _pybids().__version__, _file_name_entities()]
     return hashlib.sha256(json.dumps(known).encode()).hexdigest()[:16]

@@ -1,16 +1,15 @@
 """Find the T1w images of a BIDS dataset.
 
-Contract: every file of the participants asked for that looks like a T1w image is either a `Scan`,
-passed over because the user's own filter says so, or left out with a reason. A `Scan` keeps its
-entities as they stand in the file name, leading zeros and all. No image is opened here, so a link
-to content that git-annex has yet to fetch is a scan like any other.
+Contract: every file of the requested participants that looks like a T1w image is either a `Scan`,
+skipped by the user's own filter, or left out with a reason. A `Scan` keeps its entities as written
+in the file name, leading zeros included. No image is opened here, so a link to content that
+git-annex has not fetched yet is a scan like any other.
 
 Names follow https://bids-specification.readthedocs.io/en/stable/appendices/entities.html
 """
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from dataclasses import dataclass
@@ -19,13 +18,14 @@ from typing import TYPE_CHECKING, Any
 
 from bids_app.bids.query import index_t1w, read_query
 from bids_app.errors import DatasetError, NoScanError, UsageError, listing
+from bids_app.io.tables import load_json
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from bids.layout import BIDSLayout
 
-# What a T1w image and its label map may have both, in the order of BIDS.
+# Entities that both a T1w image and its label map may have, in the order of BIDS.
 ENTITIES = ("sub", "ses", "task", "acq", "ce", "rec", "run", "echo", "part", "chunk")
 
 _NUMBERED = frozenset({"run", "echo", "chunk"})
@@ -71,9 +71,9 @@ class Found:
     Attributes
     ----------
     scans : tuple of Scan
-        Images to work on, sorted by path.
+        Images to process, sorted by path.
     left_out : tuple of (str, str)
-        Path in the dataset and the reason why it is not among them.
+        Path in the dataset, and the reason why it is left out.
     """
 
     scans: tuple[Scan, ...]
@@ -101,18 +101,18 @@ def find_scans(
         JSON file with a key ``t1w`` (or ``T1w``) that holds pybids entities and the values to
         accept, as fMRIPrep reads it: null for an absent entity, ``"*"`` for any value.
     database_dir : Path, optional
-        Where an index of the dataset is kept for the next time.
+        Where an index of the dataset is kept for later runs.
     include_ce : bool
-        Accept images taken with a contrast agent (``ce-``).
+        Accept images with contrast agent (``ce-``).
 
     Raises
     ------
     UsageError
-        There is no such folder, or the filter file makes no sense.
+        There is no such folder, or the filter file is invalid.
     DatasetError
-        The folder is no BIDS dataset, or a part of it cannot be read.
+        The folder is not a BIDS dataset, or a part of it cannot be read.
     NoScanError
-        No image matches, or a participant asked for is not there.
+        No image matches, or a requested participant does not exist.
     OutputError
         The database cannot be written.
     """
@@ -174,19 +174,21 @@ def read_entities(relative: str) -> tuple[tuple[str, str], ...]:
     Raises
     ------
     ValueError
-        It is no BIDS name of a T1w image, or does not agree with the folders; says why.
+        It is not the BIDS name of a T1w image, or does not match its folders; says why.
     """
     *folders, name = relative.split("/")
     if not _ENDING.search(name):
-        raise ValueError("a T1w image's name ends in _T1w.nii or _T1w.nii.gz, in just these cases")
+        raise ValueError(
+            "the name of a T1w image ends in _T1w.nii or _T1w.nii.gz, in exactly this case"
+        )
     entities: dict[str, str] = {}
     for part in _ENDING.sub("", name).split("_"):
         key, _, value = part.partition("-")
         pattern = _INDEX if key in _NUMBERED else _LABEL
         if key in _PART_OF_OTHERS:
-            raise ValueError(f"it has the entity {key}-, so it is no T1w image by itself")
+            raise ValueError(f"it has the entity {key}-, so it is only a part of an image")
         if key not in ENTITIES or key in entities or not pattern.fullmatch(value):
-            raise ValueError(f"{part!r} in its name is no BIDS entity of a T1w image")
+            raise ValueError(f"{part!r} in its name is not a BIDS entity of a T1w image")
         entities[key] = value
     expected = [f"{key}-{entities[key]}" for key in ("sub", "ses") if key in entities] + ["anat"]
     if folders != expected:
@@ -195,7 +197,7 @@ def read_entities(relative: str) -> tuple[tuple[str, str], ...]:
 
 
 def _what_is_there(layout: BIDSLayout, paths: Collection[str], query: dict[str, Any]) -> str:
-    """Tell which values some images have of the entities that a user asked for."""
+    """List the values that some images have of the entities that the user asked for."""
     images = [image.entities for image in layout.get() if image.path in paths]
     usual = read_query(None, ())
     asked = [entity for entity, wanted in query.items() if wanted != usual.get(entity)]
@@ -208,29 +210,27 @@ def _what_is_there(layout: BIDSLayout, paths: Collection[str], query: dict[str, 
 def _check_usable(scan: Scan, *, include_ce: bool) -> None:
     entities = dict(scan.entities)
     if "ce" in entities and not include_ce:
-        raise ValueError("it was taken with a contrast agent (--include-ce lets it in)")
+        raise ValueError("it was taken with a contrast agent (--include-ce includes it)")
     if entities.get("part", "mag") != "mag":
         raise ValueError(f"it holds the {entities['part']} part, not magnitudes")
 
 
 def _check_dataset(root: Path) -> None:
     if not root.is_dir():
-        raise UsageError(f"{root}: there is no such folder.")
+        raise UsageError(f"{root}: no such folder.")
     path = root / "dataset_description.json"
     try:
-        description = json.loads(path.read_bytes())
+        load_json(path)
     except OSError as error:
-        missing = f"{root} is no BIDS dataset: dataset_description.json"
+        missing = f"{root} is not a BIDS dataset: dataset_description.json"
         hint = f" Fetch it: datalad get {path}" if path.is_symlink() else ""
         raise DatasetError(f"{missing} cannot be read ({error.strerror}).{hint}") from None
     except ValueError as error:
-        raise DatasetError(f"{path} is no JSON ({error}).") from None
-    if not isinstance(description, dict):
-        raise DatasetError(f"{path} holds no JSON object.")
+        raise DatasetError(f"{path} is not a JSON object ({error}).") from None
 
 
 def _participants(root: Path) -> tuple[list[str], list[tuple[str, str]]]:
-    """List the participants' folders, and what was meant as one but is none."""
+    """List the participants' folders, and entries that look like one but are not."""
     names, left_out = [], []
     try:
         with os.scandir(root) as found:
@@ -243,9 +243,11 @@ def _participants(root: Path) -> tuple[list[str], list[tuple[str, str]]]:
             continue
         if not entry.is_dir():
             if entry.is_symlink():
-                left_out.append((entry.name, "its link leads nowhere"))
+                left_out.append((entry.name, "its link is dangling"))
         elif prefix == "sub" and _LABEL.fullmatch(label):
             names.append(entry.name)
         else:
-            left_out.append((entry.name, "a participant's folder is sub- and letters or digits"))
+            left_out.append(
+                (entry.name, "the folder of a participant is named sub- and then letters or digits")
+            )
     return names, left_out

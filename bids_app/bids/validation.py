@@ -1,12 +1,12 @@
 """The BIDS validator, run offline on the requested participants alone.
 
-Contract: `validate` looks at the dataset's own files at the top and at the folders of the
-participants asked for, so that a fault elsewhere stops nobody, and hands the validator's words
-on as they are. Faults that lie in one image are kept apart: our own reader has a line for each.
+Contract: `validate` checks the files at the top of the dataset and the folders of the requested
+participants, so that an error elsewhere stops nobody, and passes the validator's words on
+unchanged. Errors in single images are kept apart: our own reader has a message for each.
 
-The validator is the maintained one, https://bids-validator.readthedocs.io; it can neither write
-nor reach a network here, since it runs in Deno without these permissions. It sees the dataset as
-a folder of links, because it has no option that names participants.
+The validator is the maintained one, https://bids-validator.readthedocs.io. It can neither write
+nor reach a network, since it runs in Deno without these permissions. It sees the dataset as a
+folder of links, because it has no option to select participants.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from bids_app.errors import DatasetError, OutputError, reason
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-# Codes of faults in the bytes or the header of a single image.
+# Codes of errors in the bytes or the header of a single image.
 IMAGE_CODES = frozenset(
     {
         "BOLD_NOT_4D",
@@ -54,9 +54,9 @@ class Report:
     Attributes
     ----------
     errors : tuple of str
-        Errors that stop a run, one text for each code and message, in the validator's words.
+        Errors that stop a run, one text per code and message, in the validator's words.
     image_errors : dict of str to str
-        Relative path of an image, as in ``Scan.relative``, to the error that lies in it.
+        The error in an image, by its relative path as in ``Scan.relative``.
     """
 
     errors: tuple[str, ...]
@@ -73,16 +73,16 @@ def validate(
     bids_dir : Path
         Root of the dataset.
     participants : sequence of str
-        Labels, with or without ``sub-``. None: all.
+        Labels, with or without ``sub-``; all participants if empty.
     work_dir : Path, optional
-        Where the temporary folder of links goes, instead of the system's place for such.
+        Where the temporary folder of links goes; by default the system's temporary folder.
 
     Raises
     ------
     DatasetError
         A folder cannot be read, or the validator itself failed.
     OutputError
-        There is no place for the temporary folder.
+        The temporary folder cannot be created.
     """
     wanted = {f"sub-{label.removeprefix('sub-')}" for label in participants}
     try:
@@ -91,7 +91,7 @@ def validate(
         folder = tempfile.TemporaryDirectory(prefix="bids-validation-", dir=work_dir)
     except OSError as error:
         raise OutputError(
-            f"No temporary folder can be made ({reason(error)}). Name one that can be written: "
+            f"The temporary folder cannot be created ({reason(error)}). Choose another one with "
             "--work-dir."
         ) from None
     with folder as name:
@@ -104,8 +104,8 @@ def validate(
 def _link_dataset(bids_dir: Path, wanted: set[str], temporary: Path) -> None:
     """Mirror the wanted part of the dataset: a link to each folder of plain files.
 
-    What is a link in the dataset is linked to by itself, by way of one link to the dataset: where
-    the validator reads a link that leads into git-annex, it takes its content for remote.
+    A link in the dataset gets a link of its own, by way of one link to the dataset: when the
+    validator itself reads a link that leads into git-annex, it takes the content for remote.
     """
     (temporary / "source").symlink_to(bids_dir.absolute())
     mirror = temporary / "dataset"
@@ -125,7 +125,7 @@ def _link_dataset(bids_dir: Path, wanted: set[str], temporary: Path) -> None:
 
 def _link(entry: os.DirEntry[str], mirror: Path) -> None:
     source = Path(entry.path)
-    # A folder with an extension (.ds, .zarr) is one recording, of which only the name counts.
+    # A folder with an extension (.ds, .zarr) is one recording; only its name counts.
     if not entry.is_dir() or source.suffix or not _holds_links(source):
         mirror.symlink_to(source)
     elif entry.is_symlink() and source.parent.resolve().is_relative_to(source.resolve()):
@@ -154,8 +154,8 @@ def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
 
 
 def _run_validator(temporary: Path) -> dict[str, Any]:
-    # A bare environment: neither HOME nor a variable of the validator's own (such as the address
-    # of another schema) has a say.
+    # A bare environment: neither HOME nor a variable of the validator (such as the address of
+    # another schema) has an effect.
     done = subprocess.run(  # noqa: S603 - our own arguments, no shell
         [*_validator_command(), "--format=json", "--ignoreWarnings", str(temporary / "dataset")],
         cwd=temporary,
@@ -170,7 +170,7 @@ def _run_validator(temporary: Path) -> dict[str, Any]:
     except ValueError:
         said = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
         raise DatasetError(
-            f"The BIDS validator failed: {said[0]} (--skip-bids-validation goes on without it.)"
+            f"The BIDS validator failed: {said[0]} (--skip-bids-validation runs without it.)"
         ) from None
     return issues
 
@@ -187,7 +187,7 @@ def _validator_command() -> list[str]:
 
 
 def _sort_out(issues: dict[str, Any], bids_dir: Path, *, partial: bool) -> Report:
-    """Keep faults of single images apart from the others, and word both as the validator does."""
+    """Keep errors of single images apart from the others, both in the validator's words."""
     messages = issues["codeMessages"]
     missing = [
         issue["location"]
@@ -218,9 +218,9 @@ def _in_annex(bids_dir: Path, location: str) -> bool:
 
 
 def _is_beyond_view(issue: dict[str, Any], missing: Sequence[str], *, partial: bool) -> bool:
-    """Tell an error that only says what is not here: a network, annexed content, the others.
+    """Whether an error only reports what is absent here: a network, annexed content, participants.
 
-    For the validator a file whose content is missing from git-annex is not there at all.
+    For the validator a file whose content is missing from git-annex does not exist.
     """
     code, location = issue["code"], issue.get("location", "")
     if code == "HED_ERROR":
@@ -236,7 +236,7 @@ def _is_beyond_view(issue: dict[str, Any], missing: Sequence[str], *, partial: b
 
 
 def _describes(location: str, path: str, *, whole_folder: bool = False) -> bool:
-    """Tell whether a file describes one in or below its folder, by BIDS' inheritance principle."""
+    """Whether a file describes one in or below its folder, by BIDS' inheritance principle."""
     folder, _, name = location.rpartition("/")
     parts = set(name.partition(".")[0].split("_"))
     of_path = set(path.rpartition("/")[2].partition(".")[0].split("_"))

@@ -1,8 +1,8 @@
 """``brainstem-slurm``: the participant level as an array of SLURM jobs, then the group level.
 
-The images that are left are those that ``bids_app ... participant --dry-run`` lists, with the
-interpreter or the image that the tasks will run. Nothing stays alive on the login node: SLURM does
-the rest. A participant is never split, so that no two tasks write one report.
+The images to do are those that ``bids_app ... participant --dry-run`` lists, run with the same
+interpreter or container image as the tasks. Nothing keeps running on the login node. A participant
+is never split, so that no two tasks write the same report.
 """
 
 from __future__ import annotations
@@ -47,15 +47,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _DESCRIPTION = """
-Segments a BIDS dataset on a SLURM cluster: sends an array of tasks for the images that are not
-complete yet, and a group job that starts when the array has ended. The same command again sends
-what is left. Scripts and logs: OUTPUT_DIR/logs/slurm/<run id>. With --dry-run the scripts are
-written and nothing is sent; submit.sh among them sends them.
+Segments a BIDS dataset on a SLURM cluster: submits an array of tasks for the images that are not
+complete yet, and a group job that starts when the array has ended. Re-run the same command to
+submit what is left. Scripts and logs: OUTPUT_DIR/logs/slurm/<run id>. With --dry-run the scripts
+are written and nothing is submitted; their submit.sh submits them later.
 """
 _EPILOG = """
-All options of bids_app go on to the tasks; --covariates, --flag-threshold and --norms go on to the
-group job. sbatch reads its own variables for the rest, such as SBATCH_ACCOUNT and SBATCH_QOS. Exit
-codes are those of bids_app; a job that the cluster refuses gives 2.
+All options of bids_app are passed to the tasks; --covariates, --flag-threshold and --norms are
+passed to the group job. For anything else set sbatch's own variables, such as SBATCH_ACCOUNT and
+SBATCH_QOS. Exit codes are those of bids_app; a job that the cluster refuses gives 2.
 """
 _CPUS = 2
 _LARGEST_ARRAY = 1001  # SLURM's default of MaxArraySize
@@ -80,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """Make the parser: the options of ``bids_app`` but for the level, and those of the cluster."""
+    """Make the parser: the options of the cluster, and those of ``bids_app`` except the level."""
     parser = argparse.ArgumentParser(
         prog="brainstem-slurm",
         usage="%(prog)s BIDS_DIR OUTPUT_DIR [options]",
@@ -97,18 +97,22 @@ def make_parser() -> argparse.ArgumentParser:
         "--image",
         metavar="SIF|none",
         default="none",
-        help="Apptainer image of the app that the tasks run (default: none, this installation, "
-        "which all nodes must see)",
+        help="Apptainer image of the app that the tasks run (default: none, which runs this "
+        "installation; all nodes must see it)",
     )
     cluster.add_argument(
         "--images-per-job",
         type=positive,
         default=1,
         metavar="K",
-        help="T1w images of one task, at least; participants are not split (default: 1)",
+        help="smallest number of T1w images per task; participants are not split (default: 1)",
     )
     cluster.add_argument(
-        "--max-jobs", type=positive, metavar="P", default=None, help="most tasks that run at a time"
+        "--max-jobs",
+        type=positive,
+        metavar="P",
+        default=None,
+        help="largest number of tasks that run at a time",
     )
     cluster.add_argument("--time", default=None, help="time limit of a job, such as 1:00:00")
     cluster.add_argument("--mem", default="4G", help="memory of a job (default: %(default)s)")
@@ -116,22 +120,26 @@ def make_parser() -> argparse.ArgumentParser:
         "--gres",
         default=None,
         metavar="GRES",
-        help="what else a task gets, such as gpu:1; without it no GPU is asked for or used",
+        help="other resources of a task, such as gpu:1; without it no GPU is requested or used",
     )
     cluster.add_argument(
         "--partition", default=None, help="partition for all jobs (default: the cluster's)"
     )
     add_options(parser)
-    _add_changed(parser.add_argument_group("as in bids_app, but with another meaning or default"))
+    _add_changed(
+        parser.add_argument_group("like the options of bids_app, with another meaning or default")
+    )
     return parser
 
 
 def _add_changed(group: argparse._ArgumentGroup) -> None:
-    """Add options of ``bids_app`` in the place of those of the same name."""
+    """Add options that replace those of ``bids_app`` of the same name."""
     group.add_argument(
         "--nprocs", type=positive, metavar="N", help=f"CPUs of a task (default: {_CPUS})"
     )
-    group.add_argument("--dry-run", action="store_true", help="write the scripts, and send nothing")
+    group.add_argument(
+        "--dry-run", action="store_true", help="write the scripts, and submit nothing"
+    )
     group.add_argument(
         "--model",
         action="append",
@@ -141,10 +149,12 @@ def _add_changed(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--device",
         metavar=DEVICES,
-        help="where the network runs (default: the CPU; with a GPU in --gres, auto); "
+        help="where the network runs (default: cpu, or auto if --gres has a GPU); "
         "openvino: the CPU with OpenVINO, which is faster and must be installed (docs/speed.md)",
     )
-    group.add_argument("--reports-only", action="store_true", help="not here: run bids_app for it")
+    group.add_argument(
+        "--reports-only", action="store_true", help="not available here: run bids_app for it"
+    )
 
 
 def _run(arguments: argparse.Namespace, typed: list[str]) -> int:
@@ -152,7 +162,7 @@ def _run(arguments: argparse.Namespace, typed: list[str]) -> int:
     options = {key: value for key, value in vars(arguments).items() if key in names}
     settings = make_settings(options | {"level": "participant"}, cpus=_CPUS)
     if settings.reports_only:
-        raise UsageError("--reports-only: run bids_app for it, it takes seconds.")
+        raise UsageError("--reports-only: run bids_app for it; that takes seconds.")
     settings = for_elsewhere(settings, arguments.image, arguments.gres)
     if not settings.dry_run:
         _check_cluster(settings.output_dir)
@@ -165,7 +175,7 @@ def _run(arguments: argparse.Namespace, typed: list[str]) -> int:
     print(f"Images: {len(left)} to do, {complete} complete.")
     if not left:
         command = [*start, *folders(settings), "group"]
-        print(f"Nothing is left to send. The group table: {shlex.join(command)}")
+        print(f"Nothing is left to submit. To make the group table: {shlex.join(command)}")
         return 0
     claim(settings.output_dir, settings.bids_dir)
     folder = settings.output_dir / "logs" / "slurm" / new_run_id()
@@ -176,18 +186,17 @@ def _run(arguments: argparse.Namespace, typed: list[str]) -> int:
         write_atomic(folder / name, text.encode())
     print(f"Tasks: {len(tasks)}. Scripts and logs: {folder}")
     if settings.dry_run:
-        print(f"Nothing was sent. To send them: bash {shlex.quote(str(folder / 'submit.sh'))}")
+        print(f"Nothing was submitted. To submit: bash {shlex.quote(str(folder / 'submit.sh'))}")
         return 0
     _submit(folder)
     return 0
 
 
 def _check_cluster(output_dir: Path) -> None:
-    """Check that jobs can be sent, and that none for this folder is still there."""
+    """Check that jobs can be submitted, and that no earlier one for this folder still exists."""
     if shutil.which("sbatch") is None:
         raise UsageError(
-            "There is no sbatch here. Run this where jobs are sent from; --dry-run writes the "
-            "scripts."
+            "There is no sbatch here. Run this on a login node; --dry-run writes the scripts."
         )
     sent = {
         number
@@ -198,16 +207,16 @@ def _check_cluster(output_dir: Path) -> None:
     try:
         queued = _ask(queue)
     except (OSError, UsageError) as error:
-        why = str(error).rsplit("squeue: ", 1)[-1]  # the last line is what it failed at
+        why = str(error).rsplit("squeue: ", 1)[-1]  # the last line has the reason
         raise UsageError(
-            f"The cluster does not answer ({why}). Run this where jobs are sent from; --dry-run "
-            "writes the scripts."
+            f"The cluster does not answer ({why}). Run this on a login node; --dry-run writes the "
+            "scripts."
         ) from None
     alive = sorted(sent & set(queued.split()))
     if alive:
         raise UsageError(
-            f"Jobs of an earlier call for this output folder are not over: {', '.join(alive)}. "
-            f"Wait for them (squeue), or end them: scancel {' '.join(alive)}"
+            f"Jobs of an earlier call for this output folder still exist: {', '.join(alive)}. "
+            f"Wait for them (squeue), or cancel them: scancel {' '.join(alive)}"
         )
 
 
@@ -218,7 +227,7 @@ def _scripts(
     typed: list[str],
     tasks: int,
 ) -> dict[str, str]:
-    # The dataset was validated here, once for all.
+    # The dataset was validated by the dry run, once for all tasks.
     participant = settings.for_participants()
     task = replace(participant, dry_run=False, participant_label=(), skip_bids_validation=True)
     group = Settings(
@@ -245,13 +254,13 @@ def _scripts(
         arguments.max_jobs,
         _largest_array(),
     )
-    # With --force the same call would do all again, not what is left.
+    # With --force the same call would process all images again, not only those left.
     again = [word for word in typed if word not in {"--dry-run", "--force"}]
     return write_scripts(commands, again, request, tasks)
 
 
 def _largest_array() -> int:
-    """Ask for MaxArraySize; where no cluster answers, take SLURM's default."""
+    """Ask the cluster for MaxArraySize; if none answers, take SLURM's default."""
     try:
         configuration = _ask(["scontrol", "show", "config"])
     except (OSError, UsageError):

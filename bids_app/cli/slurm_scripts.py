@@ -1,7 +1,7 @@
-"""The scripts for a SLURM cluster: one for a task, one for the group, one to send both.
+"""The scripts for a SLURM cluster: one for a task, one for the group job, one that submits both.
 
-They are plain bash. Every word that comes from outside is quoted for the shell, and no path stands
-in an option of sbatch, where ``%`` means something: all is run from the folder of the scripts.
+They are plain bash. All words from outside are quoted for the shell, and no path stands in an
+option of sbatch, where ``%`` has a meaning: everything runs in the folder of the scripts.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ TASKS, SENT = "tasks.txt", "jobs.txt"
 
 _PARTICIPANT = """\
 #!/bin/bash
-# One task of the array: segments the participants that one line of {tasks} names.
-# The task's number counts from the line that is given as argument. Interrupted or sent again it
-# goes on with the images that are not complete. Written by brainstem-slurm {version}.
+# One task of the array: segments the participants on one line of {tasks}. The task's number
+# counts from the line given as argument. If interrupted or submitted again, it resumes with the
+# images that are not complete. Written by brainstem-slurm {version}.
 set -euo pipefail
 line=$(( $1 + SLURM_ARRAY_TASK_ID ))
 read -r -a participants <<< "$(sed -n "${{line}}p" {tasks})"
@@ -33,8 +33,8 @@ exec {command} \\
 
 _GROUP = """\
 #!/bin/bash
-# After the array, however it ended: makes the group table and names the images that are not
-# complete. Ends with 1 if there are any. Written by brainstem-slurm {version}.
+# After the array, however it ended: makes the group table and lists the images that are not
+# complete. Exits with 1 if there are any. Written by brainstem-slurm {version}.
 set -uo pipefail
 status=0
 {group} || status=$?
@@ -52,8 +52,8 @@ exit "$status"
 
 _SUBMIT = """\
 #!/bin/bash
-# Sends the array and, to start after it, the group job. If sbatch refuses one of them, those that
-# were sent are called back. Written by brainstem-slurm {version}.
+# Submits the array and the group job, which starts after it. If sbatch refuses one of them, those
+# already submitted are cancelled. Written by brainstem-slurm {version}.
 set -Eeuo pipefail
 cd "$(dirname "${{BASH_SOURCE[0]}}")"
 sent=()
@@ -65,14 +65,14 @@ send() {{
 }}
 {sends}
 printf '%s\\n' "${{sent[@]}}" > {sent}
-echo "Sent: array {number}, then group job ${{sent[-1]}}."
+echo "Submitted: array {number}, then group job ${{sent[-1]}}."
 echo "To see them: squeue --jobs=$(IFS=,; echo "${{sent[*]}}")"
 """
 
 
 @dataclass(frozen=True)
 class Request:
-    """What each job asks the cluster for.
+    """What each job requests from the cluster.
 
     Attributes
     ----------
@@ -83,7 +83,7 @@ class Request:
     cpus : int
         CPUs of a task of the array.
     max_jobs : int or None
-        How many tasks may run at a time.
+        Largest number of tasks that run at a time.
     largest : int
         The cluster's MaxArraySize.
     """
@@ -103,22 +103,22 @@ def write_scripts(
     Parameters
     ----------
     commands : mapping of str to sequence of str
-        Words of the commands ``participant``, ``group`` and ``states``, which lists the images.
+        Words of the commands ``participant``, ``group`` and ``states`` (lists the images).
     again : sequence of str
-        The command that sends what is left, from the current folder.
+        The command that submits what is left, from the current folder.
     request : Request
-        What the jobs ask for.
+        What the jobs request.
     tasks : int
         Number of tasks.
 
     Returns
     -------
     dict of str to str
-        Name of each script, and its text.
+        Text of each script, by name.
     """
     quoted = {name: _in_lines(words) for name, words in commands.items()}
     # The paths among the words may be relative to here.
-    advice = f"What is left is sent by: cd {shlex.quote(str(Path.cwd()))} && {shlex.join(again)}"
+    advice = f"To submit what is left: cd {shlex.quote(str(Path.cwd()))} && {shlex.join(again)}"
     sends = list(_sends(request, tasks))
     return {
         "participant.sh": _PARTICIPANT.format(
@@ -140,7 +140,7 @@ def write_scripts(
 
 
 def _sends(request: Request, tasks: int) -> Iterator[str]:
-    """Write a call for each array, none larger than the cluster takes, and for the group job."""
+    """Write a call for each array, none larger than the cluster allows, and for the group job."""
     common = [f"--{name}={value}" for name, value in request.common.items()]
     array = [*common, f"--cpus-per-task={request.cpus}"]
     if request.gres:
@@ -150,7 +150,7 @@ def _sends(request: Request, tasks: int) -> Iterator[str]:
     for done in range(0, tasks, step):
         words = [*array, "--job-name=brainstem", "--output=%A_%a.out"]
         words.append(f"--array=1-{min(step, tasks - done)}{at_a_time}")
-        # The limit holds for one array, so that several keep to it only one after the other.
+        # The limit holds per array, so several arrays must run one after the other.
         after = " --dependency=afterany:${sent[-1]}" if at_a_time and done else ""
         yield f"send {shlex.join(words)}{after} participant.sh {done}"
     words = [*common, "--cpus-per-task=1", "--job-name=brainstem-group", "--output=group_%j.out"]
@@ -159,7 +159,7 @@ def _sends(request: Request, tasks: int) -> Iterator[str]:
 
 
 def _in_lines(words: Sequence[str]) -> str:
-    """Quote a command, with a line for each option, for those who read it."""
+    """Quote a command, with a line for each option, so that it is easy to read."""
     breaks = [" \\\n    " if word.startswith("--") else " " for word in words]
     parts = zip(breaks, words, strict=True)
     return "".join(f"{space}{shlex.quote(word)}" for space, word in parts).lstrip()

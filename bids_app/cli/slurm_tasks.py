@@ -1,6 +1,6 @@
-"""What is left of a dataset, divided into tasks, and the command that a task runs.
+"""The images still to do, divided into tasks, and the command that a task runs.
 
-The images that are left are those that ``bids_app ... participant --dry-run`` lists.
+These images are those that ``bids_app ... participant --dry-run`` lists.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _STATE = re.compile(r"^(to do|complete) +(sub-[^/]+)/")
 
 
 def for_elsewhere(settings: Settings, image: str, gres: str | None) -> Settings:
-    """Make settings that mean the same on another machine, in another folder."""
+    """Copy settings so that they mean the same on another machine and in another folder."""
     models = settings.models_dir or os.environ.get("BRAINSTEM_MODELS_DIR")
     if image != "none":
         models = settings.models_dir  # the variable means nothing in the image
@@ -45,7 +45,7 @@ def for_elsewhere(settings: Settings, image: str, gres: str | None) -> Settings:
 
 
 def starter(image: str, settings: Settings, *, there: bool = False) -> list[str]:
-    """Give the words that start the app, up to BIDS_DIR.
+    """Write the command that starts the app, up to BIDS_DIR.
 
     Parameters
     ----------
@@ -54,13 +54,13 @@ def starter(image: str, settings: Settings, *, there: bool = False) -> list[str]
     settings : Settings
         With all paths absolute.
     there : bool
-        Bind only folders that are there already.
+        Bind only folders that exist already.
     """
     if image == "none":
         return here()
     path = Path(image).absolute()
     if not path.exists():
-        raise UsageError(f"--image {image}: there is no such file.")
+        raise UsageError(f"--image {image}: no such file.")
     read = [
         settings.bids_dir,
         settings.models_dir,
@@ -75,39 +75,39 @@ def starter(image: str, settings: Settings, *, there: bool = False) -> list[str]
     words = [engine, "run", "--containall", "--cleanenv"]
     if settings.device != "cpu":
         words.append("--nv")
-    # What lies in another folder is bound after it.
+    # A folder inside another one must be bound after it.
     for place, mode in sorted(binds, key=lambda bind: len(bind[0].parts)):
         if set(str(place)) & set(":,"):
-            raise UsageError(f"{place}: Apptainer takes no path with a colon or comma.")
+            raise UsageError(f"{place}: Apptainer accepts no path with a colon or comma.")
         if place.exists() or not there:
             words.append(f"--bind={place}:{place}{mode}")
     return [*words, str(path)]
 
 
 def here() -> list[str]:
-    """Give the words that start this installation of the app."""
+    """Write the command that starts this installation of the app."""
     return [sys.executable, "-m", "bids_app"]
 
 
 def can_start(start: Sequence[str]) -> bool:
-    """Tell whether the tasks' own command runs here: within the image there is no Apptainer."""
+    """Whether the command of the tasks can run here; inside the image there is no Apptainer."""
     return shutil.which(start[0]) is not None
 
 
 def folders(settings: Settings) -> list[str]:
-    """Give BIDS_DIR and OUTPUT_DIR as words."""
+    """Write BIDS_DIR and OUTPUT_DIR as words of a command."""
     return [str(settings.bids_dir), str(settings.output_dir)]
 
 
 def find_states(start: Sequence[str], settings: Settings) -> tuple[int, list[str], int]:
-    """Ask the app what is left.
+    """Ask the app which images are complete.
 
     Returns
     -------
     int
-        Its exit code; if it is not 0, its words are on the screen.
+        Its exit code; if it is not 0, its messages are on the screen.
     list of str
-        The participant of each image that is left, as ``sub-01``.
+        The participant of each image to do, as ``sub-01``.
     int
         Number of complete images.
     """
@@ -125,7 +125,7 @@ def find_states(start: Sequence[str], settings: Settings) -> tuple[int, list[str
 
 
 def pack(left: Sequence[str], least: int) -> list[list[str]]:
-    """Give each task participants with at least some number of images, the last one maybe fewer."""
+    """Group participants into tasks of at least `least` images each; the last may have fewer."""
     tasks: list[list[str]] = []
     number = least
     for participant, images in groupby(left):

@@ -1,9 +1,9 @@
-"""Writing files so that nothing is ever half written, and so that runs do not cross.
+"""Writing files so that they are never half written, and runs do not interfere.
 
-A file is written beside its place under a temporary name, flushed to disk and renamed. The
-temporary name carries the host, process and run that own it; a later run removes what it finds
-of owners that are gone. A lock on an output is held by the kernel for the process, so that it
-ends with the process, however that ends.
+A file is written under a temporary name in the same folder, flushed to disk and renamed. The
+temporary name contains the host, process and run that own it; a later run removes files whose
+owners are gone. The kernel holds a lock on an output for the process, so that the lock ends with
+the process, however that ends.
 """
 
 from __future__ import annotations
@@ -47,15 +47,15 @@ def _host() -> str:
 
 
 def owned_name(name: str) -> str:
-    """Temporary name for a file or folder, which tells whose it is."""
+    """Temporary name for a file or folder, which contains its owner."""
     return f".{name}.{_host()}_{os.getpid()}_{run_token()}.tmp"
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary place for a file, which takes the place of `path` at the end of the block.
+    """Give a temporary path for a file, which replaces `path` at the end of the block.
 
-    Where the block fails, `path` stays as it was and nothing is left beside it.
+    If the block fails, `path` stays as it was and no temporary file is left.
     """
     temporary = path.with_name(owned_name(path.name))
     try:
@@ -66,12 +66,12 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Write a file so that it is there whole or not at all, also after a power cut.
+    """Write a file so that it is there completely or not at all, even after a power cut.
 
     Parameters
     ----------
     path : Path
-        Where the file is to stand; folders above it are made.
+        Path of the file; missing folders are created.
     data : bytes
         Its whole content.
 
@@ -95,7 +95,7 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 
 def write_if_changed(path: Path, data: bytes) -> None:
-    """Write a file that all runs share, but leave it alone where it already says the same."""
+    """Write a file that runs share, unless it already has this content."""
     try:
         if path.read_bytes() == data:
             return
@@ -135,7 +135,7 @@ def clean(folders: Iterable[Path]) -> None:
     Parameters
     ----------
     folders : iterable of Path
-        Looked through without their subfolders; those that do not exist are passed over.
+        Searched without their subfolders; those that do not exist are skipped.
     """
     for folder in folders:
         if not folder.is_dir():
@@ -170,13 +170,13 @@ def lock(path: Path) -> Iterator[bool]:
     Parameters
     ----------
     path : Path
-        Lock file; made if need be and removed at the end.
+        Lock file; created if needed and removed at the end.
 
     Yields
     ------
     bool
-        Whether the lock was had. False: another process holds it. On a file system without
-        locks it is always had, and two runs at once may do the same work twice.
+        Whether the lock was acquired; False if another process holds it. On a file system
+        without locks it always is, and two runs at once may do the same work twice.
     """
     stream = _acquire(path)
     try:
@@ -211,7 +211,7 @@ def _acquire(path: Path) -> int | None:
 
 
 def is_web_page(path: Path) -> bool:
-    """Tell whether a file begins as HTML does, such as a login page in place of what was asked."""
+    """Whether a file starts like HTML, such as a login page instead of the requested file."""
     with path.open("rb") as stream:
         return stream.read(1000).lstrip().lower().startswith((b"<!doctype html", b"<html"))
 

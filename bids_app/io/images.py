@@ -1,7 +1,7 @@
-"""Read one T1w image, check it, and bring results back onto its own voxel grid.
+"""Read one T1w image, check it, and put results back onto its own voxel grid.
 
-Contract: `read_volume` gives the voxels in RAS order or raises `ImageError` with the one reason
-why the image cannot be used; `label_image` and `probability_image` give images on the grid that
+Contract: `read_volume` gives the voxels in RAS order, or raises `ImageError` with the reason why
+the image cannot be used; `label_image` and `probability_image` give images on the grid that
 the file had, with its shape, affine, codes and units, and without its free text.
 """
 
@@ -52,12 +52,12 @@ _FREE_TEXT = ("descrip", "aux_file", "intent_name", "db_name", "data_type", "unu
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """The voxel grid of an image as it is stored, to come back to.
+    """The voxel grid of an image as stored, onto which results are put back.
 
     Attributes
     ----------
     header : nibabel.Nifti1Header or nibabel.Nifti2Header
-        The header as it lies on disk, but without free text and extensions.
+        The header as on disk, but without free text and extensions.
     shape : tuple of int
         As stored: three axes and perhaps trailing axes of length 1.
     affine : ndarray, shape (4, 4)
@@ -92,7 +92,7 @@ class Volume:
     sha256 : str or None
         Digest of the file's bytes on disk; None for an image in memory.
     warnings : tuple of str
-        What the user should know; the image is usable all the same.
+        Remarks for the user; the image is usable nevertheless.
     """
 
     data: NDArray[np.float32]
@@ -121,7 +121,7 @@ def read_volume(path: Path, *, assume_ras: bool = False) -> Volume:
     path : Path
         A ``.nii`` or ``.nii.gz`` file.
     assume_ras : bool
-        Take the axes of an image with neither form coded as right, front, up; else it is refused.
+        If neither form is coded, take the axes as right, front, up instead of refusing the image.
 
     Raises
     ------
@@ -248,7 +248,7 @@ def probability_image(probabilities: NDArray[np.float32], grid: Grid) -> Any:
 def _choose_affine(
     stored: StoredImage, *, assume_ras: bool
 ) -> tuple[NDArray[np.float64], list[str]]:
-    """Voxel indices to RAS+ mm by the form that counts, and what to tell the user."""
+    """Voxel indices to RAS+ mm by the form that counts, and warnings for the user."""
     header, shape = stored.header, np.array(stored.voxels.shape)
     sform = header.get_sform() if header["sform_code"] > 0 else None
     qform = _qform(header) if header["qform_code"] > 0 else None
@@ -279,14 +279,14 @@ def _choose_affine(
 
 def _qform(header: Any) -> NDArray[np.float64]:
     """Affine of the qform; NaN where its quaternion is impossible."""
-    mended = header.copy()
-    pixdim = mended["pixdim"]
+    fixed = header.copy()
+    pixdim = fixed["pixdim"]
     # As the NIfTI C library reads them: a qfac of 0, found in files of old writers, stands for 1
     pixdim[0] = -1 if pixdim[0] < 0 else 1
     pixdim[1:4] = np.abs(pixdim[1:4])
     try:
         with np.errstate(invalid="ignore"):
-            qform: NDArray[np.float64] = mended.get_qform()
+            qform: NDArray[np.float64] = fixed.get_qform()
     except ValueError:
         return np.full((4, 4), np.nan)
     return qform
@@ -295,7 +295,7 @@ def _qform(header: Any) -> NDArray[np.float64]:
 def _agree(
     first: NDArray[np.float64], second: NDArray[np.float64], shape: NDArray[np.int_]
 ) -> bool:
-    """Whether all corners of the grid land in one place by both affines."""
+    """Whether both affines map all corners of the grid to the same places."""
     corners = np.array(list(np.ndindex(2, 2, 2))) * shape - 0.5
     with np.errstate(invalid="ignore"):  # what is not finite agrees with nothing
         apart = apply_affine(first, corners) - apply_affine(second, corners)
@@ -338,7 +338,7 @@ def _without_text(header: Any) -> Any:
 
 
 def _image(data: NDArray[Any], grid: Grid, intent: int) -> Any:
-    """Image of `data` (stored order) whose header differs from the grid's only where it must."""
+    """Make an image of `data` (stored order); its header differs from the grid's only as needed."""
     header = grid.header.copy()
     header["dim"][: data.ndim + 1] = [data.ndim, *data.shape]
     if data.shape[3:] != grid.shape[3:]:
@@ -351,6 +351,6 @@ def _image(data: NDArray[Any], grid: Grid, intent: int) -> Any:
     header["vox_offset"] = header.single_vox_offset
     kind: Any = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
     image = kind(data, grid.affine)
-    # Filled in afterwards (in this machine's byte order): the constructor would mend the header
+    # Filled in afterwards (in this machine's byte order): the constructor would alter the header
     image.header.structarr[...] = header.structarr
     return image

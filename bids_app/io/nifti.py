@@ -1,10 +1,9 @@
-"""NIfTI files as bytes: read once and checked to the end, written always the same.
+"""NIfTI files as bytes: read once and checked to the end, always written the same way.
 
-Contract: a file is read from its first byte to its last in one pass, which takes its SHA-256 on
-the way and lets gzip check its CRC and length. What is wrong with it becomes one `ImageError`,
-whose reason does not hold the path (who reads a file knows which it is), save in a `datalad get`
-line. Headers are handed on as they are: nothing in them is mended. Nothing here knows heads,
-label maps or orientations.
+Contract: a file is read from its first byte to its last in one pass, which also computes its
+SHA-256 and lets gzip check its CRC and length. Any fault becomes one `ImageError`, whose message
+does not contain the path (the caller knows it), except in a `datalad get` line. Headers are passed
+on unchanged. Nothing here depends on heads, label maps or orientations.
 
 Format: NIfTI-1 and NIfTI-2, https://nifti.nimh.nih.gov/nifti-1/documentation/nifti1fields
 """
@@ -51,7 +50,7 @@ class StoredImage:
     sha256 : str or None
         Digest of the file's bytes on disk; None for an image in memory.
     warnings : tuple of str
-        What the user should know about the file.
+        Remarks about the file for the user.
     """
 
     header: Any
@@ -66,7 +65,7 @@ class StoredImage:
             slope, intercept = self.header.get_slope_inter()
         except HeaderDataError:
             raise ImageError("its scaling has an intercept that is NaN or infinite") from None
-        # A slope of 0 or NaN stands for no scaling, which nibabel tells as None
+        # A slope of 0 or NaN means no scaling, for which nibabel returns None
         if slope is None or (slope, intercept) == (1.0, 0.0):
             return values
         scaled: NDArray[np.float64] = values.astype(np.float64) * slope + intercept
@@ -181,8 +180,8 @@ def nifti_bytes(image: Any, *, compress: bool) -> bytes:
     Parameters
     ----------
     image : nibabel.Nifti1Image or nibabel.Nifti2Image
-        Its header is written as it is (nibabel's own writer would mend codes and scaling), so it
-        must tell the data's shape, and its type, in which the data are written unscaled.
+        Its header is written unchanged (nibabel's own writer would alter codes and scaling), so
+        it must state the data's shape and the type in which the data are written, unscaled.
     compress : bool
         As a gzip stream, without time or file name in it.
     """
@@ -201,7 +200,7 @@ def nifti_bytes(image: Any, *, compress: bool) -> bytes:
 
 
 class _HashedFile:
-    """Hands on the bytes of an open file and takes their digest in passing."""
+    """Passes on the bytes of an open file and computes their digest."""
 
     def __init__(self, file: BufferedReader) -> None:
         self._file = file
@@ -271,7 +270,7 @@ def _read_voxels(stream: Any, header: Any, shape: tuple[int, ...]) -> NDArray[An
         raise ImageError("the type of its voxels is unknown") from None
     _check_kind(dtype)
     offset = float(header["vox_offset"])
-    # Anything less than the first place possible stands for it, as in files of old writers
+    # Anything below the smallest possible offset stands for it, as in files of old writers
     skip = max(int(offset) if math.isfinite(offset) else 0, header.single_vox_offset)
     skip -= header.sizeof_hdr
     while skip > 0 and (skipped := len(stream.read(min(skip, _CHUNK_BYTES)))):

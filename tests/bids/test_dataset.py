@@ -101,5 +101,5 @@ def test_the_output_may_lie_inside_the_source_but_not_among_its_participants(sou
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path, source):
     (tmp_path / "file").touch()
-    with pytest.raises(OutputError, match="cannot be made"):
+    with pytest.raises(OutputError, match="cannot be created"):
         dataset.claim(tmp_path / "file" / "out", source)

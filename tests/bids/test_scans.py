@@ -231,13 +231,13 @@ def test_a_filter_file_means_what_it_means_to_fmriprep(
 @pytest.mark.parametrize(
     ("query", "complaint"),
     [
-        ("{", "no JSON"),
+        ("{", "not a JSON object"),
         ({"bold": {}}, 'one key "t1w"'),
         ({"t1w": {}, "T1w": {}}, 'one key "t1w"'),
-        ([], 'one key "t1w"'),
+        ([], "not a JSON object"),
         ({"t1w": "anat"}, 'one key "t1w"'),
         ({"t1w": {"acq": "a"}}, "'acq' is not a recognized entity"),
-        ({"t1w": {"run": {"from": 1}}}, "can be no entity's value"),
+        ({"t1w": {"run": {"from": 1}}}, "cannot be the value of an entity"),
         ({"t1w": {"subject": "01"}}, "--participant-label"),
         ({"t1w": {"session": "1"}}, "--session-label"),
     ],

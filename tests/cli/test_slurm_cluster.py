@@ -114,7 +114,7 @@ def test_bad_images_killed_tasks_and_lost_nodes_cost_nothing_but_another_call(
     assert send(heads, output) == 0
     said = capsys.readouterr().out
     assert "Images: 20 to do, 0 complete." in said
-    assert "Sent: array 1 " in said  # two arrays, since this cluster takes 11 tasks in one
+    assert "Submitted: array 1 " in said  # two arrays, since this cluster takes 11 tasks in one
     # A call while these jobs are there sends nothing.
     assert send(heads, output) == 2
     assert "not over: 1" in capsys.readouterr().err
@@ -131,7 +131,7 @@ def test_bad_images_killed_tasks_and_lost_nodes_cost_nothing_but_another_call(
     log = next(output.glob("logs/slurm/*/group_*.out")).read_text()
     assert f"to do     {BAD}/anat/{BAD}_T1w.nii.gz" in log
     assert f"to do     {KILLED}/anat/{KILLED}_T1w.nii.gz" in log
-    assert "What is left is sent by: cd " in log
+    assert "To submit what is left: cd " in log
     assert "&& brainstem-slurm " in log
 
     assert send(heads, output) == 0
@@ -174,7 +174,7 @@ def test_a_task_that_is_requeued_leaves_whole_results_alone(cluster, heads, tmp_
     assert complete(output) == ["sub-01", "sub-02", "sub-03"]
     assert output.joinpath("sub-01/anat/sub-01_seg-open1_dseg.nii.gz").stat().st_mtime_ns == kept
     assert send(heads, output, *labels) == 0
-    assert "Nothing is left to send" in capsys.readouterr().out
+    assert "Nothing is left to submit" in capsys.readouterr().out
 
 
 def test_a_task_that_runs_out_of_time_is_gone_on_with_by_the_next_call(

@@ -1,0 +1,43 @@
+"""The table of failures is read back as it was written."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+from bids_app.bids.results import read_failures
+from bids_app.bids.scans import Scan
+from bids_app.workflow.log import Failures
+
+MODEL = SimpleNamespace(name="open", version="1", label="open1")
+
+
+def scan(folder, name):
+    entities = tuple(tuple(part.split("-")) for part in name.split("_")[:-1])
+    relative = f"sub-01/anat/{name}"
+    return Scan(folder / relative, relative, entities)
+
+
+def test_failures_are_read_back_as_they_were_recorded(tmp_path):
+    failures = Failures(tmp_path / "logs" / "run" / "failures.tsv", MODEL)
+    assert read_failures(tmp_path) == []
+    first = scan(tmp_path, "sub-01_ses-2_run-1_T1w.nii.gz")
+    failures.add(first, f"{first.path}: cannot\nbe read")
+    assert read_failures(tmp_path) == failures.records
+    [failure] = failures.records
+    assert (failure.participant, failure.session, failure.entities) == (
+        "sub-01",
+        "ses-2",
+        {"run": "1"},
+    )
+    assert failure.reason == f"{first.relative}: cannot be read"
+
+
+def test_of_an_image_and_model_the_latest_failure_counts(tmp_path):
+    image = scan(tmp_path, "sub-01_T1w.nii.gz")
+    earlier = Failures(tmp_path / "logs" / "a" / "failures.tsv", MODEL)
+    earlier.add(image, "before")
+    failures = Failures(tmp_path / "logs" / "b" / "failures.tsv", MODEL, earlier.records)
+    assert [failure.reason for failure in failures.of("sub-01")] == ["before"]
+    failures.add(image, "now")
+    assert [failure.reason for failure in failures.of("sub-01")] == ["now"]
+    assert failures.of("sub-02") == []
