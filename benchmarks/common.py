@@ -91,7 +91,7 @@ def header(model: str, *, device: str = "", packages: Sequence[str] = ("torch",)
     packages : sequence of str
         Distributions whose versions matter.
     """
-    from bids_app import __version__
+    from bids_app.version import __version__
 
     versions = [f"bids_app {__version__}", *(f"{name} {version(name)}" for name in packages)]
     return [

@@ -7,12 +7,12 @@
 import os
 from typing import TYPE_CHECKING, Any
 
+from bids_app.version import __version__
+
 if TYPE_CHECKING:
     from bids_app.workflow.api import Result, Segmenter, segment
 
 __all__ = ["Result", "Segmenter", "__version__", "segment"]
-
-__version__ = "0.1.0"
 
 # torch then asks for pages of 2 MB for large tensors (Linux), and reads this once, before its first
 # tensor. A fresh tensor of 50 MB costs 5 ms instead of 24, of which a network makes dozens.

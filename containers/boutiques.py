@@ -12,8 +12,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from bids_app import __version__
 from bids_app.cli.main import make_parser
+from bids_app.version import __version__
 
 # Folders and files that need not be there yet, which Boutiques' type File would demand.
 _MADE = frozenset({"output_dir", "work_dir", "bids_database_dir"})

@@ -75,7 +75,7 @@ def test_brainstem_is_another_name_of_the_command_bids_app(setup_cfg):
 
 
 def test_the_version_stands_in_one_place(setup_cfg):
-    assert setup_cfg["metadata"]["version"] == "attr: bids_app.__version__"
+    assert setup_cfg["metadata"]["version"] == "attr: bids_app.version.__version__"
 
 
 def test_constraints_pin_every_requirement_within_its_bounds(requirements, pins):

@@ -11,12 +11,12 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bids_app import __version__
 from bids_app.bids.outputs import FREESURFER_FOLDER, GROUP_REPORT, GROUP_TABLE, RATINGS
 from bids_app.errors import DatasetError, OutputError, UsageError
 from bids_app.io.files import write_if_changed
 from bids_app.io.tables import NOT_AVAILABLE, dump_json, read_json, table
 from bids_app.models.manifest import NOT_STATED
+from bids_app.version import __version__
 
 if TYPE_CHECKING:
     from bids_app.models.manifest import Model

@@ -12,10 +12,10 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bids_app import __version__
 from bids_app.errors import BrainstemError, UsageError
 from bids_app.io.files import read_toml
 from bids_app.settings import LEVELS, POSITIONAL, Settings, available_cpus, read_config
+from bids_app.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -22,10 +22,10 @@ import pooch
 import requests
 import urllib3
 
-from bids_app import __version__
 from bids_app.errors import ModelError, OutputError, UsageError
 from bids_app.io.files import is_web_page, write_atomic
 from bids_app.io.progress import Progress
+from bids_app.version import __version__
 
 if TYPE_CHECKING:
     from pathlib import Path

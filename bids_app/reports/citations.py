@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from bids_app import __version__
 from bids_app.io.files import write_if_changed
 from bids_app.io.tables import dump_json, read_json
 from bids_app.regions import PARTS, first_words, in_words
 from bids_app.reports.methods_text import RESIDUAL_METHOD, thresholds_text
+from bids_app.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

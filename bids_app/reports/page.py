@@ -18,10 +18,10 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from bids_app import __version__
 from bids_app.bids.outputs import report_name
 from bids_app.io.tables import NOT_AVAILABLE
 from bids_app.regions import WHOLE_NAME, region
+from bids_app.version import __version__
 
 WHOLE_COLOR = "#8A939B"
 _UNITS = {"mm3": "mm³", "mm2": "mm²", "mm": "mm"}

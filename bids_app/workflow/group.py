@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bids_app import __version__
 from bids_app.bids.columns import GROUP, GROUP_COMPARISON, LONGITUDINAL
 from bids_app.bids.dataset import check_owner
 from bids_app.bids.outputs import RATINGS, SELECTION, WHOLE, GroupFiles, report_name
@@ -35,6 +34,7 @@ from bids_app.regions import REGIONS
 from bids_app.reports.citations import ModelUse, mixed_settings, write_citations
 from bids_app.reports.group import group_page
 from bids_app.reports.methods_text import group_sentences
+from bids_app.version import __version__
 from bids_app.workflow.log import start_log, stop_log
 
 if TYPE_CHECKING:

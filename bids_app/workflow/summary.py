@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from bids_app import __version__
 from bids_app.bids.outputs import report_name
 from bids_app.errors import few
 from bids_app.regions import REGIONS, of_brainstem
+from bids_app.version import __version__
 
 if TYPE_CHECKING:
     from bids_app.bids.scans import Scan

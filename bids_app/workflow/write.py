@@ -9,7 +9,6 @@ from functools import cache, cached_property
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-from bids_app import __version__
 from bids_app.bids.columns import VOLUMES
 from bids_app.bids.outputs import ENTITIES
 from bids_app.bids.results import Result, Sidecar, model_entry, source_uri
@@ -22,6 +21,7 @@ from bids_app.models import store
 from bids_app.regions import first_words
 from bids_app.reports.images.cutout import cut_out
 from bids_app.reports.images.pictures import mosaic
+from bids_app.version import __version__
 
 if TYPE_CHECKING:
     from bids_app.bids.outputs import Outputs
