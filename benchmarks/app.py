@@ -12,8 +12,8 @@ from bids_app.bids.results import read_results
 from bids_app.errors import ImageError
 from bids_app.io.images import Volume, read_volume
 from bids_app.measures.flags import CHECKS, reapply_thresholds, self_consistency
-from bids_app.measures.quality import Measurements
-from bids_app.measures.quality import measure as measure_image
+from bids_app.measures.image import Measurements
+from bids_app.measures.image import measure as measure_image
 from bids_app.measures.volumes import measure_regions
 from bids_app.models import store
 from bids_app.models.manifest import Model, verify

@@ -1,4 +1,4 @@
-"""One exception for each exit code; each carries one clear line that says what to do."""
+"""Exceptions with their exit codes; each carries one clear line that says what to do."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""All that knows names of BIDS files: finding images, and naming and reading results."""
+"""Everything that knows BIDS file names: finding images, and naming and reading results."""

@@ -1,4 +1,4 @@
-"""The top of the derivative dataset: its owner, its description, its legends.
+"""Top-level files of the derivative dataset: ownership, description and label legends.
 
 Follows https://bids-specification.readthedocs.io/en/stable/derivatives/introduction.html and the
 legend of label values of https://bids-specification.readthedocs.io/en/stable/derivatives/imaging.html

@@ -1,6 +1,6 @@
 """Names of the files of the derivative dataset.
 
-They follow the BIDS specification's derivatives
+They follow the derivatives chapter of the BIDS specification
 (https://bids-specification.readthedocs.io/en/stable/derivatives/introduction.html):
 ``seg-<label>`` names the method, and maps are in the native space of their source. The sidecar of
 the label map is written last; it marks an image as complete.
@@ -67,7 +67,7 @@ class Outputs:
 
     @property
     def probseg(self) -> Path:
-        """Probability maps, one volume a label."""
+        """Probability maps, one volume per label."""
         return self._path("probseg.nii.gz")
 
     @property

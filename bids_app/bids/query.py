@@ -1,13 +1,13 @@
 """Query pybids for the T1w images of some participants, optionally with an index on disk.
 
 Contract: `read_query` translates the user's filters for pybids. `index_t1w` gives a pybids layout
-with the T1w images of at least the requested participants and nothing else of the dataset. Nothing
-outside their folders is looked at, so the time does not depend on other participants;
+with the T1w images of at least the requested participants and nothing else from the dataset.
+Nothing outside their folders is looked at, so the time does not depend on other participants;
 `derivatives/`, `sourcedata/` and `code/` are never entered.
 
-A database holds all participants, whoever was requested when it was made, and the times at which
-their folders last changed. It is used again only if the times of the requested folders are still
-the same, so that it hides neither other participants nor new images.
+A database holds all participants, no matter which were requested when it was built, and the times
+at which their folders last changed. It is reused only if the requested folders have not changed
+since, so that no new image is missed.
 """
 
 from __future__ import annotations

@@ -1,8 +1,11 @@
 """Results, failures and comparisons of models, read back from an output dataset.
 
-This is the one reader of the app's own files; each kind has a schema. Keys that a schema does not
-know are ignored, and keys that a file of an earlier version lacks have defaults. The sidecar of a
-label map is written last, so it marks an image as complete.
+This is the only module that reads the app's own files; each kind has a schema. Keys that a schema
+does not know are ignored, and keys that a file of an earlier version lacks have defaults.
+
+The sidecar of a label map is written last, so it marks an image as complete. `read_results` takes
+images with a valid sidecar and table of volumes. `find_differences` decides whether a run may skip
+an image: all its files must be there, made from the same image, models and settings.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from pydantic.alias_generators import to_pascal
 from bids_app.bids.columns import COMPARISON, FAILURES, VOLUMES
 from bids_app.bids.outputs import ENTITIES, Outputs
 from bids_app.errors import reason
-from bids_app.io.tables import NOT_AVAILABLE, load_json, read_json, read_own_table, read_rows
+from bids_app.io.tables import NOT_AVAILABLE, load_json, read_json, read_rows, read_user_table
 from bids_app.regions import PARTS
 
 if TYPE_CHECKING:
@@ -402,7 +405,7 @@ def read_failures(output_dir: Path) -> list[Failure]:
     failures: dict[tuple[str, str], Failure] = {}
     for path in sorted(output_dir.glob("logs/*/failures.tsv")):
         try:
-            for row in read_own_table(path)[1]:
+            for row in read_user_table(path)[1]:
                 failure = _failure(row)
                 failures[failure.label, failure.source] = failure
         except (ValueError, KeyError, csv.Error) as error:
@@ -461,7 +464,7 @@ def by_image(results: Iterable[Result]) -> list[list[Result]]:
 # --- what a run would make, and what is there ----------------------------------------------
 
 
-def other_settings(
+def find_differences(
     outputs: Outputs, input_sha256: str, models: dict[str, Any], settings: dict[str, Any], *,
     probabilities: bool,
 ) -> dict[str, tuple[Any, Any]] | None:  # fmt: skip

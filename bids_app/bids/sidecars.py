@@ -1,7 +1,7 @@
 """Metadata of source images: scanner, field strength, site and dates.
 
-Scanner and site come from the images' JSON sidecars, by BIDS' principle of inheritance; dates
-from ``acq_time`` in ``*_scans.tsv``, or else in ``*_sessions.tsv``. See
+Scanner and site come from the images' JSON sidecars, following the BIDS inheritance principle;
+dates from ``acq_time`` in ``*_scans.tsv``, or else in ``*_sessions.tsv``. See
 https://bids-specification.readthedocs.io/en/stable/modality-specific-files/magnetic-resonance-imaging-data.html
 and .../modality-agnostic-files/data-summary-files.html. Dates themselves are never written.
 """
@@ -14,7 +14,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from bids_app.bids.columns import ACQUISITION
-from bids_app.io.tables import read_json, read_own_table
+from bids_app.io.tables import read_json, read_user_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -171,7 +171,7 @@ def _rows_by(key: str, path: Path) -> dict[str, dict[str, str]]:
     if not path.is_file():
         return {}
     try:
-        _, rows = read_own_table(path)
+        _, rows = read_user_table(path)
     except ValueError:
         return {}
     return {

@@ -1,10 +1,11 @@
-"""The BIDS validator, run offline on the requested participants alone.
+"""The BIDS validator, run offline on the requested participants only.
 
 Contract: `validate` checks the files at the top of the dataset and the folders of the requested
-participants, so that an error elsewhere stops nobody, and passes the validator's words on
-unchanged. Errors in single images are kept apart: our own reader has a message for each.
+participants, so that an error elsewhere does not stop the run, and reports the validator's messages
+unchanged. Errors that concern a single image are returned separately, because the app's own reader
+reports those.
 
-The validator is the maintained one, https://bids-validator.readthedocs.io. It can neither write
+This is the maintained BIDS validator (https://bids-validator.readthedocs.io). It can neither write
 nor reach a network, since it runs in Deno without these permissions. It sees the dataset as a
 folder of links, because it has no option to select participants.
 """

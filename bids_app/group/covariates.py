@@ -1,7 +1,7 @@
-"""What is known about participants and images beside the results.
+"""What is known about participants and images besides the results.
 
 Covariates from participants.tsv, scanner and dates of the source images, and manual ratings. The
-readers are in `bids_app.bids.sidecars`; here it is joined to the table of a dataset.
+readers are in `bids_app.bids.sidecars`; this module joins what they read to the table of a dataset.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def join_covariates(
     covariates : sequence of str
         Names of columns.
     people : tuple of columns and rows
-        participants.tsv, as `bids_app.io.tables.read_own_table` gives it.
+        participants.tsv, as `bids_app.io.tables.read_user_table` gives it.
     sessions : mapping of (str, str) to mapping
         By participant and session, what their sessions table says.
     described : mapping of str
@@ -183,7 +183,7 @@ def join_ratings(
     volumes : pandas.DataFrame
         Columns of `bids_app.bids.columns.GROUP`. Failed images have no result to rate.
     names, lines
-        The table of ratings, as `bids_app.io.tables.read_own_table` gives it.
+        The table of ratings, as `bids_app.io.tables.read_user_table` gives it.
     place : str
         Its path, for messages.
     whole : bool

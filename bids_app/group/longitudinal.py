@@ -1,8 +1,8 @@
 """Change from a participant's first session to each later one, and the noise in it.
 
 Every image is segmented on its own; nothing is registered. Images are compared if they have the
-same name but for the session, and the same version of the same model. `docs/measures.md` compares
-this with a pipeline that registers the images of a participant.
+same name except for the session, and the same version of the same model. `docs/measures.md`
+compares this with a pipeline that registers the images of a participant.
 """
 
 from __future__ import annotations

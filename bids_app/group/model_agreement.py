@@ -1,4 +1,4 @@
-"""How models agree over a dataset, gathered from the comparisons of its images."""
+"""How well models agree across a dataset, gathered from the comparisons of its images."""
 
 from __future__ import annotations
 

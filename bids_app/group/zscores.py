@@ -1,13 +1,13 @@
-"""z scores of volumes: robust ones within the dataset, and those by a user's table of norms.
+"""z scores of volumes: robust ones within the dataset, and those relative to a table of norms.
 
-Robust z scores are taken among all results of a model, and among those of one site and scanner;
+Robust z scores are computed over all results of a model, and over those of one site and scanner;
 the flags ``outlier`` and ``outlier_in_batch`` compare them with the thresholds of
 `bids_app.measures.flags.CHECKS`.
 
-No norms are shipped. A row of a table of norms is a stratum of a measure: ``measure`` (a column of
-the group table), ``mean`` and ``sd``, and conditions on the rows it applies to.
+No norms are shipped. Each row of a user's table of norms defines one stratum for one measure:
+``measure`` (a column of the group table), ``mean`` and ``sd``, and conditions on rows.
 ``<column>_min`` (included) and ``<column>_max`` (excluded) bound a number; any other column must be
-equal. An empty cell or n/a is no condition.
+equal. An empty cell or n/a sets no condition.
 """
 
 from __future__ import annotations
@@ -210,7 +210,7 @@ def parse_norms(
     Parameters
     ----------
     rows : sequence of mapping
-        As `bids_app.io.tables.read_own_table` gives them.
+        As `bids_app.io.tables.read_user_table` gives them.
     columns : collection of str
         Those of the group table.
     place : str

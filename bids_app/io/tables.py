@@ -252,7 +252,7 @@ def read_rows(path: Path, columns: Mapping[str, Column]) -> list[dict[str, Any]]
     ]
 
 
-def read_own_table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+def read_user_table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     """Read a user's table of tab-separated values, UTF-8.
 
     Parameters

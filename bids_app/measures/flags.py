@@ -1,6 +1,6 @@
 """Flags: reasons to inspect a result, from measures that need no ground truth.
 
-A flag warns; it never removes a result. `CHECKS` is the one table of all flags and thresholds;
+A flag warns; it never removes a result. `CHECKS` is the only table of flags and thresholds;
 `bids_app.measures.quality` computes the measures, and `docs/quality.md` gives their definitions and
 sources.
 """

@@ -1,6 +1,6 @@
 """Surfaces, midsagittal areas, diameters and borders of the regions of a label map.
 
-`docs/measures.md` defines each measure and says what it is not.
+`docs/measures.md` defines each measure and states its limits.
 """
 
 from __future__ import annotations

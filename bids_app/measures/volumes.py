@@ -1,7 +1,7 @@
 """Measures of the regions of a label map: volumes, clusters, centroids.
 
-A voxel's volume is the absolute determinant of the affine, which also holds on oblique and
-sheared grids, where the product of the voxel's edges does not.
+A voxel's volume is the absolute determinant of the affine; the product of its edges would be wrong
+on sheared grids.
 """
 
 from __future__ import annotations

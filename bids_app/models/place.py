@@ -98,7 +98,7 @@ def existing_model(target: Path) -> Model | None:
 
 
 def _write_or_read_error(error: OSError, root: Path) -> BrainstemError:
-    """Tell a failure to write the folder of models from a failure to read the source."""
+    """Distinguish a failure to write the folder of models from a failure to read the source."""
     path = Path(error.filename) if error.filename else root
     if root in (path, *path.parents) or path in root.parents:
         return OutputError(f"{root}: the folder of models cannot be written ({reason(error)}).")

@@ -114,5 +114,5 @@ def _change(changes: pd.DataFrame) -> str:
 
 
 def _any(rows: pd.DataFrame, columns: Iterable[str]) -> bool:
-    """Tell whether any of these columns holds a value."""
+    """Whether any of these columns holds a value."""
     return any(name in rows and rows[name].notna().any() for name in columns)

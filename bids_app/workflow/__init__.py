@@ -1,1 +1,1 @@
-"""What happens in which order: the Python API, the levels of the BIDS App, their files and log."""
+"""Orchestration: the Python API, the two levels of the BIDS App, and their files and logs."""

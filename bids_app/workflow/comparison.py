@@ -1,4 +1,4 @@
-"""Where several models have segmented an image: compare them and write how they agree."""
+"""Compare the results of several models on one image and write how well they agree."""
 
 from __future__ import annotations
 

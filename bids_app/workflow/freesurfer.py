@@ -1,10 +1,11 @@
-"""Results in the layout of FreeSurfer's brainstem module, so that existing scripts read them.
+"""Results in the layout of FreeSurfer's brainstem module, so that existing scripts can read them.
 
 For each result a folder ``freesurfer/<image>/mri`` holds what FreeSurfer's ``segmentBS`` would
 write there (https://surfer.nmr.mgh.harvard.edu/fswiki/BrainstemSubstructures), with the model's
-label in place of FreeSurfer's version: ``brainstemSsVolumes.<label>.txt``, a name and a volume in
-mm3 per line, and ``brainstemSsLabels.<label>.nii.gz`` with the codes of FreeSurfer's colour table,
-on the image's own grid. FreeSurfer draws these regions by another definition (docs/labels.md).
+label in place of FreeSurfer's version string: ``brainstemSsVolumes.<label>.txt``, a name and a
+volume in mm3 per line, and ``brainstemSsLabels.<label>.nii.gz`` with the codes of FreeSurfer's
+colour table, on the image's own grid. FreeSurfer defines these regions differently
+(docs/labels.md).
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ from bids_app.io.tables import (
     dump_frame,
     dump_json,
     read_json,
-    read_own_table,
+    read_user_table,
 )
 from bids_app.measures.flags import CHECKS, read_thresholds
 from bids_app.regions import REGIONS
@@ -250,7 +250,7 @@ def _fill_in(
 def _join_covariates(chosen: _Chosen, settings: Settings) -> tuple[pd.DataFrame, Columns]:
     path = settings.bids_dir / "participants.tsv"
     try:
-        people = read_own_table(path)
+        people = read_user_table(path)
     except ValueError as error:
         raise DatasetError(f"--covariates: {path} {error}") from None
     of_sessions = chosen.volumes[chosen.volumes["session_id"].notna()]
@@ -265,7 +265,7 @@ def _join_ratings(volumes: pd.DataFrame, path: Path, *, whole: bool) -> pd.DataF
     if not path.is_file():
         return volumes
     try:
-        names, lines = read_own_table(path)
+        names, lines = read_user_table(path)
     except ValueError as error:
         raise UsageError(f"{path} {error}") from None
     return join_ratings(volumes, names, lines, path.name, whole=whole)
@@ -273,7 +273,7 @@ def _join_ratings(volumes: pd.DataFrame, path: Path, *, whole: bool) -> pd.DataF
 
 def _norms(path: Path) -> list[dict[str, str]]:
     try:
-        return read_own_table(path)[1]
+        return read_user_table(path)[1]
     except ValueError as error:
         raise UsageError(f"--norms {path}: {error}") from None
 

@@ -1,4 +1,4 @@
-"""Measure label maps that any tool has made, without BIDS."""
+"""Measure label maps made by any tool, without BIDS."""
 
 from __future__ import annotations
 

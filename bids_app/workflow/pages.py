@@ -1,4 +1,4 @@
-"""Participants' pages, each written once the participant's last image of a run has ended."""
+"""Participants' pages, each written as soon as a run has finished the participant's last image."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Images through a loaded model: read, segment, write, one after the other.
+"""Run images through a loaded model: read, segment and write each one.
 
-If the model is loaded onto several devices, a thread for each takes the next image when it is
-ready. An image that fails does not stop the others, unless that is requested; output that cannot
-be written stops the run.
+If the model is loaded onto several devices, one thread per device takes the next image as soon as
+it is free. An image that fails does not stop the others, unless ``--stop-on-first-crash`` is given;
+output that cannot be written stops the run.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from tqdm import tqdm
 
-from bids_app.bids.results import other_settings
+from bids_app.bids.results import find_differences
 from bids_app.errors import BrainstemError, ImageError, OutputError
 from bids_app.io.files import lock
 from bids_app.io.images import file_sha256, read_volume
@@ -75,7 +75,7 @@ def differing(task: Task, context: Context) -> dict[str, tuple[Any, Any]] | None
     Returns
     -------
     dict of str to tuple, or None
-        As `bids_app.bids.results.other_settings`: if empty, the image is complete.
+        As `bids_app.bids.results.find_differences`: if empty, the image is complete.
     """
     if not task.outputs.sidecar.is_file():
         return None
@@ -83,7 +83,7 @@ def differing(task: Task, context: Context) -> dict[str, tuple[Any, Any]] | None
         digest = file_sha256(task.scan.path)
     except ImageError:
         return None
-    return other_settings(
+    return find_differences(
         task.outputs,
         digest,
         context.models,
@@ -106,7 +106,7 @@ class Pipeline:
     outcome : Outcome
         Collects the others.
     pages : Pages
-        Told of each image that ends, so that participants' pages are written.
+        Counts the images that have ended, and writes participants' pages.
     stop : Stop
         Whether the run was asked to end.
     remarks : mapping of str to str

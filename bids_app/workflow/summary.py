@@ -1,4 +1,4 @@
-"""What a run of the participant level says of itself at its start and at its end."""
+"""The messages that a participant-level run logs at its start and end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is written for one image: maps, tables, figures, and last of all the sidecar."""
+"""Measure one image and write its files; the sidecar comes last and marks the image as complete."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bids_app.io.files import remove, write_atomic
 from bids_app.io.images import label_image, nifti_bytes, probability_image
 from bids_app.io.tables import data_dictionary, dump_json, dump_rows
 from bids_app.measures.flags import read_thresholds
-from bids_app.measures.quality import measure
+from bids_app.measures.image import measure
 from bids_app.models import store
 from bids_app.regions import first_words
 from bids_app.reports.images.cutout import cut_out
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from bids_app.bids.outputs import Outputs
     from bids_app.bids.scans import Scan
     from bids_app.io.images import Volume
-    from bids_app.measures.quality import Measurements
+    from bids_app.measures.image import Measurements
     from bids_app.models.manifest import Model
     from bids_app.segmentation.types import Segmentation
     from bids_app.settings import Settings

@@ -17,7 +17,7 @@ from bids_app.group.zscores import (
     robust_z,
     scores_of,
 )
-from bids_app.io.tables import Column, read_own_table
+from bids_app.io.tables import Column, read_user_table
 
 # --- within the dataset -------------------------------------------------------------------
 
@@ -97,7 +97,7 @@ COLUMNS = dict(GROUP) | {"age": Column("age"), "sex": Column("sex")}
 def norms(tmp_path, text):
     path = tmp_path / "norms.tsv"
     path.write_text(text.replace(" ", "\t"))
-    return parse_norms(read_own_table(path)[1], COLUMNS, "norms.tsv")
+    return parse_norms(read_user_table(path)[1], COLUMNS, "norms.tsv")
 
 
 def person(age="30", sex="F", pons=16000.0, **others):

@@ -19,8 +19,8 @@ from bids_app.io.tables import (
     dump_rows,
     make_frame,
     read_json,
-    read_own_table,
     read_rows,
+    read_user_table,
 )
 
 COLUMNS = by_name(
@@ -108,15 +108,15 @@ def test_a_users_table_with_other_separators_is_refused(tmp_path, text, why):
     path = tmp_path / "table.tsv"
     path.write_text(text)
     with pytest.raises(ValueError, match=f"{why} separate its columns. Save it as"):
-        read_own_table(path)
+        read_user_table(path)
 
 
 def test_a_users_table_may_start_with_a_byte_order_mark(tmp_path):
     path = tmp_path / "table.tsv"
     path.write_text("\ufeffa\tb\n1\t2\n")
-    assert read_own_table(path) == (["a", "b"], [{"a": "1", "b": "2"}])
+    assert read_user_table(path) == (["a", "b"], [{"a": "1", "b": "2"}])
     with pytest.raises(ValueError, match="No such file"):
-        read_own_table(tmp_path / "none.tsv")
+        read_user_table(tmp_path / "none.tsv")
 
 
 def test_frames_of_either_kind_of_text_column_are_written_alike():

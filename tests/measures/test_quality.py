@@ -10,7 +10,8 @@ from made_brainstem import GRIDS, REGIONS, made
 from nibabel.affines import voxel_sizes
 
 from bids_app.bids.columns import QUALITY
-from bids_app.measures.quality import measure, measure_quality
+from bids_app.measures.image import measure
+from bids_app.measures.quality import measure_quality
 from bids_app.measures.shape import measure_shape
 from bids_app.measures.volumes import measure_regions
 from bids_app.regions import region
