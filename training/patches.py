@@ -39,24 +39,35 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class Batch:
-    """The patches of a step.
+    """The patches of a step, in types that pass quickly from one process to another.
 
     Attributes
     ----------
-    images : Tensor of float32, shape (batch, z, y, x)
-    targets : Tensor of int64, shape (batch, z, y, x)
-    places : list of Tensor, shape (1, z, y, x, 3)
-        Of the segmenter's patches, which come two by two: see `training.augment.Pair`.
+    images : Tensor of float16, shape (batch, z, y, x)
+    targets : Tensor of uint8, shape (batch, z, y, x)
+    shifts : Tensor of float16, shape (batch / 2, z, y, x, 3), or None
+        Of the segmenter's patches, which come two by two: how far each voxel of the second lies
+        from the one at the same place in the first, along x, y and z in voxels.
     """
 
     images: torch.Tensor
     targets: torch.Tensor
-    places: list[torch.Tensor]
+    shifts: torch.Tensor | None = None
 
     def to(self, device: torch.device) -> Batch:
-        """Return the same on a device."""
-        places = [each.to(device) for each in self.places]
-        return Batch(self.images.to(device), self.targets.to(device), places)
+        """Return the same on a device, as float32 and int64."""
+        return Batch(
+            self.images.to(device).float(),
+            self.targets.to(device).long(),
+            None if self.shifts is None else self.shifts.to(device).float(),
+        )
+
+    def places(self) -> torch.Tensor:
+        """Return where the voxels of each second patch lie in the first, from -1 to 1."""
+        if self.shifts is None:
+            raise ValueError("These patches are no pairs.")
+        edge = self.images.shape[-1] - 1
+        return (self.shifts + _voxels(edge + 1).to(self.shifts.device)) / edge * 2 - 1
 
 
 @dataclass(frozen=True)
@@ -89,10 +100,11 @@ class Drawing:
         torch.manual_seed(int(rng.integers(2**31)))
         if self.look.name == "segmenter":
             pairs = [self._pair(done, rng) for _ in range(max(self.batch // 2, 1))]
+            places = torch.cat([pair.places for pair in pairs])
             return Batch(
-                torch.cat([pair.images for pair in pairs]),
-                torch.cat([pair.targets for pair in pairs]),
-                [pair.places for pair in pairs],
+                torch.cat([pair.images for pair in pairs]).half(),
+                torch.cat([pair.targets for pair in pairs]).to(torch.uint8),
+                (places - _voxels(places.shape[1])).half(),
             )
         patches = []
         for _ in range(self.batch):
@@ -100,7 +112,7 @@ class Drawing:
             case = choose_case(self.cases, self.look, rng)
             patches.append(draw_patch(case, self.look, rng, CPU, t1_like=t1_like))
         images, targets = zip(*patches, strict=True)
-        return Batch(torch.stack(images), torch.stack(targets), [])
+        return Batch(torch.stack(images).half(), torch.stack(targets).to(torch.uint8))
 
     def _pair(self, done: float, rng: np.random.Generator) -> Pair:
         upright = done > UPRIGHT_FROM and rng.random() < UPRIGHT_SHARE
@@ -130,6 +142,12 @@ def cut_box(pair: Pair, rng: np.random.Generator) -> Pair:
     z, y, x = (slice(int(a), int(a) + edge) for a in start)
     places = pair.places[:, z, y, x] - pair.places.new_tensor(start[::-1].copy())
     return Pair(pair.images[:, z, y, x].clone(), pair.targets[:, z, y, x].clone(), places)
+
+
+def _voxels(size: int) -> torch.Tensor:
+    """Coordinates (z, y, x, 3) of the voxels of a cube, along x, y and z."""
+    steps = torch.arange(size, dtype=torch.float32)
+    return torch.stack(torch.meshgrid(steps, steps, steps, indexing="ij"), -1).flip(-1)
 
 
 @contextmanager

@@ -117,20 +117,38 @@ def resize_region(
         mask[..., slice(middle, None) if rng.random() < 0.5 else slice(middle)] = False
     else:
         mask = np.isin(labels, ((MIDBRAIN, TECTUM), PONS, MEDULLA, STEM)[rng.integers(4)])
-    inside = np.argwhere(mask)[:, ::-1]
-    if len(inside) < 60:  # hardly in view
+    if mask.sum() < 60:  # hardly in view
         return grid
-    size = labels.shape[0]
     left = 1 - rng.uniform(-0.3, 0.45)
     alone = rng.random() < ONE_AXIS_SHARE
     shares = np.eye(3)[rng.choice(3, p=AXES)] if alone else rng.dirichlet([3, 3, 3])
     stretch = np.clip(left**-shares - 1, -0.35, 0.35)
+    farthest = (np.ptp(np.argwhere(mask), axis=0)[::-1] / 2 * abs(stretch)).max()
+    sharpest = max(0.6, 0.3 * farthest)  # sharper, and places around it would change their order
+    return stretch_region(grid, mask, stretch, float(rng.uniform(sharpest, max(sharpest, 2.5))))
+
+
+def stretch_region(
+    grid: torch.Tensor, mask: NDArray[np.bool_], stretch: NDArray[np.float64], sigma: float
+) -> torch.Tensor:
+    """Shrink a region in proportion to the distance from its centre.
+
+    Parameters
+    ----------
+    grid : Tensor, shape (1, z, y, x, 3)
+        Where each voxel of the patch lies in the prepared look, from -1 to 1.
+    mask : ndarray of bool, shape (z, y, x)
+        The region, in the prepared look.
+    stretch : ndarray of float64, shape (3,)
+        Along x, y and z: 0.1 makes it shorter by a factor of 1 / 1.1.
+    sigma : float
+        How smoothly this fades around the region, in pairs of voxels.
+    """
+    size = mask.shape[0]
+    inside = np.argwhere(mask)[:, ::-1]
     centre = torch.tensor(inside.mean(0) * 2 / (size - 1) - 1, dtype=torch.float32)
     weight = torch.from_numpy(mask).to(grid.device)[None, None].float()
     weight = functional.avg_pool3d(weight, 2)
-    farthest = (np.ptp(inside, axis=0) / 2 * abs(stretch)).max()  # any of its voxels moves
-    sharpest = max(0.6, 0.3 * farthest)  # sharper, and places around it would change their order
-    sigma = float(rng.uniform(sharpest, max(sharpest, 2.5)))
     margin = round(1.5 * sigma)
     weight = widen(weight, margin)
     weight = blur(weight, (sigma, sigma, sigma))

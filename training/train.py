@@ -190,11 +190,14 @@ class Run:
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._mixed):
             logits = self._network(batch.images[:, None])
         loss = loss_of(logits, batch.targets, self._look)
-        for index, places in enumerate(batch.places):
-            pair = slice(2 * index, 2 * index + 2)
-            there = places / (logits.shape[-1] - 1) * 2 - 1
-            apart = disagreement(logits[pair], there, batch.images[pair] != 0, self._look)
-            loss = loss + apart / len(batch.places)
+        if batch.shifts is not None:
+            pairs = len(batch.shifts)
+            for index, places in enumerate(batch.places()):
+                pair = slice(2 * index, 2 * index + 2)
+                apart = disagreement(
+                    logits[pair], places[None], batch.images[pair] != 0, self._look
+                )
+                loss = loss + apart / pairs
         self._optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(self._network.parameters(), 12)

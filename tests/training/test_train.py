@@ -160,7 +160,7 @@ def test_whoever_draws_the_patches_they_are_the_same(cases, workers):
     for step, batch in zip((4, 5, 6), drawn, strict=True):
         expected = drawing.draw(step, 0.5)
         assert torch.equal(batch.images, expected.images)
-        assert torch.equal(batch.places[0], expected.places[0])
+        assert torch.equal(batch.shifts, expected.shifts)
 
 
 def test_a_network_of_version_1_starts_with_half_of_its_midbrain_in_each_part():
