@@ -6,7 +6,8 @@
 - ``dice``: of each region and part, without what is set aside;
 - ``volume``: sums of probabilities in ml, as a part of the labels' where the labels are whole;
 - ``slope``: change found per change made where a region is shrunk by 10 and 20 % of its volume,
-  ``all`` ways, ``across`` or ``along`` the brainstem; peduncles are thinned on both sides.
+  ``all`` ways, ``across`` or ``along`` the brainstem; peduncles are thinned on both sides;
+- ``neckless``: change of volume when all is emptied from 5 mm below the medulla on.
 
 It takes two or three minutes on one core, and chooses between runs; what is published is measured
 with `training.evaluate` and the benchmarks.
@@ -70,6 +71,7 @@ SHRUNK = {
     "scp": ("all",),
 }
 LOSSES = (0.1, 0.2)
+NECK_MM = 5  # below the medulla
 FADE = 2.0  # of the deformation
 
 
@@ -85,11 +87,21 @@ def read_network(path: Path) -> tuple[torch.nn.Module, Look]:
 
 @torch.no_grad()
 def answer(
-    network: torch.nn.Module, look: Look, case: Case, grid: torch.Tensor
+    network: torch.nn.Module,
+    look: Look,
+    case: Case,
+    grid: torch.Tensor,
+    below: int | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return probabilities (classes, z, y, x), mean with the mirrored, and target of a patch."""
+    """Return probabilities (classes, z, y, x), mean with the mirrored, and target of a patch.
+
+    The slices of a head that lie below `below` are emptied.
+    """
     torch.manual_seed(0)
-    image, target, _ = make_image(sample_anatomy(case, look, grid), look, None, t1_like=True)
+    anatomy = sample_anatomy(case, look, grid)
+    if below is not None:
+        anatomy.image[:, :, :below] = 0
+    image, target, _ = make_image(anatomy, look, None, t1_like=True)
     both = network(torch.stack([image, image.flip(-1)])[:, None]).softmax(1)
     return (both[0] + both[1].flip(-1)) / 2, target
 
@@ -110,7 +122,17 @@ def measure(network: torch.nn.Module, look: Look, case: Case) -> Iterator[dict[s
             score = 2 * int((a & b).sum()) / int(a.sum() + b.sum())
             yield row(case, "dice", name, "", score)
         yield row(case, "volume", name, "", whole[name] / 1000)
-    if not case.real or case.name.startswith("ms"):
+    if not case.real:
+        return
+    lowest = int(
+        torch.nonzero((sample_anatomy(case, look, grid).target == MEDULLA)[0, 0])[:, 0].min()
+    )
+    if lowest > NECK_MM:
+        cut, _ = answer(network, look, case, grid, lowest - NECK_MM)
+        for name in ("midbrain", "pons", "medulla"):
+            change = float(cut[list(CLASSES[name])].sum()) / whole[name] - 1
+            yield row(case, "neckless", name, "", change)
+    if case.name.startswith("ms"):
         return
     labels = case.arrays["near/labels"]
     for name, ways in SHRUNK.items():
