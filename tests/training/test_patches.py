@@ -209,12 +209,11 @@ def test_both_patches_of_a_pair_show_one_anatomy(cases, kind):
 
 
 def test_a_cut_neck_leaves_the_medulla_in_view():
-    target = torch.zeros(1, 1, 60, 40, 40, dtype=torch.long)
+    target = torch.zeros(1, 1, 60, 60, 60, dtype=torch.long)
     target[..., 30:45, 15:25, 15:25] = 3
     present = torch.ones_like(target, dtype=torch.bool)
     kept = [cut_neck(present, target, np.random.default_rng(seed)) for seed in range(8)]
-    assert all(not one[0, 0, 0].any() for one in kept if not one.all())
-    assert any(not one.all() for one in kept)
+    assert all(not one[0, 0, :9, 20, 20].any() for one in kept)
     assert all(one[0, 0, 33:, 15:25, 15:25].all() for one in kept)
 
 
