@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from bids_app.command import guarded
+from bids_app.cli.options import guarded
 from training.augment import make_image, place_patch, sample_anatomy
 from training.cases import (
     CORD,
