@@ -164,7 +164,11 @@ class Pipeline:
         try:
             while not self._ends() and (following := next(queue, None)):
                 task, place = following
-                result = self._process(task, place, segmenter)
+                try:
+                    result = self._process(task, place, segmenter)
+                except Interrupted:  # not finished, so neither counted nor on a page
+                    self._outcome.cut_short.append(task.scan)
+                    continue
                 self._pages.count(task.scan.participant, result)
                 bar.update()
         except BaseException:
@@ -188,11 +192,8 @@ class Pipeline:
                 return None
             try:
                 result = self._segment(task, place, segmenter)
-            except OutputError:
+            except (OutputError, Interrupted):
                 raise
-            except Interrupted:
-                self._outcome.cut_short.append(scan)
-                return None
             except Exception as error:
                 self._fail(scan, error)
                 return None

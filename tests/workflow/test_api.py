@@ -91,7 +91,7 @@ def test_mistakes_are_errors_that_say_what_is_wrong(segmenter, result, tmp_path)
         segmenter(np.zeros((3, 3, 3)))
     with pytest.raises(ValueError, match="must end with"):
         result.save(tmp_path / "labels.mgz")
-    with pytest.raises(ModelError, match="No model is called"):
+    with pytest.raises(ModelError, match="Unknown model"):
         bids_app.segment("T1.nii.gz", model="nosuch")
     with pytest.raises(UsageError, match="folds 9"):
         bids_app.Segmenter("open", folds=["9"])

@@ -345,7 +345,7 @@ def test_reports_of_nothing_end_with_3(coarse_dataset, output, tmp_path, capsys)
     options += ["--participant-label", "9"]
     assert cli.main([str(coarse_dataset), str(output), *options]) == 3
     assert (
-        "--participant-label 9. Results are there of participants 01, 02."
+        "--participant-label 9. There are results of participants 01, 02."
         in capsys.readouterr().err
     )
 
