@@ -314,7 +314,7 @@ def test_a_folder_without_a_run_is_not_exported(tmp_path):
         ("train", "segmenter --data data.npz --out notes.txt --steps 1", "cannot be made"),
         ("data", ". . none/new.npz", "no place for a file"),
         ("export", ". --name mine --locator . --segmenter .", "no model folder"),
-        ("export", "out --name open1 --locator . --segmenter .", "taken for open"),
+        ("export", "out --name open1 --locator . --segmenter .", "confused with open"),
         ("export", "out --name mine --locator . --segmenter .", "holds no checkpoint.pth"),
         ("evaluate", "{model} . .", "no head of the validation part"),
         ("labels", "--data . --out out", "lacks allen"),
