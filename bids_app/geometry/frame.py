@@ -10,7 +10,6 @@ right along the normal of the midsagittal plane, which lies halfway between two 
 from __future__ import annotations
 
 import itertools
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 EDGE = 96
 STEP_MM = 1.0
 MIDDLE = (EDGE - 1) / 2  # index of the midsagittal plane along the first axis, and of the centre
-_FWHM = 2 * math.sqrt(2 * math.log(2))  # of a Gaussian, in standard deviations
+LOW_PASS_MM = 0.5  # standard deviation of the Gaussian before sampling
 _SPLINE_MARGIN = 8  # voxels around a crop; the spline filter forgets its border within them
 
 
@@ -109,9 +108,11 @@ def make_frame(pose: Pose) -> Frame:
 def sample(data: NDArray[np.float32], affine: Floats, frame: Frame) -> Sampled:
     """Sample an image in a frame by cubic splines, once and from its own voxels.
 
-    Along axes whose voxels are finer than the frame's, a Gaussian first widens them to the frame's,
-    so that fine and coarse images of one head look alike. Voxels that are exactly 0 in the image,
-    such as the surroundings of a skull-stripped head, stay 0, and values stay in the image's range.
+    A Gaussian of `LOW_PASS_MM` first takes away what the frame's voxels cannot hold, and makes
+    images of one head with fine and coarse voxels more alike. It does not depend on the voxels:
+    their size says little of the resolution of an image that was interpolated, as many are.
+    Voxels that are exactly 0 in the image, such as the surroundings of a skull-stripped head, stay
+    0, and values stay in the image's range.
 
     Parameters
     ----------
@@ -136,10 +137,7 @@ def sample(data: NDArray[np.float32], affine: Floats, frame: Frame) -> Sampled:
     crop = data[box]
     low, high = crop.min(), crop.max()
     matrix, offset = to_box[:3, :3], to_box[:3, 3]
-    edges = voxel_sizes(affine)
-    sigma = np.sqrt(np.maximum(STEP_MM**2 - edges**2, 0)) / _FWHM / edges
-    sigma[edges > 0.99 * STEP_MM] = 0  # affines are rounded
-    smooth = ndimage.gaussian_filter(crop, sigma, truncate=3) if sigma.any() else crop
+    smooth = ndimage.gaussian_filter(crop, LOW_PASS_MM / voxel_sizes(affine), truncate=3)
     spline = ndimage.spline_filter(smooth, order=3, output=np.float32, mode="mirror")
     ndimage.affine_transform(
         spline, matrix, offset, output=drawn, order=3, mode="mirror", prefilter=False
