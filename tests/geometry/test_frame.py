@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from made_brainstem import GRIDS
 from nibabel.affines import apply_affine
-from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from bids_app.geometry.frame import EDGE, LOW_PASS_MM, MIDDLE, make_frame, sample, to_grid
@@ -62,10 +61,17 @@ def test_an_image_on_any_grid_is_sampled_at_its_places(name):
     assert np.abs(sampled.data - waves(frame_places()))[within].max() < 0.3
 
 
-def test_an_image_on_the_frame_itself_is_smoothed_alone():
-    data = np.random.default_rng(0).uniform(1, 2, (EDGE,) * 3).astype(np.float32)
-    smooth = ndimage.gaussian_filter(data, LOW_PASS_MM, truncate=3)
-    np.testing.assert_allclose(sample(data, FRAME.affine, FRAME).data, smooth, atol=1e-3)
+@pytest.mark.parametrize("edge", [0.7, 1.0, 1.33])
+def test_images_are_widened_alike_whatever_their_voxels(edge):
+    def blob(places):
+        return (1000 * np.exp(-(((places - CENTRE) / 2) ** 2).sum(axis=-1) / 2)).astype(np.float32)
+
+    upright = make_frame(Pose(CENTRE, np.eye(3)))
+    drawn = sample(*image(np.eye(3) * edge, blob, half_mm=30), upright).data
+    along = drawn.sum(axis=(1, 2))
+    places = np.arange(EDGE) - MIDDLE
+    variance = (along @ places**2) / along.sum()
+    assert variance == pytest.approx(2**2 + LOW_PASS_MM**2, rel=0.01)
 
 
 def test_what_is_finer_than_the_frame_is_smoothed_away():
