@@ -9,7 +9,7 @@ shift 4
 
 mkdir -p "$out"
 chmod a+rwx "$out"
-# Docker gives a read-only container no /tmp, Podman does unless it is told.
+# Docker gives a read-only container no /tmp, Podman does unless asked not to.
 confined() {
     $run --rm --read-only --tmpfs /tmp --network none --cap-drop ALL -u 1001:1001 \
         -v "$bids:/data:ro" -v "$out:/out" "$@"

@@ -116,8 +116,8 @@ def _write_parcellation(outputs: Outputs, label: str) -> None:
 
 def _product(result: Result, picture: bytes) -> dict[str, Any]:
     volumes = {row.name: row.volume_mm3 for row in result.volumes}
-    told = ", ".join(f"{name} {value / 1000:.2f} ml" for name, value in volumes.items())
-    messages = [{"type": "success", "msg": f"{told}. For research only; not a medical device."}]
+    listed = ", ".join(f"{name} {value / 1000:.2f} ml" for name, value in volumes.items())
+    messages = [{"type": "success", "msg": f"{listed}. For research only; not a medical device."}]
     messages += [
         {
             "type": "warning",

@@ -75,18 +75,18 @@ def test_a_model_on_the_command_line_replaces_that_of_the_file(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("level", "options", "told"),
+    ("level", "options", "expected"),
     [
         ("participant", ["--covariates", "age", "--norms", "n.tsv"], "--covariates, --norms: for"),
         ("group", ["--force", "--device", "cpu"], "--force, --device: for the participant level"),
         ("group", ["--bids-filter-file", "f.json"], "no effect at the group level"),
     ],
 )
-def test_options_of_the_other_level_are_named_in_one_line(level, options, told, capsys):
+def test_options_of_the_other_level_are_named_in_one_line(level, options, expected, capsys):
     cli.parse(["bids", "out", level, *options])
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("warning: ")
-    assert told in line
+    assert expected in line
 
 
 def test_options_of_the_level_or_of_both_or_from_a_file_are_not(tmp_path, capsys):
@@ -99,13 +99,13 @@ def test_options_of_the_level_or_of_both_or_from_a_file_are_not(tmp_path, capsys
 
 
 def test_the_help_tells_the_level_of_each_option_of_one():
-    told = {
+    explained = {
         action.dest: f"{group.title} {action.help}"
         for group in cli.make_parser()._action_groups
         for action in group._group_actions
     }
     for name, level in ONE_LEVEL.items():
-        assert f"{level} level" in told[name], name
+        assert f"{level} level" in explained[name], name
 
 
 def test_each_setting_is_an_option_of_its_type():

@@ -223,8 +223,8 @@ def test_a_cluster_that_does_not_answer_is_told_in_one_line(
 
 
 def test_the_help_of_options_is_that_of_the_cluster():
-    told = " ".join(slurm.make_parser().format_help().split())
-    assert "CPUs of a task (default: 2)" in told
-    assert "write the scripts, and submit nothing" in told
-    assert "the CPUs that are there" not in told
-    assert "and do nothing" not in told
+    printed = " ".join(slurm.make_parser().format_help().split())
+    assert "CPUs of a task (default: 2)" in printed
+    assert "write the scripts, and submit nothing" in printed
+    assert "the CPUs that are there" not in printed
+    assert "and do nothing" not in printed

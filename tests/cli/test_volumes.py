@@ -176,8 +176,8 @@ def test_maps_that_are_none_are_listed_and_left_out(
     nib.save(probabilities, study / "soft_brainstem.nii.gz")
     output = tmp_path / "volumes.csv"
     assert main([str(study), "-q", "-o", str(output)]) == 1
-    told = capsys.readouterr().err.splitlines()
-    assert [line.split(":")[0] for line in told] == [
+    printed = capsys.readouterr().err.splitlines()
+    assert [line.split(":")[0] for line in printed] == [
         "broken_brainstem.nii.gz", "gone_brainstem.nii.gz", "soft_brainstem.nii.gz",
     ]  # fmt: skip
     assert len(pd.read_csv(output)) == 3

@@ -104,7 +104,7 @@ def raw_header(content: bytes, kind: Any = nib.Nifti1Header) -> Any:
 
 
 def assert_same_grid(image: Any, content: bytes) -> None:
-    """All that tells where voxels are is as in the file that was read, bit for bit."""
+    """Whatever places the voxels is as in the file that was read, bit for bit."""
     kind = type(image.header)
     before, after = (raw_header(c, kind) for c in (content, nifti_bytes(image, compress=False)))
     for field in GRID_FIELDS:

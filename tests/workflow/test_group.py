@@ -138,9 +138,9 @@ def test_covariates_that_do_not_join_are_told_with_an_example(
     bids = shutil.copytree(coarse_dataset, tmp_path / "bids")
     (bids / "participants.tsv").write_text("participant_id\tage\nsub-02\t61\n01\t5\n3\t6\n")
     group(bids, output, "--covariates", "age")
-    told = capsys.readouterr().out
-    assert "participants.tsv has no row for 1 of 2 participants, such as sub-01" in told
-    assert "2 of 3 rows of participants.tsv match no result, such as 01" in told
+    printed = capsys.readouterr().out
+    assert "participants.tsv has no row for 1 of 2 participants, such as sub-01" in printed
+    assert "2 of 3 rows of participants.tsv match no result, such as 01" in printed
     group(bids, output, "--covariates", "age", "--participant-label", "02")
     assert "participants.tsv" not in capsys.readouterr().out
 
@@ -153,9 +153,9 @@ def test_a_table_with_commas_is_told_to_be_saved_with_tabs(
     assert group(bids, output, "--covariates", "age") == 4
     (output / "group_ratings.tsv").write_text("source,model,model_version,rating\n")
     assert group(bids, output) == 2
-    told = capsys.readouterr().err
-    assert "participants.tsv must be tab-separated (TSV), but commas" in told
-    assert "group_ratings.tsv must be tab-separated (TSV), but commas" in told
+    printed = capsys.readouterr().err
+    assert "participants.tsv must be tab-separated (TSV), but commas" in printed
+    assert "group_ratings.tsv must be tab-separated (TSV), but commas" in printed
 
 
 def test_hostile_covariates_are_shown_as_text(coarse_dataset, output, tmp_path):
@@ -188,8 +188,8 @@ def test_changes_between_sessions_have_a_table(coarse_dataset, output, tmp_path)
         ("ses-2", "first"),
         ("ses-2", "second"),
     ]
-    for told in (output / "group.html", output / "logs" / "CITATION.md"):
-        assert "Change is the difference between a volume" in html.unescape(told.read_text())
+    for page in (output / "group.html", output / "logs" / "CITATION.md"):
+        assert "Change is the difference between a volume" in html.unescape(page.read_text())
     assert float(changes[0]["years"]) == pytest.approx(2.001, abs=0.001)
     dictionary = json.loads((output / "group_longitudinal.json").read_text())
     assert list(dictionary) == list(changes[0])
@@ -218,9 +218,9 @@ def test_ratings_that_match_no_result_are_told_with_an_example(coarse_dataset, o
     first = read(output)[0]
     rate(output, (first, "pass"), ((first["source"], "first", "0.1"), "fail"), ("abc", "pass"))
     group(coarse_dataset, output)
-    told = capsys.readouterr().out
-    assert "2 of 3 ratings match no result (source, model, model_version), such as " in told
-    assert f"such as {first['source']}, first, 0.1" in told
+    printed = capsys.readouterr().out
+    assert "2 of 3 ratings match no result (source, model, model_version), such as " in printed
+    assert f"such as {first['source']}, first, 0.1" in printed
     group(coarse_dataset, output, "--participant-label", "02")
     assert "match no result" not in capsys.readouterr().out
 
@@ -228,8 +228,8 @@ def test_ratings_that_match_no_result_are_told_with_an_example(coarse_dataset, o
 def test_a_column_that_ratings_lack_is_named(coarse_dataset, output, capsys):
     (output / "group_ratings.tsv").write_text("source\tmodel\trating\n")
     assert group(coarse_dataset, output) == 2
-    told = capsys.readouterr().err
-    assert "has no column model_version. It needs source, model, model_version, rating." in told
+    printed = capsys.readouterr().err
+    assert "has no column model_version. It needs source, model, model_version, rating." in printed
 
 
 def test_z_scores_by_a_users_norms(coarse_dataset, output, tmp_path):
@@ -278,9 +278,9 @@ def test_the_latest_reason_of_a_failure_is_told(coarse_dataset, output, capsys):
         "failed",
         "it has 4 dimensions",
     )
-    told = capsys.readouterr().out
-    assert "failed: sub-03/anat/sub-03_T1w.nii.gz, model first: it has 4 dimensions" in told
-    assert "Results: 6, failed: 1, in " in told
+    printed = capsys.readouterr().out
+    assert "failed: sub-03/anat/sub-03_T1w.nii.gz, model first: it has 4 dimensions" in printed
+    assert "Results: 6, failed: 1, in " in printed
     page = (output / "group.html").read_text()
     assert "it has 4 dimensions" in page
     assert "6 results, 6 flagged, 1 failed." in page
@@ -296,11 +296,11 @@ def test_an_image_that_failed_is_named_once_and_many_are_counted(coarse_dataset,
     (output / "logs" / "1").mkdir()
     (output / "logs" / "1" / "failures.tsv").write_text("\n".join(lines) + "\n")
     assert group(coarse_dataset, output) == 0
-    told = capsys.readouterr().out
-    assert told.count("sub-10") == 2  # in the path of its image
-    assert "sub-10_T1w.nii.gz, model first, second: it is constant" in told
-    assert told.count("WARNING: failed: ") == MOST_NAMED + 1
-    assert "failed: and 2 more images; " in told
+    printed = capsys.readouterr().out
+    assert printed.count("sub-10") == 2  # in the path of its image
+    assert "sub-10_T1w.nii.gz, model first, second: it is constant" in printed
+    assert printed.count("WARNING: failed: ") == MOST_NAMED + 1
+    assert "failed: and 2 more images; " in printed
 
 
 def test_an_image_without_sidecar_does_not_count(coarse_dataset, output):
@@ -318,9 +318,9 @@ def test_a_selection_that_matches_nothing_is_answered_with_what_is_there(
     coarse_dataset, output, capsys
 ):
     assert group(coarse_dataset, output, "--participant-label", "9", "--model", "third") == 3
-    told = capsys.readouterr().err
-    assert "none of its 6 results matches --participant-label 9 and --model third." in told
-    assert "They have participants 01, 02; models first, second." in told
+    printed = capsys.readouterr().err
+    assert "none of its 6 results matches --participant-label 9 and --model third." in printed
+    assert "They have participants 01, 02; models first, second." in printed
     assert not (output / "selection_volumes.tsv").exists()
 
 

@@ -62,8 +62,8 @@ def test_options_that_mean_nothing_to_it_change_no_record_and_are_named_once(run
     assert run("--participant-label", "01") == 0
     assert "no effect" not in capsys.readouterr().out
     (path,) = tmp_path.glob("out/sub-01/anat/*_dseg.json")
-    told = json.loads(path.read_text())["Settings"]
-    assert told == {"Folds": "all", "Mirroring": False, "Region": False}
+    recorded = json.loads(path.read_text())["Settings"]
+    assert recorded == {"Folds": "all", "Mirroring": False, "Region": False}
     assert run("--participant-label", "01", "--no-tta", "--folds", "0") == 0
     said = capsys.readouterr().out
     assert said.count("--folds, --no-tta: no effect with the model small (mdgru)") == 1

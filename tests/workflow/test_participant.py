@@ -84,8 +84,8 @@ def test_a_model_with_other_names_has_its_known_regions_in_all_tables(
     assert list(rows) == ["midbrain", "pons", "cord", "brainstem"]
     assert int(rows["brainstem"][3]) == int(rows["midbrain"][3]) + int(rows["pons"][3])
     assert "Midbrain, pons and cord were segmented" in (out / "logs/CITATION.md").read_text()
-    told = json.loads(path.with_name(path.name.replace("volumes.tsv", "dseg.json")).read_text())
-    assert told["Model"]["Regions"] == ["midbrain", "pons", "cord"]
+    recorded = json.loads(path.with_name(path.name.replace("volumes.tsv", "dseg.json")).read_text())
+    assert recorded["Model"]["Regions"] == ["midbrain", "pons", "cord"]
 
 
 def test_every_image_has_its_files_under_its_own_name(run, tmp_path):
