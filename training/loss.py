@@ -18,7 +18,9 @@ VOLUME_WEIGHT = 2.0
 LEAST_VOXELS = 100.0  # added to volumes, so that what hardly shows in a patch pulls little
 
 
-def loss_of(logits: torch.Tensor, target: torch.Tensor, look: Look) -> torch.Tensor:
+def loss_of(
+    logits: torch.Tensor, target: torch.Tensor, look: Look, rare: float = 0.0
+) -> torch.Tensor:
     """Cross-entropy + Dice, of classes and of the whole brainstem, + what tells regions apart.
 
     Of all voxels of a patch few lie at a border between regions, and where the network is sure and
@@ -38,6 +40,10 @@ def loss_of(logits: torch.Tensor, target: torch.Tensor, look: Look) -> torch.Ten
         probabilities of all classes but those of the brainstem counts.
     look : Look
         The network at hand.
+    rare : float
+        Weight of a cross-entropy of each part, a mean over its own voxels. What is not yet found
+        has a Dice that hardly changes, so a new small class is learned by this; as it makes parts
+        too large, it should be 0 in the end.
     """
     log_p = rows_of(logits).log_softmax(1)
     flat = target.flatten()
@@ -67,6 +73,9 @@ def loss_of(logits: torch.Tensor, target: torch.Tensor, look: Look) -> torch.Ten
         scores = [dice(classes) for classes in groups if sizes[list(classes)].any()]
         if scores:
             loss = loss + weight * (1 - torch.stack(scores).mean())
+    if rare and look.parts:
+        own = [entropy[is_of(flat, each)].mean() for each in look.parts if sizes[list(each)].any()]
+        loss = loss + rare * sum(own, torch.zeros(()))
     if len(look.stem) > 1:
         loss = loss + 1 - dice(look.stem)
         stem = is_of(flat, look.stem)

@@ -46,6 +46,7 @@ SMALL_SHARE = 0.55
 MOST_STAGES = 6  # a box of 64 voxels is halved five times, to 2
 COLUMNS = ("step", "seconds", "loss", "dice", "cases")  # of the log
 LEARNING_RATE, WARM_UP_STEPS, EMA_DECAY = 1e-3, 50, 0.995
+RARE, RARE_UNTIL = 0.2, 0.8  # weight of `loss_of`, falling to nothing at this part of a run
 SAVE_EVERY_S, VALIDATE_EVERY_S = 180.0, 600.0
 
 
@@ -183,13 +184,13 @@ class Run:
         self._network.load_state_dict(weights)
         self.average.load_state_dict(weights)
 
-    def learn(self, batch: Batch, rate: float) -> float:
-        """Make a step at a learning rate, and return the loss."""
+    def learn(self, batch: Batch, rate: float, rare: float = 0.0) -> float:
+        """Make a step at a learning rate, and return the loss (`rare` as for `loss_of`)."""
         for group in self._optimiser.param_groups:
             group["lr"] = rate
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._mixed):
             logits = self._network(batch.images[:, None])
-        loss = loss_of(logits, batch.targets, self._look)
+        loss = loss_of(logits, batch.targets, self._look, rare)
         if batch.shifts is not None:
             pairs = len(batch.shifts)
             for index, places in enumerate(batch.places()):
@@ -330,7 +331,7 @@ def train(
             batch = batch_of(run.step, done).to(device)
             warm = min(1.0, (run.step + 1) / WARM_UP_STEPS)
             rate = LEARNING_RATE * warm * (1 + math.cos(math.pi * done)) / 2
-            losses.append(run.learn(batch, rate))
+            losses.append(run.learn(batch, rate, RARE * max(0.0, 1 - done / RARE_UNTIL)))
             now = time.monotonic()
             done = plan.progress(run.step, now - began)
             seconds, loss = round(now - began), float(np.mean(losses))

@@ -18,7 +18,7 @@ from bids_app.models.manifest import read_manifest, verify
 from training import export as export_module
 from training import train as train_module
 from training.augment import Pair
-from training.cases import IGNORE, MEDULLA, MIDBRAIN, NOT_STEM, PONS, TECTUM, Case, save_cases
+from training.cases import IGNORE, MEDULLA, MIDBRAIN, NOT_STEM, PONS, SCP, TECTUM, Case, save_cases
 from training.complete import complete_regions, complete_skull
 from training.export import export_network, write_manifest
 from training.loss import disagreement, loss_of
@@ -76,6 +76,17 @@ def test_what_is_set_aside_has_no_part_in_the_loss():
     before = loss_of(logits, target, SEGMENTER)
     logits[:, :, :4] = torch.randn(1, CLASSES, 4, 8, 8) * 10
     torch.testing.assert_close(loss_of(logits, target, SEGMENTER), before)
+
+
+def test_a_part_that_is_not_found_at_all_still_pulls():
+    target = torch.zeros(1, 16, 16, 16, dtype=torch.long)
+    target[:, 4:6, 4:8, 4:8] = SCP
+    pulls = []
+    for rare in (0.0, 0.2):
+        logits = logits_for(torch.zeros_like(target), CLASSES).requires_grad_()
+        (pull,) = torch.autograd.grad(loss_of(logits, target, SEGMENTER, rare), logits)
+        pulls.append(float(-pull[0, SCP][target[0] == SCP].sum()))
+    assert pulls[1] == pytest.approx(pulls[0] + 0.2, rel=0.01)
 
 
 def test_a_border_between_regions_that_is_surely_wrong_pulls_hard():
@@ -260,8 +271,8 @@ def test_options_out_of_range_are_refused(options, monkeypatch):
 def test_a_signal_keeps_what_was_learned_and_the_log_tells_no_step_twice(
     cases, tmp_path, monkeypatch
 ):
-    def one_step_and_a_signal(self, batch, rate):
-        loss = learn(self, batch, rate)
+    def one_step_and_a_signal(self, *given):
+        loss = learn(self, *given)
         if self.step == 2:
             signal.raise_signal(signal.SIGTERM)
         return loss
