@@ -135,7 +135,7 @@ def make_valid(folder: Path, *, coarser: float = 1.0) -> Path:
 
     Voxels are `coarser` times as large as those of usual heads.
     """
-    _describe(folder, "Valid", {"01": "upright", "02": "two sessions in other poses"})
+    _describe(folder, "MNI templates", {"01": "upright", "02": "two sessions in other poses"})
     _write(folder / "sub-01/anat/sub-01_T1w", head(voxel_size=1.5 * coarser))
     _write(
         folder / "sub-02/ses-1/anat/sub-02_ses-1_T1w",
