@@ -26,6 +26,7 @@ from bids_app.io.files import replacing
 from bids_app.workflow.interrupt import stoppable
 from training.augment import draw_patch
 from training.cases import IGNORE, NOT_STEM, load_cases, read_split
+from training.head import fit_last_layer
 from training.loss import disagreement, loss_of
 from training.networks import LOOKS, build_network
 from training.patches import Drawing, drawn_ahead
@@ -46,6 +47,7 @@ SMALL_SHARE = 0.55
 MOST_STAGES = 6  # a box of 64 voxels is halved five times, to 2
 COLUMNS = ("step", "seconds", "loss", "dice", "cases")  # of the log
 LEARNING_RATE, WARM_UP_STEPS, EMA_DECAY = 1e-3, 50, 0.995
+FITTED_STEPS = 8  # whose patches the last layer is fitted to where classes are new
 RARE, RARE_UNTIL = 0.2, 0.8  # weight of `loss_of`, falling to nothing at this part of a run
 SAVE_EVERY_S, VALIDATE_EVERY_S = 180.0, 600.0
 
@@ -211,6 +213,13 @@ class Run:
                 kept.lerp_(fresh, 1 - keep)
         return loss.item()
 
+    def fit_last_layer(self, batches: list[Batch]) -> None:
+        """Fit the last layer to classes that are new to it (`training.head`)."""
+        whole = [batch.to(self._device) for batch in batches]
+        patches = [pair for b in whole for pair in zip(b.images, b.targets, strict=True)]
+        fit_last_layer(self._network, patches)
+        self.average.load_state_dict(self._network.state_dict())
+
     def state(self) -> dict[str, Any]:
         """Return all that `go_on_from` needs."""
         return {
@@ -271,7 +280,8 @@ def train(
     device : torch.device
         Where.
     start : dict of str to Tensor, optional
-        Weights that a new run starts from, of this network.
+        Weights that a new run starts from, of this network. Those of a segmenter of version 1 get
+        the classes of version 2, to which the last layer is fitted first.
     workers : int
         Processes that draw patches ahead; with 0 this one draws them.
 
@@ -296,6 +306,7 @@ def train(
     }  # fmt: skip
     torch.manual_seed(plan.seed)
     run, spent = Run(look, device), 0.0
+    drawing = Drawing(learn, look, plan.seed, plan.batch, plan.small)
     path = out / RUN_FILE
     if path.exists():
         state = read_run(out, device)
@@ -309,7 +320,10 @@ def train(
         run.go_on_from(state)
         spent = state["seconds"]
     elif start is not None:
-        run.begin_with(start)
+        whole = add_parts(start)
+        run.begin_with(whole)
+        if any(len(whole[name]) > len(start[name]) for name in start):
+            run.fit_last_layer([drawing.draw(step, 0.0) for step in range(FITTED_STEPS)])
     done = plan.progress(run.step, spent)
     if done >= 1:
         print(f"{out} is trained to its end: {run.step} steps, {spent / 60:.0f} minutes.")
@@ -319,7 +333,6 @@ def train(
     began = saved = checked = time.monotonic()
     began -= spent
     losses: list[float] = []
-    drawing = Drawing(learn, look, plan.seed, plan.batch, plan.small)
     with (
         continue_log(out / "log.csv", run.step) as log,
         drawn_ahead(drawing, workers) as batch_of,
@@ -423,9 +436,7 @@ def main() -> int:
         look = replace(look, features=arguments.features)
     if arguments.start:
         start = read_exported(arguments.start)
-        if look.name == "segmenter":
-            start = add_parts(start)
-        given = look_of(look, start, arguments.start)
+        given = look_of(look, add_parts(start), arguments.start)
         if arguments.features and given != look:
             raise UsageError(f"{arguments.start} has other channels: leave --features out.")
         look = given

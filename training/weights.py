@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 RUN_FILE = "checkpoint.pth"  # in the folder of a run
 HEADS = "decoder.seg_layers."  # the layers whose rows are the classes
-# Classes of the segmenter of version 1, and how the parts of version 2 begin: each with the row of
-# a class that held it, and what is added to the logit. Tegmentum and tectum share the midbrain.
+# Classes of the segmenter of version 1, and how the parts of version 2 begin, until the last layer
+# is fitted: each with the row of a class that held it, and what is added to the logit. Tegmentum
+# and tectum share the midbrain.
 CLASSES_1 = 5
 BORN_FROM = {TECTUM: (MIDBRAIN, -0.7), SCP: (0, -3.0), MCP: (0, -3.0), ICP: (0, -3.0)}
 

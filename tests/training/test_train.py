@@ -21,6 +21,7 @@ from training.augment import Pair
 from training.cases import IGNORE, MEDULLA, MIDBRAIN, NOT_STEM, PONS, SCP, TECTUM, Case, save_cases
 from training.complete import complete_regions, complete_skull
 from training.export import export_network, write_manifest
+from training.head import fit_last_layer
 from training.loss import disagreement, loss_of
 from training.networks import LOOKS, build_network
 from training.patches import Drawing, choose_case, cut_box, drawn_ahead
@@ -172,6 +173,27 @@ def test_whoever_draws_the_patches_they_are_the_same(cases, workers):
         expected = drawing.draw(step, 0.5)
         assert torch.equal(batch.images, expected.images)
         assert torch.equal(batch.shifts, expected.shifts)
+
+
+def test_the_last_layer_is_fitted_to_classes_that_are_new(cases):
+    torch.manual_seed(0)
+    network = build_network(SMALL).eval()
+    drawing = Drawing(list(cases.values()), SMALL, seed=3, batch=2, small=0.0)
+    batches = [drawing.draw(step, 0.0).to(CPU) for step in range(2)]
+    patches = [pair for b in batches for pair in zip(b.images, b.targets, strict=True)]
+    others = {k: v.clone() for k, v in network.state_dict().items() if "seg_layers.1" not in k}
+
+    def entropy() -> float:
+        with torch.no_grad():
+            logits = network(torch.stack([image for image, _ in patches])[:, None])
+        targets = torch.stack([target for _, target in patches])
+        return float(torch.nn.functional.cross_entropy(logits, targets.clamp(max=8)))
+
+    before = entropy()
+    fit_last_layer(network, patches)
+    assert entropy() < 0.6 * before
+    after = network.state_dict()
+    assert all(torch.equal(after[name], weights) for name, weights in others.items())
 
 
 def test_a_network_of_version_1_starts_with_half_of_its_midbrain_in_each_part():
