@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from bids_app.bids.outputs import FREESURFER_FOLDER, GROUP_REPORT, GROUP_TABLE, RATINGS
 from bids_app.errors import DatasetError, OutputError, UsageError
-from bids_app.io.files import write_if_changed
+from bids_app.io.files import check_inside, write_if_changed
 from bids_app.io.tables import NOT_AVAILABLE, dump_json, read_json, table
 from bids_app.models.manifest import NOT_STATED
 from bids_app.version import __version__
@@ -85,7 +85,8 @@ def check_owner(output_dir: Path, bids_dir: Path) -> None:
     UsageError
         It is BIDS_DIR itself, or lies inside the folder of a participant.
     OutputError
-        It holds another dataset, or results of another source.
+        It holds another dataset or results of another source, or a folder in it is a link that
+        leads out of it.
     """
     output, source = output_dir.resolve(), bids_dir.resolve()
     if output == source:
@@ -97,6 +98,8 @@ def check_owner(output_dir: Path, bids_dir: Path) -> None:
             f"OUTPUT_DIR {output_dir} lies inside a participant's source data. Choose another "
             "folder, such as BIDS_DIR/derivatives/brainstem."
         )
+    shared = ("logs", "logs/slurm", FREESURFER_FOLDER)
+    check_inside(output_dir, (output_dir / name for name in shared))
     path = output_dir / "dataset_description.json"
     if not path.exists():
         return

@@ -26,6 +26,8 @@ from bids_app.errors import OutputError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+# A lock that is a link or a FIFO is not one of ours: neither followed nor waited for.
+_LOCK_FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _TEMPORARY = re.compile(r"^\..+\.(?P<host>[A-Za-z0-9-]+)_(?P<pid>\d+)_[0-9a-f]{8}\.tmp$")
 
 
@@ -102,6 +104,34 @@ def write_if_changed(path: Path, data: bytes) -> None:
     except OSError:
         pass
     write_atomic(path, data)
+
+
+def check_inside(folder: Path, paths: Iterable[Path]) -> None:
+    """Refuse paths that links lead out of the folder in which they are to be written.
+
+    A file that is a link itself is no concern: `write_atomic` replaces the link and leaves its
+    target as it is, so outputs that git-annex keeps elsewhere can be written again.
+
+    Parameters
+    ----------
+    folder : Path
+        The output folder; it may be reached through links itself.
+    paths : iterable of Path
+        Folders below it; they need not exist.
+
+    Raises
+    ------
+    OutputError
+        One leads elsewhere.
+    """
+    root = Path(os.path.realpath(folder))
+    for path in dict.fromkeys(paths):
+        real = Path(os.path.realpath(path))
+        if not real.is_relative_to(root):
+            raise OutputError(
+                f"{path} is reached through a link that leads out of the output folder, to {real}. "
+                "Replace the link with a folder, or choose another OUTPUT_DIR."
+            )
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -191,7 +221,7 @@ def _acquire(path: Path) -> int | None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         while True:
-            stream = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            stream = os.open(path, _LOCK_FLAGS, 0o666)
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
@@ -207,6 +237,8 @@ def _acquire(path: Path) -> int | None:
                 pass
             os.close(stream)
     except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise OutputError(f"{path} is a link, not a lock of this app. Remove it.") from None
         raise OutputError(f"{path.parent}: cannot be written ({error.strerror}).") from None
 
 

@@ -11,7 +11,7 @@ from bids_app.bids.dataset import check_owner, read_name
 from bids_app.bids.outputs import report_name
 from bids_app.bids.results import read_failures, read_results
 from bids_app.errors import NoScanError, listing
-from bids_app.io.files import write_atomic
+from bids_app.io.files import check_inside, write_atomic
 from bids_app.measures.flags import read_thresholds
 from bids_app.reports.citations import ModelUse, write_citations
 from bids_app.reports.images.figures import restore_figures
@@ -143,6 +143,7 @@ def write_page(
     OutputError
         A file cannot be written.
     """
+    check_inside(output_dir, (result.outputs.folder for result in results))
     page = participant_page(
         participant,
         results,
@@ -179,9 +180,10 @@ def remake_pages(settings: Settings) -> int:
     start_log(settings, keep=False)
     try:
         for result in results:
-            if result.participant in participants and (
-                reason := restore_figures(result, settings.bids_dir, assume_ras=settings.assume_ras)
-            ):
+            if result.participant not in participants:
+                continue
+            check_inside(output_dir, [result.outputs.figures])
+            if reason := restore_figures(result, settings.bids_dir, assume_ras=settings.assume_ras):
                 LOG.warning("%s: its page has no picture or viewer: %s", result.source, reason)
         uses = [ModelUse.from_sidecar(result.label, result.sidecar) for result in results]
         write_citations(output_dir / "logs", uses)

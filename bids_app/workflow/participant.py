@@ -14,7 +14,7 @@ from bids_app.bids.results import read_failures
 from bids_app.bids.scans import find_scans
 from bids_app.bids.validation import validate
 from bids_app.errors import BrainstemError, DatasetError, UsageError
-from bids_app.io.files import clean
+from bids_app.io.files import check_inside, clean
 from bids_app.measures.flags import read_thresholds
 from bids_app.models import store
 from bids_app.models.manifest import verify
@@ -154,7 +154,12 @@ def _tasks(settings: Settings, model: Model) -> list[Task]:
             LOG.warning("%s: left out, its results would replace those of %s", scan.relative, first)
         else:
             tasks[outputs.stem] = Task(scan, outputs)
+    check_inside(settings.output_dir, _folders(tasks.values()))
     return list(tasks.values())
+
+
+def _folders(tasks: Iterable[Task]) -> set[Path]:
+    return {folder for t in tasks for folder in (t.outputs.folder, t.outputs.figures)}
 
 
 def _select(settings: Settings, tasks: Sequence[Task], context: Context) -> list[Task]:
@@ -196,8 +201,8 @@ def _in_words(setting: object) -> str:
 
 def _clean(settings: Settings, tasks: Iterable[Task]) -> None:
     logs = settings.output_dir / "logs"
-    folders = {folder for t in tasks for folder in (t.outputs.folder, t.outputs.figures)}
-    clean([settings.output_dir, logs, *logs.glob("*/"), *folders])
+    runs = (folder for folder in logs.glob("*/") if not folder.is_symlink())
+    clean([settings.output_dir, logs, *runs, *_folders(tasks)])
 
 
 def _load(settings: Settings, model: Model, stop: Stop, images: int) -> list[Segmenter]:

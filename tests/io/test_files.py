@@ -87,3 +87,37 @@ def test_a_lock_ends_with_its_process_and_its_file_is_cleaned_away(tmp_path):
     path.touch()
     files.clean([tmp_path])
     assert not path.exists()
+
+
+def test_folders_that_links_lead_elsewhere_are_refused(tmp_path):
+    out, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
+    (out / "sub-02").mkdir(parents=True)
+    elsewhere.mkdir()
+    (tmp_path / "link").symlink_to(out)
+    (out / "sub-01").symlink_to("../elsewhere")
+    (out / "sub-03").symlink_to("sub-02")
+    (out / "sub-04").symlink_to(tmp_path / "nowhere")
+    for folder in (out, tmp_path / "link"):
+        files.check_inside(folder, [folder, folder / "sub-02" / "anat", folder / "sub-03"])
+        for name in ("sub-01", "sub-01/ses-1/anat", "sub-04", "../out2"):
+            with pytest.raises(OutputError, match="out of the output folder"):
+                files.check_inside(folder, [folder / name])
+
+
+def test_a_file_that_is_a_link_is_replaced_and_its_target_stays(tmp_path):
+    (tmp_path / "target").write_bytes(b"kept")
+    (tmp_path / "file").symlink_to("target")
+    files.write_atomic(tmp_path / "file", b"new")
+    assert (tmp_path / "target").read_bytes() == b"kept"
+    assert not (tmp_path / "file").is_symlink()
+    assert (tmp_path / "file").read_bytes() == b"new"
+
+
+def test_a_lock_that_is_a_link_is_not_followed_and_a_fifo_does_not_hang(tmp_path):
+    (tmp_path / ".x.lock").symlink_to(tmp_path / "made")
+    with pytest.raises(OutputError, match="is a link"), files.lock(tmp_path / ".x.lock"):
+        pass
+    assert not (tmp_path / "made").exists()
+    os.mkfifo(tmp_path / ".y.lock")
+    with files.lock(tmp_path / ".y.lock") as held:
+        assert held

@@ -394,6 +394,32 @@ def test_an_output_that_cannot_be_written_ends_with_6(run, tmp_path):
     assert run() == 6
 
 
+@pytest.mark.parametrize(
+    "place",
+    ["sub-01", "sub-02/ses-1", "sub-02/ses-1/anat", "sub-01/figures", "logs", "freesurfer"],
+)
+def test_nothing_is_written_through_a_link_out_of_the_output_folder(run, tmp_path, capsys, place):
+    elsewhere, link = tmp_path / "elsewhere", tmp_path / "out" / place
+    elsewhere.mkdir()
+    link.parent.mkdir(parents=True)
+    link.symlink_to(elsewhere)
+    assert run() == 6
+    assert not list(elsewhere.iterdir())
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "through a link" in line
+
+
+@pytest.mark.parametrize("place", ["sub-01", "sub-01/figures"])
+def test_pages_of_a_folder_behind_a_link_are_not_made_again(run, tmp_path, place):
+    assert run() == 0
+    inside, elsewhere = tmp_path / "out" / place, tmp_path / "elsewhere"
+    inside.rename(elsewhere)
+    inside.symlink_to(elsewhere)
+    before = {path: path.stat().st_mtime_ns for path in elsewhere.rglob("*")}
+    assert run("--reports-only") == 6
+    assert {path: path.stat().st_mtime_ns for path in elsewhere.rglob("*")} == before
+
+
 def test_no_image_for_the_request_ends_with_3(run):
     assert run("--participant-label", "99") == 3
 
