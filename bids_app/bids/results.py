@@ -14,6 +14,7 @@ import csv
 import logging
 import math
 import re
+import stat
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
@@ -22,11 +23,13 @@ from pydantic.alias_generators import to_pascal
 
 from bids_app.bids.columns import COMPARISON, FAILURES, VOLUMES
 from bids_app.bids.outputs import ENTITIES, Outputs
-from bids_app.errors import reason
+from bids_app.errors import ImageError, reason
+from bids_app.io.nifti import bytes_sha256, file_sha256
 from bids_app.io.tables import NOT_AVAILABLE, load_json, read_json, read_rows, read_user_table
 from bids_app.regions import PARTS
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
@@ -84,6 +87,49 @@ class ModelEntry(_File):
     largest_component: tuple[tuple[str, ...], ...] = ()
 
 
+class FileRecord(_File):
+    """A file of a complete image, as it was when the image was completed.
+
+    Attributes
+    ----------
+    size : int
+        In bytes.
+    modified : int
+        Modification time in microseconds since 1970; a copy of the dataset may have another.
+    sha256 : str
+        Digest of its bytes.
+    """
+
+    size: int
+    modified: int
+    sha256: str = Field(alias="SHA256")
+
+    @classmethod
+    def of(cls, path: Path, data: bytes) -> FileRecord:
+        """Describe a file that was just written."""
+        return cls.model_validate(
+            {
+                "Size": len(data),
+                "Modified": _modified(path.stat()),
+                "SHA256": bytes_sha256(data),
+            }
+        )
+
+    def describes(self, path: Path) -> bool:
+        """Whether a file is still as it was; its digest is computed only if its time differs."""
+        try:
+            found = path.stat()
+            if not stat.S_ISREG(found.st_mode) or found.st_size != self.size:
+                return False
+            return _modified(found) == self.modified or file_sha256(path) == self.sha256
+        except (OSError, ImageError):
+            return False
+
+
+def _modified(found: os.stat_result) -> int:
+    return found.st_mtime_ns // 1000  # nanoseconds exceed what JSON's numbers hold exactly
+
+
 class Sidecar(_File):
     """Sidecar of a label map.
 
@@ -112,6 +158,8 @@ class Sidecar(_File):
         About the image's header.
     seconds : float or None
         Time that reading and segmenting took.
+    files : dict of str to FileRecord
+        Files that it marks as complete, by name; empty in those of earlier versions.
     """
 
     sources: tuple[str, ...] = ()
@@ -129,6 +177,7 @@ class Sidecar(_File):
     flag_thresholds: dict[str, float] = {}
     warnings: tuple[str, ...] = ()
     seconds: float | None = None
+    files: dict[str, FileRecord] = {}
 
     @model_validator(mode="before")
     @classmethod
@@ -487,11 +536,14 @@ def find_differences(
     -------
     dict of str to tuple, or None
         Old and new value of each setting or model that differs; if empty, the image is complete.
-        None if there are no complete results of this input.
+        None if there are no complete results of this input: files are missing, damaged, or not
+        as they were written.
     """
     if not all(path.is_file() for path in outputs.expected(probabilities=False)):
         return None
     sidecar = read_json(outputs.sidecar)
+    if find_changed(outputs, sidecar):
+        return None
     if "Locator" in sidecar:  # the name of earlier versions
         sidecar.setdefault("Localizer", sidecar.pop("Locator"))
     old_models = {name: part for name, part in sidecar.items() if isinstance(part, dict)}
@@ -513,6 +565,39 @@ def find_differences(
     if differing or all(path.is_file() for path in outputs.expected(probabilities=probabilities)):
         return differing
     return None
+
+
+def find_changed(outputs: Outputs, sidecar: dict[str, Any] | None = None) -> list[Path]:
+    """Find files of an image that are damaged, or not as its sidecar recorded them.
+
+    Parameters
+    ----------
+    outputs : Outputs
+        Where the files are.
+    sidecar : dict, optional
+        Content of the sidecar, if it was read before.
+
+    Returns
+    -------
+    list of Path
+        Files that are missing are not among them. Results of earlier versions have no record:
+        their sidecar and table of volumes must be readable.
+    """
+    try:
+        content = read_json(outputs.sidecar) if sidecar is None else sidecar
+        record = Sidecar.model_validate(content).files
+    except ValidationError:
+        return [outputs.sidecar]
+    paths = {outputs.folder / name: known for name, known in record.items() if "/" not in name}
+    changed = [path for path, known in paths.items() if path.exists() and not known.describes(path)]
+    if outputs.volumes not in paths:
+        try:
+            read_volumes(outputs.volumes)
+        except FileNotFoundError:
+            pass
+        except (OSError, ValueError):
+            changed.append(outputs.volumes)
+    return changed
 
 
 def _in_short(model: dict[str, Any]) -> str:

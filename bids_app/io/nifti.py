@@ -174,6 +174,11 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def bytes_sha256(data: bytes) -> str:
+    """SHA-256 of bytes, in hexadecimal, as `file_sha256` gives it for a file."""
+    return hashlib.sha256(data).hexdigest()
+
+
 def nifti_bytes(image: Any, *, compress: bool) -> bytes:
     """Serialise an image, always to the same bytes.
 

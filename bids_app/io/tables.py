@@ -197,7 +197,10 @@ def load_json(path: Path) -> dict[str, Any]:
     ValueError
         It holds no JSON object; says why.
     """
-    content = json.loads(path.read_text(encoding="utf-8-sig"))
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
     if not isinstance(content, dict):
         raise ValueError("it holds no JSON object")  # noqa: TRY004 - as for any other content
     return content

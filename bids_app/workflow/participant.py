@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from bids_app.bids.dataset import check_owner, claim, write_dataset_files
 from bids_app.bids.outputs import Outputs
-from bids_app.bids.results import read_failures
+from bids_app.bids.results import find_changed, read_failures
 from bids_app.bids.scans import find_scans
 from bids_app.bids.validation import validate
 from bids_app.errors import BrainstemError, DatasetError, UsageError
@@ -173,6 +173,12 @@ def _select(settings: Settings, tasks: Sequence[Task], context: Context) -> list
         if way
     )
     selected = [task for task, way in found.items() if way != {}]
+    for task in (task for task in selected if found[task] is None):
+        for path in find_changed(task.outputs):
+            LOG.warning(
+                "%s: changed or damaged since it was written; the image is processed again",
+                path.relative_to(settings.output_dir),
+            )
     if ways:
         changes = "; ".join(f"{way} ({n:,})" if len(ways) > 1 else way for way, n in ways.items())
         LOG.warning(

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 
 from bids_app.bids.columns import FAILURES, VOLUMES
-from bids_app.bids.results import RegionVolume, Sidecar, read_failures, read_results
+from bids_app.bids.outputs import Outputs
+from bids_app.bids.results import (
+    FileRecord,
+    RegionVolume,
+    Sidecar,
+    find_changed,
+    find_differences,
+    read_failures,
+    read_results,
+)
 from bids_app.io.tables import dump_rows
 
 SIDECAR = {
@@ -62,7 +72,8 @@ def test_keys_that_an_earlier_version_lacks_have_defaults(tmp_path):
 @pytest.mark.parametrize(
     "sidecar",
     [
-        "", "{", "[]", "{}", '{"Model": null}', '{"Model": {}, "Flags": [1]}',
+        "", "{", "[]", "{}", "[" * 5000, '{"a":' * 5000,
+        '{"Model": null}', '{"Model": {}, "Flags": [1]}',
         '{"Model": {}, "Quality": {"etiv_mm3": "much"}}', '{"Model": {}, "Seconds": []}',
     ],
 )  # fmt: skip
@@ -139,3 +150,82 @@ def test_a_damaged_table_of_failures_is_skipped(tmp_path, caplog):
     fail(tmp_path, "3")
     assert len(read_failures(tmp_path)) == 1
     assert len(caplog.records) == 2
+
+
+@pytest.fixture
+def complete(tmp_path):
+    """Files of a complete image whose sidecar records them; what a run compares with them."""
+    outputs = Outputs(tmp_path / "anat", "sub-01_seg-open1", tmp_path / "figures")
+    for path in outputs.expected(probabilities=True):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(path.name.encode())
+    outputs.volumes.write_bytes(dump_rows([row.row() for row in ROWS], VOLUMES))
+    recorded = (outputs.dseg, outputs.probseg, outputs.volumes)
+    files = {
+        path.name: FileRecord.of(path, path.read_bytes()).model_dump(by_alias=True)
+        for path in recorded
+    }
+    outputs.sidecar.write_text(json.dumps(SIDECAR | {"Files": files}))
+    return outputs
+
+
+def differences(outputs, *, probabilities=False):
+    settings = SIDECAR["Settings"]
+    models = {"Model": SIDECAR["Model"]}
+    return find_differences(outputs, "cd", models, settings, probabilities=probabilities)
+
+
+def test_files_as_they_were_written_are_complete(complete):
+    assert differences(complete) == {}
+    complete.probseg.unlink()  # not wanted by this run
+    assert differences(complete) == {}
+    assert differences(complete, probabilities=True) is None
+
+
+def test_another_time_alone_is_no_change(complete):
+    for path in complete.expected(probabilities=True):
+        os.utime(path, (1, 1))
+    assert differences(complete) == {}
+    assert find_changed(complete) == []
+
+
+@pytest.mark.parametrize("content", [b"", b"cut", b"SUB-01_seg-open1_dseg.nii.gz"])
+@pytest.mark.parametrize("name", ["dseg", "probseg", "volumes"])
+def test_a_file_that_was_changed_is_not_complete(complete, name, content):
+    path = getattr(complete, name)
+    path.write_bytes(content)
+    os.utime(path, (1, 1))
+    assert differences(complete) is None
+    assert find_changed(complete) == [path]
+
+
+def test_a_folder_in_place_of_a_file_is_not_complete(complete):
+    complete.probseg.unlink()
+    complete.probseg.mkdir()
+    assert find_changed(complete) == [complete.probseg]
+
+
+def test_results_without_a_record_stay_complete_if_they_can_be_read(complete):
+    complete.sidecar.write_text(json.dumps(SIDECAR))
+    complete.dseg.write_bytes(b"changed")
+    assert differences(complete) == {}
+    complete.volumes.write_bytes(b"")
+    assert differences(complete) is None
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"Files": 5}, {"Files": {"a": {}}}, {"Files": {"a": {"Size": "x"}}}, {"Quality": [1]},
+        {"Flags": 5},
+    ],
+)  # fmt: skip
+def test_a_sidecar_that_the_group_level_refuses_is_not_complete(complete, part):
+    complete.sidecar.write_text(json.dumps(SIDECAR | part))
+    assert differences(complete) is None
+
+
+def test_a_record_of_a_file_elsewhere_is_ignored(complete):
+    other = {"../figures/x": {"Size": 1, "Modified": 1, "SHA256": ""}}
+    complete.sidecar.write_text(json.dumps(SIDECAR | {"Files": other}))
+    assert differences(complete) == {}

@@ -394,6 +394,19 @@ def test_an_output_that_cannot_be_written_ends_with_6(run, tmp_path):
     assert run() == 6
 
 
+def test_a_file_that_was_changed_is_made_again(run, tmp_path, capsys):
+    chosen = ("--participant-label", "01", "--no-tta", "--folds", "0")
+    assert run(*chosen) == 0
+    (path,) = (tmp_path / "out").glob(MAPS)
+    written = path.read_bytes()
+    assert sidecar(path)["Files"][path.name]["Size"] == len(written)
+    path.write_bytes(written[:100])
+    capsys.readouterr()
+    assert run(*chosen) == 0
+    assert path.read_bytes() == written
+    assert f"WARNING: sub-01/anat/{path.name}: changed or damaged" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     "place",
     ["sub-01", "sub-02/ses-1", "sub-02/ses-1/anat", "sub-01/figures", "logs", "freesurfer"],
