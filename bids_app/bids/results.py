@@ -16,6 +16,7 @@ import math
 import re
 import stat
 from dataclasses import dataclass, field, fields, replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -158,6 +159,9 @@ class Sidecar(_File):
         About the image's header.
     seconds : float or None
         Time that reading and segmenting took.
+    verified : str
+        When a run last wrote these files or found them complete after the image had failed, as
+        `timestamp` gives it; empty in those of earlier versions.
     files : dict of str to FileRecord
         Files that it marks as complete, by name; empty in those of earlier versions.
     """
@@ -177,6 +181,7 @@ class Sidecar(_File):
     flag_thresholds: dict[str, float] = {}
     warnings: tuple[str, ...] = ()
     seconds: float | None = None
+    verified: str = ""
     files: dict[str, FileRecord] = {}
 
     @model_validator(mode="before")
@@ -246,6 +251,8 @@ class Failure:
         The model; `label` is the one in file names.
     reason : str
         One line.
+    time : str
+        When it failed, as `timestamp` gives it; empty if unknown.
     """
 
     participant: str
@@ -256,6 +263,7 @@ class Failure:
     model_version: str
     label: str
     reason: str
+    time: str = ""
 
 
 @dataclass(frozen=True)
@@ -334,6 +342,15 @@ class Result:
         """Name and version of the model, as in all tables and pages."""
         return self.sidecar.model.name or self.label, self.sidecar.model.version
 
+    @property
+    def verified(self) -> str:
+        """When the result was last known to be complete, as `timestamp` gives it.
+
+        For one of an earlier version, which does not state it, this is the modification time of
+        its sidecar.
+        """
+        return self.sidecar.verified or _modification_time(self.outputs.sidecar)
+
     def without_figures(self) -> Result:
         """Copy the result without the content of its figures, which takes a megabyte."""
         return replace(self, held_picture=None, held_cutout=None)
@@ -345,6 +362,18 @@ class Result:
     def cutout(self) -> bytes | None:
         """Give the cut-out for the report's viewer (NIfTI); None if it is missing."""
         return self.held_cutout or _content(self.outputs.cutout)
+
+
+def timestamp(when: datetime | None = None) -> str:
+    """Write a time, by default now, in UTC, so that later times sort after earlier ones."""
+    return (when or datetime.now(UTC)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _modification_time(path: Path) -> str:
+    try:
+        return timestamp(datetime.fromtimestamp(path.stat().st_mtime, UTC))
+    except (OSError, ValueError):
+        return ""
 
 
 def _content(path: Path) -> bytes | None:
@@ -455,14 +484,14 @@ def read_failures(output_dir: Path) -> list[Failure]:
     for path in sorted(output_dir.glob("logs/*/failures.tsv")):
         try:
             for row in read_user_table(path)[1]:
-                failure = _failure(row)
+                failure = _failure(row, path.parent.name)
                 failures[failure.label, failure.source] = failure
         except (ValueError, KeyError, csv.Error) as error:
             LOG.warning("%s: damaged (%s), skipped", path, _in_one_line(error))
     return list(failures.values())
 
 
-def _failure(row: Mapping[str, str]) -> Failure:
+def _failure(row: Mapping[str, str], run: str) -> Failure:
     texts = {name: row.get(name) or NOT_AVAILABLE for name in FAILURES}
     if NOT_AVAILABLE in (texts["participant_id"], texts["source"], texts["label"]):
         raise ValueError("a row has no participant_id, source or label")
@@ -475,7 +504,42 @@ def _failure(row: Mapping[str, str]) -> Failure:
         model_version=texts["model_version"],
         label=texts["label"],
         reason=texts["reason"],
+        time=texts["time"] if texts["time"] != NOT_AVAILABLE else _start_time(run),
     )
+
+
+def _start_time(run: str) -> str:
+    """When a run of an earlier version began, whose table has no times; empty if unknown."""
+    try:
+        return timestamp(datetime.strptime(run.partition("_")[0], "%Y%m%d-%H%M%S"))
+    except ValueError:
+        return ""
+
+
+def keep_newest(
+    results: Iterable[Result], failures: Iterable[Failure]
+) -> tuple[list[Result], list[Failure]]:
+    """Keep of each image and model what happened last: its result or its failure.
+
+    An image that was complete may have been replaced by one that cannot be processed; its old
+    volumes are not those of the image that is there now.
+    """
+    failed = {(failure.label, failure.source): failure for failure in failures}
+    newest: list[Result] = []
+    for result in results:
+        failure = failed.get((result.label, result.source)) if failed else None
+        if failure is None:
+            newest.append(result)
+        elif failure.time <= result.verified:
+            newest.append(result)
+            del failed[result.label, result.source]
+    return newest, list(failed.values())
+
+
+def fails_since(outputs: Outputs, failure: Failure) -> bool:
+    """Whether a failure is newer than the complete result of its image."""
+    verified = str(read_json(outputs.sidecar).get("Verified", ""))
+    return failure.time > (verified or _modification_time(outputs.sidecar))
 
 
 def read_agreement(results: Iterable[Result]) -> list[ModelAgreement]:

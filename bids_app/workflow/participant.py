@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from bids_app.bids.dataset import check_owner, claim, write_dataset_files
 from bids_app.bids.outputs import Outputs
-from bids_app.bids.results import find_changed, read_failures
+from bids_app.bids.results import fails_since, find_changed, read_failures
 from bids_app.bids.scans import find_scans
 from bids_app.bids.validation import validate
 from bids_app.errors import BrainstemError, DatasetError, UsageError
@@ -24,12 +24,13 @@ from bids_app.workflow.log import Failures, start_log, stop_log
 from bids_app.workflow.pages import Pages, remake_pages
 from bids_app.workflow.pipeline import Outcome, Pipeline, Task, differing
 from bids_app.workflow.summary import announce, summarise
-from bids_app.workflow.write import Context
+from bids_app.workflow.write import Context, confirm
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
+    from bids_app.bids.results import Failure
     from bids_app.bids.validation import Report
     from bids_app.models.manifest import Model
     from bids_app.segmentation.types import Segmenter
@@ -97,10 +98,12 @@ def _run(settings: Settings, model: Model, run_folder: Path, background: ThreadP
     _clean(settings, tasks)
     todo = _select(settings, tasks, context)
     pending = {task.scan for task in todo}
-    outcome = Outcome(complete=[task.scan for task in tasks if task.scan not in pending])
+    complete = [task for task in tasks if task.scan not in pending]
+    outcome = Outcome(complete=[task.scan for task in complete])
     earlier = read_failures(settings.output_dir)
     failures = Failures(run_folder / "failures.tsv", model, earlier)
-    pages = Pages(settings, [task.scan.participant for task in todo], failures)
+    renewed = _confirm(complete, earlier, model)
+    pages = Pages(settings, [task.scan.participant for task in todo], failures, renewed)
     with stoppable() as stop:
         segmenters = _load(settings, model, stop, len(todo)) if todo else []
         remarks = _remarks(validation)
@@ -190,6 +193,24 @@ def _select(settings: Settings, tasks: Sequence[Task], context: Context) -> list
             changes,
         )
     return selected
+
+
+def _confirm(complete: Iterable[Task], earlier: Iterable[Failure], model: Model) -> frozenset[str]:
+    """Record that images are complete which failed in an earlier run, such as a missing file.
+
+    Returns
+    -------
+    frozenset of str
+        Their participants, whose pages show the failures so far.
+    """
+    failed = {failure.source: failure for failure in earlier if failure.label == model.label}
+    renewed = set()
+    for task in complete:
+        failure = failed.get(task.scan.relative)
+        if failure is not None and fails_since(task.outputs, failure):
+            confirm(task.outputs)
+            renewed.add(task.scan.participant)
+    return frozenset(renewed)
 
 
 def _list(tasks: Iterable[Task], selected: Iterable[Task]) -> None:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from bids_app.bids.columns import VOLUMES
 from bids_app.bids.outputs import ENTITIES
-from bids_app.bids.results import FileRecord, Result, Sidecar, model_entry, source_uri
+from bids_app.bids.results import FileRecord, Result, Sidecar, model_entry, source_uri, timestamp
 from bids_app.io.files import remove, write_atomic
 from bids_app.io.images import label_image, nifti_bytes, probability_image
-from bids_app.io.tables import data_dictionary, dump_json, dump_rows
+from bids_app.io.tables import data_dictionary, dump_json, dump_rows, read_json
 from bids_app.measures.flags import read_thresholds
 from bids_app.measures.image import measure
 from bids_app.models import store
@@ -173,7 +173,7 @@ def write_image(
     cutout = cut_out(volume, segmentation.labels)
     write_atomic(outputs.cutout, cutout)
     sidecar = _sidecar(scan, volume, segmentation.device, found, context, seconds)
-    sidecar["Files"] = files.record
+    sidecar |= {"Verified": timestamp(), "Files": files.record}
     write_atomic(outputs.sidecar, dump_json(sidecar))
     entities = dict(scan.entities)
     return Result(
@@ -187,6 +187,18 @@ def write_image(
         held_picture=picture,
         held_cutout=cutout,
     )
+
+
+def confirm(outputs: Outputs) -> None:
+    """Record in the sidecar of a complete image that it is complete now, after a later failure.
+
+    Raises
+    ------
+    OutputError
+        The sidecar cannot be written.
+    """
+    sidecar = read_json(outputs.sidecar) | {"Verified": timestamp()}
+    write_atomic(outputs.sidecar, dump_json(sidecar))
 
 
 def _sidecar(

@@ -13,8 +13,10 @@ from bids_app.bids.results import (
     FileRecord,
     RegionVolume,
     Sidecar,
+    fails_since,
     find_changed,
     find_differences,
+    keep_newest,
     read_failures,
     read_results,
 )
@@ -229,3 +231,44 @@ def test_a_record_of_a_file_elsewhere_is_ignored(complete):
     other = {"../figures/x": {"Size": 1, "Modified": 1, "SHA256": ""}}
     complete.sidecar.write_text(json.dumps(SIDECAR | {"Files": other}))
     assert differences(complete) == {}
+
+
+EARLY, LATE = "2026-01-01T00:00:00.000000Z", "2027-01-01T00:00:00.000000Z"
+SOURCE = SIDECAR["Sources"][0].removeprefix("bids:raw:")
+
+
+@pytest.mark.parametrize(
+    ("verified", "run", "failed", "failure_counts"),
+    [
+        (EARLY, "x", LATE, True),
+        (LATE, "x", EARLY, False),
+        (EARLY, "20270101-000000_0123abcd", None, True),  # a table without times
+        (LATE, "20260101-000000_0123abcd", None, False),
+        (EARLY, "x", None, False),  # unknown
+    ],
+)
+def test_what_happened_last_counts(tmp_path, verified, run, failed, failure_counts):
+    add(tmp_path, sidecar=SIDECAR | {"Verified": verified})
+    fail(tmp_path, run, source=SOURCE, time=failed)
+    (failure,) = read_failures(tmp_path)
+    (result,) = read_results(tmp_path)
+    newest = keep_newest([result], [failure])
+    assert newest == (([], [failure]) if failure_counts else ([result], []))
+    assert fails_since(result.outputs, failure) == failure_counts
+
+
+def test_a_result_without_a_time_is_as_old_as_its_sidecar(tmp_path):
+    sidecar, _ = add(tmp_path)
+    os.utime(sidecar, (0, 0))
+    fail(tmp_path, "x", source=SOURCE, time=EARLY)
+    assert keep_newest(read_results(tmp_path), read_failures(tmp_path))[0] == []
+    os.utime(sidecar)
+    assert keep_newest(read_results(tmp_path), read_failures(tmp_path))[1] == []
+
+
+def test_failures_of_other_images_and_models_stay(tmp_path):
+    add(tmp_path, sidecar=SIDECAR | {"Verified": EARLY})
+    fail(tmp_path, "1", source="other", time=LATE)
+    fail(tmp_path, "2", source=SOURCE, label="mars", time=LATE)
+    results, failures = keep_newest(read_results(tmp_path), read_failures(tmp_path))
+    assert (len(results), len(failures)) == (1, 2)

@@ -407,6 +407,35 @@ def test_a_file_that_was_changed_is_made_again(run, tmp_path, capsys):
     assert f"WARNING: sub-01/anat/{path.name}: changed or damaged" in capsys.readouterr().out
 
 
+def test_an_image_replaced_by_a_broken_one_has_no_volumes_until_it_is_complete_again(
+    run, bids, tmp_path
+):
+    def flags():
+        assert cli.main([str(bids), str(out), "group"]) == 0
+        header, line = (out / "group_volumes.tsv").read_text().splitlines()
+        row = dict(zip(header.split("\t"), line.split("\t"), strict=True))
+        return row["flags"], row["brainstem_mm3"]
+
+    chosen = ("--participant-label", "01", "--no-tta", "--folds", "0")
+    out, scan = tmp_path / "out", bids / "sub-01/anat/sub-01_T1w.nii.gz"
+    good = scan.read_bytes()
+    assert run(*chosen) == 0
+    before = flags()
+    scan.write_bytes(good[:1000])
+    assert run(*chosen) == 1
+    for _ in range(2):
+        assert flags() == ("failed", "n/a")
+        assert "Could not be processed" in (out / "sub-01.html").read_text()
+        assert "viewer-library" not in (out / "sub-01.html").read_text()
+        assert run("--reports-only") == 0
+    written = times(out)
+    scan.write_bytes(good)
+    assert run(*chosen) == 0
+    assert times(out) == written
+    assert flags() == before
+    assert "Could not be processed" not in (out / "sub-01.html").read_text()
+
+
 @pytest.mark.parametrize(
     "place",
     ["sub-01", "sub-02/ses-1", "sub-02/ses-1/anat", "sub-01/figures", "logs", "freesurfer"],
