@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from bids_app.bids.outputs import FREESURFER_FOLDER, GROUP_REPORT, GROUP_TABLE, RATINGS
 from bids_app.errors import DatasetError, OutputError, UsageError
-from bids_app.io.files import check_inside, write_if_changed
+from bids_app.io.files import check_inside, read_bytes, write_if_changed
 from bids_app.io.tables import NOT_AVAILABLE, dump_json, read_json, table
 from bids_app.models.manifest import NOT_STATED
 from bids_app.version import __version__
@@ -200,7 +200,7 @@ def _description(
 
 def _source_digest(bids_dir: Path) -> str:
     try:
-        return hashlib.sha256((bids_dir / "dataset_description.json").read_bytes()).hexdigest()
+        return hashlib.sha256(read_bytes(bids_dir / "dataset_description.json")).hexdigest()
     except OSError:
         return ""
 

@@ -25,6 +25,7 @@ from pydantic.alias_generators import to_pascal
 from bids_app.bids.columns import COMPARISON, FAILURES, VOLUMES
 from bids_app.bids.outputs import ENTITIES, Outputs
 from bids_app.errors import ImageError, reason
+from bids_app.io.files import read_bytes
 from bids_app.io.nifti import bytes_sha256, file_sha256
 from bids_app.io.tables import NOT_AVAILABLE, load_json, read_json, read_rows, read_user_table
 from bids_app.regions import PARTS
@@ -378,7 +379,7 @@ def _modification_time(path: Path) -> str:
 
 def _content(path: Path) -> bytes | None:
     try:
-        return path.read_bytes()
+        return read_bytes(path)
     except OSError:
         return None
 

@@ -15,6 +15,7 @@ import re
 import secrets
 import shutil
 import socket
+import stat
 import tomllib
 from contextlib import contextmanager
 from functools import cache
@@ -25,9 +26,11 @@ from bids_app.errors import OutputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from io import BufferedReader
 
 # A lock that is a link or a FIFO is not one of ours: neither followed nor waited for.
 _LOCK_FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+_NOT_REGULAR = "it is not a regular file"
 _TEMPORARY = re.compile(r"^\..+\.(?P<host>[A-Za-z0-9-]+)_(?P<pid>\d+)_[0-9a-f]{8}\.tmp$")
 
 
@@ -99,7 +102,7 @@ def write_atomic(path: Path, data: bytes) -> None:
 def write_if_changed(path: Path, data: bytes) -> None:
     """Write a file that runs share, unless it already has this content."""
     try:
-        if path.read_bytes() == data:
+        if read_bytes(path) == data:
             return
     except OSError:
         pass
@@ -134,6 +137,43 @@ def check_inside(folder: Path, paths: Iterable[Path]) -> None:
             )
 
 
+def open_regular(path: Path) -> BufferedReader:
+    """Open a file for reading if it is a regular one.
+
+    Opening a FIFO would wait for a writer, and reading some devices has no end.
+
+    Raises
+    ------
+    OSError
+        It cannot be opened, or is a folder, FIFO, socket or device.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno == errno.ENXIO:  # a socket
+            raise OSError(errno.EINVAL, _NOT_REGULAR, str(path)) from None
+        raise
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode):
+        return os.fdopen(descriptor, "rb")
+    os.close(descriptor)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    raise OSError(errno.EINVAL, _NOT_REGULAR, str(path))
+
+
+def read_bytes(path: Path) -> bytes:
+    """Read a regular file.
+
+    Raises
+    ------
+    OSError
+        As for `open_regular`.
+    """
+    with open_regular(path) as stream:
+        return stream.read()
+
+
 def read_toml(path: Path) -> dict[str, Any]:
     """Read a TOML file.
 
@@ -145,7 +185,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         It is not TOML; the message says where.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(read_bytes(path).decode("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"not TOML ({error})") from None
 
@@ -244,7 +284,7 @@ def _acquire(path: Path) -> int | None:
 
 def is_web_page(path: Path) -> bool:
     """Whether a file starts like HTML, such as a login page instead of the requested file."""
-    with path.open("rb") as stream:
+    with open_regular(path) as stream:
         return stream.read(1000).lstrip().lower().startswith((b"<!doctype html", b"<html"))
 
 

@@ -10,9 +10,11 @@ import csv
 import json
 import math
 from dataclasses import dataclass, field
+from io import TextIOWrapper
 from typing import TYPE_CHECKING, Any, Literal
 
 from bids_app.errors import reason
+from bids_app.io.files import open_regular, read_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -198,7 +200,7 @@ def load_json(path: Path) -> dict[str, Any]:
         It holds no JSON object; says why.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        content = json.loads(read_bytes(path).decode("utf-8-sig"))
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     if not isinstance(content, dict):
@@ -224,7 +226,7 @@ def read_table(path: Path) -> list[dict[str, str]]:
     ValueError
         A row has more or fewer cells than the first line, or the text is not UTF-8.
     """
-    lines = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
+    lines = read_bytes(path).decode("utf-8").rstrip("\n").split("\n")
     header = lines[0].split("\t")
     return [dict(zip(header, line.split("\t"), strict=True)) for line in lines[1:]]
 
@@ -276,7 +278,7 @@ def read_user_table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
         It cannot be read, or commas or semicolons separate its columns; says which.
     """
     try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
+        with TextIOWrapper(open_regular(path), encoding="utf-8-sig", newline="") as stream:
             reader = csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE)
             columns, rows = list(reader.fieldnames or []), list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from bids_app.errors import OutputError
+from bids_app.errors import ImageError, OutputError
 from bids_app.io import files
+from bids_app.io.nifti import file_sha256, load_image, read_nifti
+from bids_app.io.tables import load_json, read_json, read_table, read_user_table
 
 
 def test_a_file_is_written_whole_and_nothing_else_is_left(tmp_path):
@@ -121,3 +125,42 @@ def test_a_lock_that_is_a_link_is_not_followed_and_a_fifo_does_not_hang(tmp_path
     os.mkfifo(tmp_path / ".y.lock")
     with files.lock(tmp_path / ".y.lock") as held:
         assert held
+
+
+@pytest.fixture(params=["fifo", "socket", "device", "link to a device"])
+def special(request, tmp_path):
+    """A path that opens slowly, never, or without an end."""
+    path = tmp_path / "special"
+    if request.param == "fifo":
+        os.mkfifo(path)
+    elif request.param == "socket":
+        with socket.socket(socket.AF_UNIX) as bound:
+            bound.bind(str(path))
+    elif request.param == "device":
+        return Path("/dev/zero")
+    else:
+        path.symlink_to("/dev/zero")
+    return path
+
+
+def test_what_is_no_regular_file_is_refused_at_once(special):
+    for read in (files.read_bytes, files.read_toml, load_json, read_table, load_image):
+        with pytest.raises(OSError, match="not a regular file"):
+            read(special)
+    with pytest.raises(ValueError, match="not a regular file"):
+        read_user_table(special)
+    for use in (read_nifti, file_sha256):
+        with pytest.raises(ImageError, match=r"^it is not a regular file$"):
+            use(special)
+    assert read_json(special) == {}
+
+
+def test_a_folder_in_place_of_a_file_is_named_as_one(tmp_path):
+    with pytest.raises(IsADirectoryError):
+        files.read_bytes(tmp_path)
+
+
+def test_a_special_file_in_place_of_an_output_is_replaced(tmp_path):
+    os.mkfifo(tmp_path / "x")
+    files.write_if_changed(tmp_path / "x", b"new")
+    assert files.read_bytes(tmp_path / "x") == b"new"
