@@ -132,13 +132,14 @@ def data_dictionary(columns: Mapping[str, Column]) -> dict[str, dict[str, Any]]:
 
 def dump_json(content: Mapping[str, Any]) -> bytes:
     """Write JSON as all files of the dataset have it."""
-    return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    return text.encode(errors="backslashreplace")  # half a surrogate pair, as JSON writes it
 
 
 def table(header: Iterable[str], rows: Iterable[Sequence[str]]) -> bytes:
     """Write texts as tab-separated values, UTF-8."""
     lines = ("\t".join(row) for row in (list(header), *rows))
-    return ("\n".join(lines) + "\n").encode()
+    return ("\n".join(lines) + "\n").encode(errors="backslashreplace")
 
 
 def dump_rows(rows: Iterable[Mapping[str, Value]], columns: Mapping[str, Column]) -> bytes:
