@@ -188,6 +188,8 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(read_bytes(path).decode("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"not TOML ({error})") from None
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 def remove(paths: Iterable[Path]) -> None:

@@ -82,6 +82,8 @@ class Column:
         number = float(text)
         if math.isnan(number):
             return None
+        if self.dtype == "int" and math.isinf(number):
+            raise ValueError(f"{text!r} is not a whole number")
         return number if self.dtype == "float" else int(number)
 
     @property

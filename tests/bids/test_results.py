@@ -90,7 +90,8 @@ def test_a_damaged_sidecar_is_not_complete_and_the_rest_goes_on(tmp_path, caplog
 
 
 @pytest.mark.parametrize("table", [b"", b"index\tname\n1\n", b"name\tvolume_mm3\npons\tn/a\n",
-                                   b"name\tvolume_mm3\npons\tmuch\n", b"\xff\xfe"])  # fmt: skip
+                                   b"name\tvolume_mm3\npons\tmuch\n", b"\xff\xfe",
+                                   b"name\tvolume_mm3\tvoxels\npons\t1\tinf\n"])  # fmt: skip
 def test_a_damaged_table_of_volumes_is_not_complete(tmp_path, caplog, table):
     _, volumes = add(tmp_path)
     volumes.write_bytes(table)

@@ -155,6 +155,12 @@ def test_what_is_no_regular_file_is_refused_at_once(special):
     assert read_json(special) == {}
 
 
+def test_toml_nested_too_deeply_is_a_value_error(tmp_path):
+    (tmp_path / "a.toml").write_text("a = " + "[" * 50_000)
+    with pytest.raises(ValueError, match=r"nested too deeply|not TOML"):
+        files.read_toml(tmp_path / "a.toml")
+
+
 def test_a_folder_in_place_of_a_file_is_named_as_one(tmp_path):
     with pytest.raises(IsADirectoryError):
         files.read_bytes(tmp_path)
