@@ -437,5 +437,6 @@ FAILURES: Columns = by_name(
         _MODEL_VERSION,
         Column("label", description="The model's label in file names"),
         Column("reason", description="Why the image could not be processed"),
+        Column("time", description="When it failed (UTC)"),
     ]
 )

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bids_app.bids.outputs import FREESURFER_FOLDER, GROUP_REPORT, GROUP_TABLE, RATINGS
-from bids_app.errors import DatasetError, OutputError, UsageError
-from bids_app.io.files import write_if_changed
-from bids_app.io.tables import NOT_AVAILABLE, dump_json, read_json, table
+from bids_app.errors import DatasetError, OutputError, UsageError, reason
+from bids_app.io.files import check_inside, read_bytes, write_if_changed
+from bids_app.io.tables import NOT_AVAILABLE, dump_json, load_json, read_json, table
 from bids_app.models.manifest import NOT_STATED
 from bids_app.version import __version__
 
@@ -85,7 +85,8 @@ def check_owner(output_dir: Path, bids_dir: Path) -> None:
     UsageError
         It is BIDS_DIR itself, or lies inside the folder of a participant.
     OutputError
-        It holds another dataset, or results of another source.
+        It holds another dataset or results of another source, or a folder in it is a link that
+        leads out of it.
     """
     output, source = output_dir.resolve(), bids_dir.resolve()
     if output == source:
@@ -97,19 +98,29 @@ def check_owner(output_dir: Path, bids_dir: Path) -> None:
             f"OUTPUT_DIR {output_dir} lies inside a participant's source data. Choose another "
             "folder, such as BIDS_DIR/derivatives/brainstem."
         )
+    shared = ("logs", "logs/slurm", FREESURFER_FOLDER)
+    check_inside(output_dir, (output_dir / name for name in shared))
     path = output_dir / "dataset_description.json"
     if not path.exists():
         return
-    found = read_json(path)
+    try:
+        found = load_json(path)
+    except (OSError, ValueError) as error:
+        raise OutputError(
+            f"{path} is damaged ({reason(error)}), so it does not say whose results these are. "
+            "Restore it, or remove it if the folder holds results of this app alone."
+        ) from None
     generators = [
         entry.get("Name") for entry in _list(found.get("GeneratedBy")) if isinstance(entry, dict)
     ]
     if APP_NAME not in generators:
         raise OutputError(f"OUTPUT_DIR {output_dir} holds another dataset. Choose another folder.")
-    link = found.get("DatasetLinks", {}).get("raw", "")
-    same_place = (output_dir / link).resolve() == bids_dir.resolve()
+    links = found.get("DatasetLinks")
+    link = links.get("raw") if isinstance(links, dict) else None
+    same_place = isinstance(link, str) and (output_dir / link).resolve() == bids_dir.resolve()
     # The same source may be seen under another path, as in a container.
-    same_text = found.get("SourceDatasets", [{}])[0].get("DescriptionSHA256") == _source_digest(
+    first = next(iter(_list(found.get("SourceDatasets"))), None)
+    same_text = isinstance(first, dict) and first.get("DescriptionSHA256") == _source_digest(
         bids_dir
     )
     if not (same_place or same_text):
@@ -177,7 +188,7 @@ def _description(
         source["DOI"] = f"doi:{doi}" if doi.startswith("10.") else doi
     source["DescriptionSHA256"] = _source_digest(bids_dir)
     of_models = [
-        f"model {entry['Name']} {entry.get('Version', '')}: {entry['License']}"
+        f"model {entry.get('Name', '')} {entry.get('Version', '')}: {entry['License']}"
         for entry in generators
         if "License" in entry
     ]
@@ -197,7 +208,7 @@ def _description(
 
 def _source_digest(bids_dir: Path) -> str:
     try:
-        return hashlib.sha256((bids_dir / "dataset_description.json").read_bytes()).hexdigest()
+        return hashlib.sha256(read_bytes(bids_dir / "dataset_description.json")).hexdigest()
     except OSError:
         return ""
 

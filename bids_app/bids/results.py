@@ -14,7 +14,9 @@ import csv
 import logging
 import math
 import re
+import stat
 from dataclasses import dataclass, field, fields, replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -22,11 +24,14 @@ from pydantic.alias_generators import to_pascal
 
 from bids_app.bids.columns import COMPARISON, FAILURES, VOLUMES
 from bids_app.bids.outputs import ENTITIES, Outputs
-from bids_app.errors import reason
+from bids_app.errors import ImageError, reason
+from bids_app.io.files import read_bytes
+from bids_app.io.nifti import bytes_sha256, file_sha256
 from bids_app.io.tables import NOT_AVAILABLE, load_json, read_json, read_rows, read_user_table
 from bids_app.regions import PARTS
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
@@ -84,6 +89,49 @@ class ModelEntry(_File):
     largest_component: tuple[tuple[str, ...], ...] = ()
 
 
+class FileRecord(_File):
+    """A file of a complete image, as it was when the image was completed.
+
+    Attributes
+    ----------
+    size : int
+        In bytes.
+    modified : int
+        Modification time in microseconds since 1970; a copy of the dataset may have another.
+    sha256 : str
+        Digest of its bytes.
+    """
+
+    size: int
+    modified: int
+    sha256: str = Field(alias="SHA256")
+
+    @classmethod
+    def of(cls, path: Path, data: bytes) -> FileRecord:
+        """Describe a file that was just written."""
+        return cls.model_validate(
+            {
+                "Size": len(data),
+                "Modified": _modified(path.stat()),
+                "SHA256": bytes_sha256(data),
+            }
+        )
+
+    def describes(self, path: Path) -> bool:
+        """Whether a file is still as it was; its digest is computed only if its time differs."""
+        try:
+            found = path.stat()
+            if not stat.S_ISREG(found.st_mode) or found.st_size != self.size:
+                return False
+            return _modified(found) == self.modified or file_sha256(path) == self.sha256
+        except (OSError, ImageError):
+            return False
+
+
+def _modified(found: os.stat_result) -> int:
+    return found.st_mtime_ns // 1000  # nanoseconds exceed what JSON's numbers hold exactly
+
+
 class Sidecar(_File):
     """Sidecar of a label map.
 
@@ -112,6 +160,11 @@ class Sidecar(_File):
         About the image's header.
     seconds : float or None
         Time that reading and segmenting took.
+    verified : str
+        When a run last wrote these files or found them complete after the image had failed, as
+        `timestamp` gives it; empty in those of earlier versions.
+    files : dict of str to FileRecord
+        Files that it marks as complete, by name; empty in those of earlier versions.
     """
 
     sources: tuple[str, ...] = ()
@@ -129,6 +182,8 @@ class Sidecar(_File):
     flag_thresholds: dict[str, float] = {}
     warnings: tuple[str, ...] = ()
     seconds: float | None = None
+    verified: str = ""
+    files: dict[str, FileRecord] = {}
 
     @model_validator(mode="before")
     @classmethod
@@ -197,6 +252,8 @@ class Failure:
         The model; `label` is the one in file names.
     reason : str
         One line.
+    time : str
+        When it failed, as `timestamp` gives it; empty if unknown.
     """
 
     participant: str
@@ -207,6 +264,7 @@ class Failure:
     model_version: str
     label: str
     reason: str
+    time: str = ""
 
 
 @dataclass(frozen=True)
@@ -285,6 +343,15 @@ class Result:
         """Name and version of the model, as in all tables and pages."""
         return self.sidecar.model.name or self.label, self.sidecar.model.version
 
+    @property
+    def verified(self) -> str:
+        """When the result was last known to be complete, as `timestamp` gives it.
+
+        For one of an earlier version, which does not state it, this is the modification time of
+        its sidecar.
+        """
+        return self.sidecar.verified or _modification_time(self.outputs.sidecar)
+
     def without_figures(self) -> Result:
         """Copy the result without the content of its figures, which takes a megabyte."""
         return replace(self, held_picture=None, held_cutout=None)
@@ -298,9 +365,21 @@ class Result:
         return self.held_cutout or _content(self.outputs.cutout)
 
 
+def timestamp(when: datetime | None = None) -> str:
+    """Write a time, by default now, in UTC, so that later times sort after earlier ones."""
+    return (when or datetime.now(UTC)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _modification_time(path: Path) -> str:
+    try:
+        return timestamp(datetime.fromtimestamp(path.stat().st_mtime, UTC))
+    except (OSError, ValueError):
+        return ""
+
+
 def _content(path: Path) -> bytes | None:
     try:
-        return path.read_bytes()
+        return read_bytes(path)
     except OSError:
         return None
 
@@ -406,14 +485,14 @@ def read_failures(output_dir: Path) -> list[Failure]:
     for path in sorted(output_dir.glob("logs/*/failures.tsv")):
         try:
             for row in read_user_table(path)[1]:
-                failure = _failure(row)
+                failure = _failure(row, path.parent.name)
                 failures[failure.label, failure.source] = failure
         except (ValueError, KeyError, csv.Error) as error:
             LOG.warning("%s: damaged (%s), skipped", path, _in_one_line(error))
     return list(failures.values())
 
 
-def _failure(row: Mapping[str, str]) -> Failure:
+def _failure(row: Mapping[str, str], run: str) -> Failure:
     texts = {name: row.get(name) or NOT_AVAILABLE for name in FAILURES}
     if NOT_AVAILABLE in (texts["participant_id"], texts["source"], texts["label"]):
         raise ValueError("a row has no participant_id, source or label")
@@ -426,7 +505,42 @@ def _failure(row: Mapping[str, str]) -> Failure:
         model_version=texts["model_version"],
         label=texts["label"],
         reason=texts["reason"],
+        time=texts["time"] if texts["time"] != NOT_AVAILABLE else _start_time(run),
     )
+
+
+def _start_time(run: str) -> str:
+    """When a run of an earlier version began, whose table has no times; empty if unknown."""
+    try:
+        return timestamp(datetime.strptime(run.partition("_")[0], "%Y%m%d-%H%M%S"))
+    except ValueError:
+        return ""
+
+
+def keep_newest(
+    results: Iterable[Result], failures: Iterable[Failure]
+) -> tuple[list[Result], list[Failure]]:
+    """Keep of each image and model what happened last: its result or its failure.
+
+    An image that was complete may have been replaced by one that cannot be processed; its old
+    volumes are not those of the image that is there now.
+    """
+    failed = {(failure.label, failure.source): failure for failure in failures}
+    newest: list[Result] = []
+    for result in results:
+        failure = failed.get((result.label, result.source)) if failed else None
+        if failure is None:
+            newest.append(result)
+        elif failure.time <= result.verified:
+            newest.append(result)
+            del failed[result.label, result.source]
+    return newest, list(failed.values())
+
+
+def fails_since(outputs: Outputs, failure: Failure) -> bool:
+    """Whether a failure is newer than the complete result of its image."""
+    verified = str(read_json(outputs.sidecar).get("Verified", ""))
+    return failure.time > (verified or _modification_time(outputs.sidecar))
 
 
 def read_agreement(results: Iterable[Result]) -> list[ModelAgreement]:
@@ -487,11 +601,14 @@ def find_differences(
     -------
     dict of str to tuple, or None
         Old and new value of each setting or model that differs; if empty, the image is complete.
-        None if there are no complete results of this input.
+        None if there are no complete results of this input: files are missing, damaged, or not
+        as they were written.
     """
     if not all(path.is_file() for path in outputs.expected(probabilities=False)):
         return None
     sidecar = read_json(outputs.sidecar)
+    if find_changed(outputs, sidecar):
+        return None
     if "Locator" in sidecar:  # the name of earlier versions
         sidecar.setdefault("Localizer", sidecar.pop("Locator"))
     old_models = {name: part for name, part in sidecar.items() if isinstance(part, dict)}
@@ -513,6 +630,39 @@ def find_differences(
     if differing or all(path.is_file() for path in outputs.expected(probabilities=probabilities)):
         return differing
     return None
+
+
+def find_changed(outputs: Outputs, sidecar: dict[str, Any] | None = None) -> list[Path]:
+    """Find files of an image that are damaged, or not as its sidecar recorded them.
+
+    Parameters
+    ----------
+    outputs : Outputs
+        Where the files are.
+    sidecar : dict, optional
+        Content of the sidecar, if it was read before.
+
+    Returns
+    -------
+    list of Path
+        Files that are missing are not among them. Results of earlier versions have no record:
+        their sidecar and table of volumes must be readable.
+    """
+    try:
+        content = read_json(outputs.sidecar) if sidecar is None else sidecar
+        record = Sidecar.model_validate(content).files
+    except ValidationError:
+        return [outputs.sidecar]
+    paths = {outputs.folder / name: known for name, known in record.items() if "/" not in name}
+    changed = [path for path, known in paths.items() if path.exists() and not known.describes(path)]
+    if outputs.volumes not in paths:
+        try:
+            read_volumes(outputs.volumes)
+        except FileNotFoundError:
+            pass
+        except (OSError, ValueError):
+            changed.append(outputs.volumes)
+    return changed
 
 
 def _in_short(model: dict[str, Any]) -> str:

@@ -124,22 +124,30 @@ def _link_dataset(bids_dir: Path, wanted: set[str], temporary: Path) -> None:
             _link(entry, mirror / entry.name)
 
 
-def _link(entry: os.DirEntry[str], mirror: Path) -> None:
+def _link(entry: os.DirEntry[str], mirror: Path, above: frozenset[Path] = frozenset()) -> None:
+    """Mirror an entry; `above` has the real paths of the folders that lead to it."""
     source = Path(entry.path)
+    if not entry.is_dir() and not entry.is_file() and source.exists():
+        mirror.touch()  # a FIFO, socket or device, which the validator would wait for: empty
+        return
     # A folder with an extension (.ds, .zarr) is one recording; only its name counts.
-    if not entry.is_dir() or source.suffix or not _holds_links(source):
+    if not entry.is_dir() or source.suffix or not _needs_mirror(source):
         mirror.symlink_to(source)
-    elif entry.is_symlink() and source.parent.resolve().is_relative_to(source.resolve()):
-        mirror.symlink_to(mirror.name)  # a link up to its own folder is a cycle there too
+        return
+    real = source.resolve()
+    if entry.is_symlink() and (real in above or source.parent.resolve().is_relative_to(real)):
+        mirror.symlink_to(mirror.name)  # a link to a folder that leads to it is a cycle there too
     else:
         mirror.mkdir()
         for inner in _entries(source):
-            _link(inner, mirror / inner.name)
+            _link(inner, mirror / inner.name, above | {real})
 
 
-def _holds_links(folder: Path) -> bool:
+def _needs_mirror(folder: Path) -> bool:
+    """Whether there are links, or files that are not plain ones, in a folder or below it."""
     return any(
-        entry.is_symlink() or (entry.is_dir() and _holds_links(Path(entry.path)))
+        entry.is_symlink()
+        or (_needs_mirror(Path(entry.path)) if entry.is_dir() else not entry.is_file())
         for entry in _entries(folder)
     )
 

@@ -15,6 +15,7 @@ import re
 import secrets
 import shutil
 import socket
+import stat
 import tomllib
 from contextlib import contextmanager
 from functools import cache
@@ -25,7 +26,11 @@ from bids_app.errors import OutputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from io import BufferedReader
 
+# A lock that is a link or a FIFO is not one of ours: neither followed nor waited for.
+_LOCK_FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+_NOT_REGULAR = "it is not a regular file"
 _TEMPORARY = re.compile(r"^\..+\.(?P<host>[A-Za-z0-9-]+)_(?P<pid>\d+)_[0-9a-f]{8}\.tmp$")
 
 
@@ -97,11 +102,76 @@ def write_atomic(path: Path, data: bytes) -> None:
 def write_if_changed(path: Path, data: bytes) -> None:
     """Write a file that runs share, unless it already has this content."""
     try:
-        if path.read_bytes() == data:
+        if read_bytes(path) == data:
             return
     except OSError:
         pass
     write_atomic(path, data)
+
+
+def check_inside(folder: Path, paths: Iterable[Path]) -> None:
+    """Refuse paths that links lead out of the folder in which they are to be written.
+
+    A file that is a link itself is no concern: `write_atomic` replaces the link and leaves its
+    target as it is, so outputs that git-annex keeps elsewhere can be written again.
+
+    Parameters
+    ----------
+    folder : Path
+        The output folder; it may be reached through links itself.
+    paths : iterable of Path
+        Folders below it; they need not exist.
+
+    Raises
+    ------
+    OutputError
+        One leads elsewhere.
+    """
+    root = Path(os.path.realpath(folder))
+    for path in dict.fromkeys(paths):
+        real = Path(os.path.realpath(path))
+        if not real.is_relative_to(root):
+            raise OutputError(
+                f"{path} is reached through a link that leads out of the output folder, to {real}. "
+                "Replace the link with a folder, or choose another OUTPUT_DIR."
+            )
+
+
+def open_regular(path: Path) -> BufferedReader:
+    """Open a file for reading if it is a regular one.
+
+    Opening a FIFO would wait for a writer, and reading some devices has no end.
+
+    Raises
+    ------
+    OSError
+        It cannot be opened, or is a folder, FIFO, socket or device.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno == errno.ENXIO:  # a socket
+            raise OSError(errno.EINVAL, _NOT_REGULAR, str(path)) from None
+        raise
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode):
+        return os.fdopen(descriptor, "rb")
+    os.close(descriptor)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    raise OSError(errno.EINVAL, _NOT_REGULAR, str(path))
+
+
+def read_bytes(path: Path) -> bytes:
+    """Read a regular file.
+
+    Raises
+    ------
+    OSError
+        As for `open_regular`.
+    """
+    with open_regular(path) as stream:
+        return stream.read()
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -115,9 +185,11 @@ def read_toml(path: Path) -> dict[str, Any]:
         It is not TOML; the message says where.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(read_bytes(path).decode("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"not TOML ({error})") from None
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 def remove(paths: Iterable[Path]) -> None:
@@ -191,7 +263,7 @@ def _acquire(path: Path) -> int | None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         while True:
-            stream = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            stream = os.open(path, _LOCK_FLAGS, 0o666)
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
@@ -207,12 +279,14 @@ def _acquire(path: Path) -> int | None:
                 pass
             os.close(stream)
     except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise OutputError(f"{path} is a link, not a lock of this app. Remove it.") from None
         raise OutputError(f"{path.parent}: cannot be written ({error.strerror}).") from None
 
 
 def is_web_page(path: Path) -> bool:
     """Whether a file starts like HTML, such as a login page instead of the requested file."""
-    with path.open("rb") as stream:
+    with open_regular(path) as stream:
         return stream.read(1000).lstrip().lower().startswith((b"<!doctype html", b"<html"))
 
 

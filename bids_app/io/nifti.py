@@ -10,6 +10,7 @@ Format: NIfTI-1 and NIfTI-2, https://nifti.nimh.nih.gov/nifti-1/documentation/ni
 
 from __future__ import annotations
 
+import errno
 import gzip
 import hashlib
 import math
@@ -22,6 +23,7 @@ import numpy as np
 from nibabel.spatialimages import HeaderDataError, SpatialImage
 
 from bids_app.errors import ImageError, reason
+from bids_app.io.files import open_regular
 
 if TYPE_CHECKING:
     from io import BufferedReader
@@ -159,6 +161,8 @@ def load_image(path: Path) -> Any:
     OSError, nibabel.filebasedimages.ImageFileError
         It cannot be read.
     """
+    with open_regular(path):  # nibabel would wait for a FIFO
+        pass
     return nib.load(path)
 
 
@@ -172,6 +176,11 @@ def file_sha256(path: Path) -> str:
     """
     with _open(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def bytes_sha256(data: bytes) -> str:
+    """SHA-256 of bytes, in hexadecimal, as `file_sha256` gives it for a file."""
+    return hashlib.sha256(data).hexdigest()
 
 
 def nifti_bytes(image: Any, *, compress: bool) -> bytes:
@@ -214,12 +223,14 @@ class _HashedFile:
 
 def _open(path: Path) -> BufferedReader:
     try:
-        return path.open("rb")
+        return open_regular(path)
     except FileNotFoundError:
         if path.is_symlink():
             raise _content_missing(path) from None
         raise ImageError("there is no such file") from None
     except OSError as error:
+        if error.errno == errno.EINVAL:
+            raise ImageError(str(error.strerror)) from None
         raise ImageError(f"it cannot be read: {error.strerror}") from None
 
 

@@ -10,9 +10,11 @@ import csv
 import json
 import math
 from dataclasses import dataclass, field
+from io import TextIOWrapper
 from typing import TYPE_CHECKING, Any, Literal
 
 from bids_app.errors import reason
+from bids_app.io.files import open_regular, read_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -80,6 +82,8 @@ class Column:
         number = float(text)
         if math.isnan(number):
             return None
+        if self.dtype == "int" and math.isinf(number):
+            raise ValueError(f"{text!r} is not a whole number")
         return number if self.dtype == "float" else int(number)
 
     @property
@@ -130,13 +134,14 @@ def data_dictionary(columns: Mapping[str, Column]) -> dict[str, dict[str, Any]]:
 
 def dump_json(content: Mapping[str, Any]) -> bytes:
     """Write JSON as all files of the dataset have it."""
-    return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    return text.encode(errors="backslashreplace")  # half a surrogate pair, as JSON writes it
 
 
 def table(header: Iterable[str], rows: Iterable[Sequence[str]]) -> bytes:
     """Write texts as tab-separated values, UTF-8."""
     lines = ("\t".join(row) for row in (list(header), *rows))
-    return ("\n".join(lines) + "\n").encode()
+    return ("\n".join(lines) + "\n").encode(errors="backslashreplace")
 
 
 def dump_rows(rows: Iterable[Mapping[str, Value]], columns: Mapping[str, Column]) -> bytes:
@@ -197,7 +202,10 @@ def load_json(path: Path) -> dict[str, Any]:
     ValueError
         It holds no JSON object; says why.
     """
-    content = json.loads(path.read_text(encoding="utf-8-sig"))
+    try:
+        content = json.loads(read_bytes(path).decode("utf-8-sig"))
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
     if not isinstance(content, dict):
         raise ValueError("it holds no JSON object")  # noqa: TRY004 - as for any other content
     return content
@@ -221,7 +229,7 @@ def read_table(path: Path) -> list[dict[str, str]]:
     ValueError
         A row has more or fewer cells than the first line, or the text is not UTF-8.
     """
-    lines = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
+    lines = read_bytes(path).decode("utf-8").rstrip("\n").split("\n")
     header = lines[0].split("\t")
     return [dict(zip(header, line.split("\t"), strict=True)) for line in lines[1:]]
 
@@ -273,7 +281,7 @@ def read_user_table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
         It cannot be read, or commas or semicolons separate its columns; says which.
     """
     try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
+        with TextIOWrapper(open_regular(path), encoding="utf-8-sig", newline="") as stream:
             reader = csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE)
             columns, rows = list(reader.fieldnames or []), list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bids_app.bids.outputs import FREESURFER_FOLDER
-from bids_app.io.files import write_atomic
+from bids_app.io.files import check_inside, write_atomic
 from bids_app.io.nifti import load_image, nifti_bytes
 from bids_app.regions import WHOLE_NAME, region
 
@@ -56,6 +56,7 @@ def write_freesurfer(output_dir: Path, result: Result) -> None:
     lines = [f"{name} {volumes.get(own or '', 'nan')}\n" for name, own in _LINES.items()]
     image, label = result.outputs.stem.rsplit("_seg-", 1)
     folder = output_dir / FREESURFER_FOLDER / image / "mri"
+    check_inside(output_dir, [folder])
     write_atomic(folder / f"brainstemSsVolumes.{label}.txt", "".join(lines).encode())
     codes = np.zeros(256, dtype=np.int16)
     for row in result.volumes:

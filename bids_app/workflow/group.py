@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from bids_app.bids.columns import GROUP, GROUP_COMPARISON, LONGITUDINAL
 from bids_app.bids.dataset import check_owner
 from bids_app.bids.outputs import RATINGS, SELECTION, WHOLE, GroupFiles, report_name
-from bids_app.bids.results import read_agreement, read_failures, read_results
+from bids_app.bids.results import keep_newest, read_agreement, read_failures, read_results
 from bids_app.bids.sidecars import read_dates, read_scanners, read_sessions
 from bids_app.errors import DatasetError, NoScanError, UsageError, few, listing
 from bids_app.group.covariates import add_acquisition, join_covariates, join_ratings
@@ -152,8 +152,10 @@ def _choose(settings: Settings, thresholds: Mapping[str, float]) -> _Chosen:
     NoScanError
         There are none.
     """
-    results = list(read_results(settings.output_dir))
-    found = gather(results, read_failures(settings.output_dir), thresholds)
+    results, failures = keep_newest(
+        read_results(settings.output_dir), read_failures(settings.output_dir)
+    )
+    found = gather(results, failures, thresholds)
     asked = _asked_for(found, settings)
     if not asked.any():
         raise NoScanError(f"{settings.output_dir}: {_why_none(found, settings)}")

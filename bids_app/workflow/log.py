@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from bids_app.bids.columns import FAILURES
 from bids_app.bids.outputs import ENTITIES
-from bids_app.bids.results import Failure
+from bids_app.bids.results import Failure, timestamp
 from bids_app.io.files import run_token, write_atomic
 from bids_app.io.tables import dump_rows
 
@@ -127,6 +127,7 @@ class Failures:
             model_version=self._model.version,
             label=self._model.label,
             reason=" ".join(reason.replace(str(scan.path), scan.relative).split()),
+            time=timestamp(),
         )
         with self._lock:
             self.records.append(failure)
@@ -152,4 +153,5 @@ def _row(failure: Failure) -> dict[str, Value]:
         **failure.entities,
         **{key: getattr(failure, key) for key in ("source", "model", "model_version", "label")},
         "reason": failure.reason,
+        "time": failure.time or None,
     }

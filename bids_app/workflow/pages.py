@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 from bids_app.bids.dataset import check_owner, read_name
 from bids_app.bids.outputs import report_name
-from bids_app.bids.results import read_failures, read_results
+from bids_app.bids.results import keep_newest, read_failures, read_results
 from bids_app.errors import NoScanError, listing
-from bids_app.io.files import write_atomic
+from bids_app.io.files import check_inside, write_atomic
 from bids_app.measures.flags import read_thresholds
 from bids_app.reports.citations import ModelUse, write_citations
 from bids_app.reports.images.figures import restore_figures
@@ -47,11 +47,20 @@ class Pages:
         The participant of each image to be done, such as ``sub-01``.
     failures : Failures
         Failures of this run and of earlier ones.
+    renewed : frozenset of str
+        Participants whose pages show failures of images that are complete now.
     """
 
-    def __init__(self, settings: Settings, participants: Iterable[str], failures: Failures) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        participants: Iterable[str],
+        failures: Failures,
+        renewed: frozenset[str] = frozenset(),
+    ) -> None:
         self._settings = settings
         self._failures = failures
+        self._renewed = renewed
         self._left = Counter(participants)
         self._held: dict[str, list[Result]] = defaultdict(list)
         self._written: set[str] = set()
@@ -98,16 +107,19 @@ class Pages:
         output_dir, freesurfer = self._settings.output_dir, self._settings.freesurfer_stats
         held = self._held.pop(participant, [])
         failed = any(failure.participant == participant for failure in self._failures.records)
-        new = held or failed or not (output_dir / report_name(participant)).is_file()
+        renewed = participant in self._renewed
+        new = held or failed or renewed or not (output_dir / report_name(participant)).is_file()
         self._written.add(participant)
         if not new and not freesurfer:
             return
-        results = list(read_results(output_dir, participant, held))
+        results, failures = keep_newest(
+            read_results(output_dir, participant, held), self._failures.of(participant)
+        )
         if freesurfer:
             for result in results:
                 write_freesurfer(output_dir, result)
         if new and (results or failed):
-            write_page(output_dir, participant, results, self._failures.of(participant))
+            write_page(output_dir, participant, results, failures)
 
 
 def write_page(
@@ -143,6 +155,7 @@ def write_page(
     OutputError
         A file cannot be written.
     """
+    check_inside(output_dir, (result.outputs.folder for result in results))
     page = participant_page(
         participant,
         results,
@@ -173,15 +186,16 @@ def remake_pages(settings: Settings) -> int:
     """
     output_dir = settings.output_dir
     check_owner(output_dir, settings.bids_dir)
-    results, failures = list(read_results(output_dir)), read_failures(output_dir)
+    results, failures = keep_newest(read_results(output_dir), read_failures(output_dir))
     by_results, by_failures = _by_participant(results), _by_participant(failures)
     participants = _requested(settings, by_results.keys() | by_failures.keys())
     start_log(settings, keep=False)
     try:
         for result in results:
-            if result.participant in participants and (
-                reason := restore_figures(result, settings.bids_dir, assume_ras=settings.assume_ras)
-            ):
+            if result.participant not in participants:
+                continue
+            check_inside(output_dir, [result.outputs.figures])
+            if reason := restore_figures(result, settings.bids_dir, assume_ras=settings.assume_ras):
                 LOG.warning("%s: its page has no picture or viewer: %s", result.source, reason)
         uses = [ModelUse.from_sidecar(result.label, result.sidecar) for result in results]
         write_citations(output_dir / "logs", uses)

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 from bids_app.bids.dataset import check_owner, claim, write_dataset_files
 from bids_app.bids.outputs import Outputs
-from bids_app.bids.results import read_failures
+from bids_app.bids.results import fails_since, find_changed, read_failures
 from bids_app.bids.scans import find_scans
 from bids_app.bids.validation import validate
 from bids_app.errors import BrainstemError, DatasetError, UsageError
-from bids_app.io.files import clean
+from bids_app.io.files import check_inside, clean
 from bids_app.measures.flags import read_thresholds
 from bids_app.models import store
 from bids_app.models.manifest import verify
@@ -24,12 +24,13 @@ from bids_app.workflow.log import Failures, start_log, stop_log
 from bids_app.workflow.pages import Pages, remake_pages
 from bids_app.workflow.pipeline import Outcome, Pipeline, Task, differing
 from bids_app.workflow.summary import announce, summarise
-from bids_app.workflow.write import Context
+from bids_app.workflow.write import Context, confirm
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
+    from bids_app.bids.results import Failure
     from bids_app.bids.validation import Report
     from bids_app.models.manifest import Model
     from bids_app.segmentation.types import Segmenter
@@ -97,10 +98,12 @@ def _run(settings: Settings, model: Model, run_folder: Path, background: ThreadP
     _clean(settings, tasks)
     todo = _select(settings, tasks, context)
     pending = {task.scan for task in todo}
-    outcome = Outcome(complete=[task.scan for task in tasks if task.scan not in pending])
+    complete = [task for task in tasks if task.scan not in pending]
+    outcome = Outcome(complete=[task.scan for task in complete])
     earlier = read_failures(settings.output_dir)
     failures = Failures(run_folder / "failures.tsv", model, earlier)
-    pages = Pages(settings, [task.scan.participant for task in todo], failures)
+    renewed = _confirm(complete, earlier, model)
+    pages = Pages(settings, [task.scan.participant for task in todo], failures, renewed)
     with stoppable() as stop:
         segmenters = _load(settings, model, stop, len(todo)) if todo else []
         remarks = _remarks(validation)
@@ -154,7 +157,12 @@ def _tasks(settings: Settings, model: Model) -> list[Task]:
             LOG.warning("%s: left out, its results would replace those of %s", scan.relative, first)
         else:
             tasks[outputs.stem] = Task(scan, outputs)
+    check_inside(settings.output_dir, _folders(tasks.values()))
     return list(tasks.values())
+
+
+def _folders(tasks: Iterable[Task]) -> set[Path]:
+    return {folder for t in tasks for folder in (t.outputs.folder, t.outputs.figures)}
 
 
 def _select(settings: Settings, tasks: Sequence[Task], context: Context) -> list[Task]:
@@ -168,6 +176,12 @@ def _select(settings: Settings, tasks: Sequence[Task], context: Context) -> list
         if way
     )
     selected = [task for task, way in found.items() if way != {}]
+    for task in (task for task in selected if found[task] is None):
+        for path in find_changed(task.outputs):
+            LOG.warning(
+                "%s: changed or damaged since it was written; the image is processed again",
+                path.relative_to(settings.output_dir),
+            )
     if ways:
         changes = "; ".join(f"{way} ({n:,})" if len(ways) > 1 else way for way, n in ways.items())
         LOG.warning(
@@ -179,6 +193,24 @@ def _select(settings: Settings, tasks: Sequence[Task], context: Context) -> list
             changes,
         )
     return selected
+
+
+def _confirm(complete: Iterable[Task], earlier: Iterable[Failure], model: Model) -> frozenset[str]:
+    """Record that images are complete which failed in an earlier run, such as a missing file.
+
+    Returns
+    -------
+    frozenset of str
+        Their participants, whose pages show the failures so far.
+    """
+    failed = {failure.source: failure for failure in earlier if failure.label == model.label}
+    renewed = set()
+    for task in complete:
+        failure = failed.get(task.scan.relative)
+        if failure is not None and fails_since(task.outputs, failure):
+            confirm(task.outputs)
+            renewed.add(task.scan.participant)
+    return frozenset(renewed)
 
 
 def _list(tasks: Iterable[Task], selected: Iterable[Task]) -> None:
@@ -196,8 +228,8 @@ def _in_words(setting: object) -> str:
 
 def _clean(settings: Settings, tasks: Iterable[Task]) -> None:
     logs = settings.output_dir / "logs"
-    folders = {folder for t in tasks for folder in (t.outputs.folder, t.outputs.figures)}
-    clean([settings.output_dir, logs, *logs.glob("*/"), *folders])
+    runs = (folder for folder in logs.glob("*/") if not folder.is_symlink())
+    clean([settings.output_dir, logs, *runs, *_folders(tasks)])
 
 
 def _load(settings: Settings, model: Model, stop: Stop, images: int) -> list[Segmenter]:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from bids_app.bids.columns import VOLUMES
 from bids_app.bids.outputs import ENTITIES
-from bids_app.bids.results import Result, Sidecar, model_entry, source_uri
+from bids_app.bids.results import FileRecord, Result, Sidecar, model_entry, source_uri, timestamp
 from bids_app.io.files import remove, write_atomic
 from bids_app.io.images import label_image, nifti_bytes, probability_image
-from bids_app.io.tables import data_dictionary, dump_json, dump_rows
+from bids_app.io.tables import data_dictionary, dump_json, dump_rows, read_json
 from bids_app.measures.flags import read_thresholds
 from bids_app.measures.image import measure
 from bids_app.models import store
@@ -24,6 +24,8 @@ from bids_app.reports.images.pictures import mosaic
 from bids_app.version import __version__
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from bids_app.bids.outputs import Outputs
     from bids_app.bids.scans import Scan
     from bids_app.io.images import Volume
@@ -90,6 +92,32 @@ class Context:
         )
 
 
+@dataclass
+class _Files:
+    """Writes files and records them for the sidecar.
+
+    Figures are not recorded: ``--reports-only`` makes missing ones.
+
+    Attributes
+    ----------
+    record : dict of str to dict
+        By file name; `bids_app.bids.results.FileRecord` reads it.
+    """
+
+    record: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def write(self, path: Path, data: bytes) -> None:
+        """Write a file.
+
+        Raises
+        ------
+        OutputError
+            It cannot be written.
+        """
+        write_atomic(path, data)
+        self.record[path.name] = FileRecord.of(path, data).model_dump(by_alias=True)
+
+
 def write_image(
     outputs: Outputs,
     scan: Scan,
@@ -132,18 +160,20 @@ def write_image(
     found = measure(volume, segmentation, regions, context.thresholds)
     remove([outputs.sidecar])
     labels = label_image(segmentation.labels, volume.grid)
-    write_atomic(outputs.dseg, nifti_bytes(labels, compress=True))
+    files = _Files()
+    files.write(outputs.dseg, nifti_bytes(labels, compress=True))
     if context.probabilities:
-        _write_probabilities(outputs, scan, volume, segmentation, context)
+        _write_probabilities(files, outputs, scan, volume, segmentation, context)
     else:  # maps of an earlier run would not belong to these labels
         remove([outputs.probseg_sidecar, outputs.probseg])
-    write_atomic(outputs.volumes, dump_rows([row.row() for row in found.volumes], VOLUMES))
-    write_atomic(outputs.volumes_sidecar, dump_json(data_dictionary(VOLUMES)))
+    files.write(outputs.volumes, dump_rows([row.row() for row in found.volumes], VOLUMES))
+    files.write(outputs.volumes_sidecar, dump_json(data_dictionary(VOLUMES)))
     picture = mosaic(volume.data, segmentation.labels, volume.voxel_size, regions)
     write_atomic(outputs.picture, picture)
     cutout = cut_out(volume, segmentation.labels)
     write_atomic(outputs.cutout, cutout)
     sidecar = _sidecar(scan, volume, segmentation.device, found, context, seconds)
+    sidecar |= {"Verified": timestamp(), "Files": files.record}
     write_atomic(outputs.sidecar, dump_json(sidecar))
     entities = dict(scan.entities)
     return Result(
@@ -157,6 +187,18 @@ def write_image(
         held_picture=picture,
         held_cutout=cutout,
     )
+
+
+def confirm(outputs: Outputs) -> None:
+    """Record in the sidecar of a complete image that it is complete now, after a later failure.
+
+    Raises
+    ------
+    OutputError
+        The sidecar cannot be written.
+    """
+    sidecar = read_json(outputs.sidecar) | {"Verified": timestamp()}
+    write_atomic(outputs.sidecar, dump_json(sidecar))
 
 
 def _sidecar(
@@ -196,10 +238,15 @@ def software_versions(device: str) -> str:
 
 
 def _write_probabilities(
-    outputs: Outputs, scan: Scan, volume: Volume, segmentation: Segmentation, context: Context
+    files: _Files,
+    outputs: Outputs,
+    scan: Scan,
+    volume: Volume,
+    segmentation: Segmentation,
+    context: Context,
 ) -> None:
     image = probability_image(segmentation.whole_probabilities(), volume.grid)
-    write_atomic(outputs.probseg, nifti_bytes(image, compress=True))
+    files.write(outputs.probseg, nifti_bytes(image, compress=True))
     sidecar = {
         "Description": "Probabilities of the regions, one volume per label, in the order of "
         "LabelMap",
@@ -207,7 +254,7 @@ def _write_probabilities(
         "LabelMap": [region.abbreviation for region in context.model.regions],
         "Model": model_entry(context.model),
     }
-    write_atomic(outputs.probseg_sidecar, dump_json(sidecar))
+    files.write(outputs.probseg_sidecar, dump_json(sidecar))
 
 
 def _origin(scan: Scan) -> dict[str, Any]:

@@ -103,3 +103,27 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path, source):
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="cannot be created"):
         dataset.claim(tmp_path / "file" / "out", source)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b'{"a":' * 5000])
+def test_a_damaged_description_of_the_output_is_named(tmp_path, source, content):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "dataset_description.json").write_bytes(content)
+    with pytest.raises(OutputError, match=r"dataset_description.json is damaged"):
+        dataset.check_owner(tmp_path / "out", source)
+
+
+@pytest.mark.parametrize("links", [None, [], 5, {"raw": 5}, {}])
+@pytest.mark.parametrize("sources", [None, [], {}, [5], [{}]])
+def test_a_description_with_values_of_other_types_is_of_another_source(
+    tmp_path, source, links, sources
+):
+    (tmp_path / "out").mkdir()
+    description = {
+        "GeneratedBy": [5, {"Name": dataset.APP_NAME}],
+        "DatasetLinks": links,
+        "SourceDatasets": sources,
+    }
+    (tmp_path / "out" / "dataset_description.json").write_text(json.dumps(description))
+    with pytest.raises(OutputError, match="another source dataset"):
+        dataset.check_owner(tmp_path / "out", source)

@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 
 from bids_app.bids.columns import FAILURES, VOLUMES
-from bids_app.bids.results import RegionVolume, Sidecar, read_failures, read_results
+from bids_app.bids.outputs import Outputs
+from bids_app.bids.results import (
+    FileRecord,
+    RegionVolume,
+    Sidecar,
+    fails_since,
+    find_changed,
+    find_differences,
+    keep_newest,
+    read_failures,
+    read_results,
+)
 from bids_app.io.tables import dump_rows
 
 SIDECAR = {
@@ -62,7 +74,8 @@ def test_keys_that_an_earlier_version_lacks_have_defaults(tmp_path):
 @pytest.mark.parametrize(
     "sidecar",
     [
-        "", "{", "[]", "{}", '{"Model": null}', '{"Model": {}, "Flags": [1]}',
+        "", "{", "[]", "{}", "[" * 5000, '{"a":' * 5000,
+        '{"Model": null}', '{"Model": {}, "Flags": [1]}',
         '{"Model": {}, "Quality": {"etiv_mm3": "much"}}', '{"Model": {}, "Seconds": []}',
     ],
 )  # fmt: skip
@@ -77,7 +90,8 @@ def test_a_damaged_sidecar_is_not_complete_and_the_rest_goes_on(tmp_path, caplog
 
 
 @pytest.mark.parametrize("table", [b"", b"index\tname\n1\n", b"name\tvolume_mm3\npons\tn/a\n",
-                                   b"name\tvolume_mm3\npons\tmuch\n", b"\xff\xfe"])  # fmt: skip
+                                   b"name\tvolume_mm3\npons\tmuch\n", b"\xff\xfe",
+                                   b"name\tvolume_mm3\tvoxels\npons\t1\tinf\n"])  # fmt: skip
 def test_a_damaged_table_of_volumes_is_not_complete(tmp_path, caplog, table):
     _, volumes = add(tmp_path)
     volumes.write_bytes(table)
@@ -139,3 +153,123 @@ def test_a_damaged_table_of_failures_is_skipped(tmp_path, caplog):
     fail(tmp_path, "3")
     assert len(read_failures(tmp_path)) == 1
     assert len(caplog.records) == 2
+
+
+@pytest.fixture
+def complete(tmp_path):
+    """Files of a complete image whose sidecar records them; what a run compares with them."""
+    outputs = Outputs(tmp_path / "anat", "sub-01_seg-open1", tmp_path / "figures")
+    for path in outputs.expected(probabilities=True):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(path.name.encode())
+    outputs.volumes.write_bytes(dump_rows([row.row() for row in ROWS], VOLUMES))
+    recorded = (outputs.dseg, outputs.probseg, outputs.volumes)
+    files = {
+        path.name: FileRecord.of(path, path.read_bytes()).model_dump(by_alias=True)
+        for path in recorded
+    }
+    outputs.sidecar.write_text(json.dumps(SIDECAR | {"Files": files}))
+    return outputs
+
+
+def differences(outputs, *, probabilities=False):
+    settings = SIDECAR["Settings"]
+    models = {"Model": SIDECAR["Model"]}
+    return find_differences(outputs, "cd", models, settings, probabilities=probabilities)
+
+
+def test_files_as_they_were_written_are_complete(complete):
+    assert differences(complete) == {}
+    complete.probseg.unlink()  # not wanted by this run
+    assert differences(complete) == {}
+    assert differences(complete, probabilities=True) is None
+
+
+def test_another_time_alone_is_no_change(complete):
+    for path in complete.expected(probabilities=True):
+        os.utime(path, (1, 1))
+    assert differences(complete) == {}
+    assert find_changed(complete) == []
+
+
+@pytest.mark.parametrize("content", [b"", b"cut", b"SUB-01_seg-open1_dseg.nii.gz"])
+@pytest.mark.parametrize("name", ["dseg", "probseg", "volumes"])
+def test_a_file_that_was_changed_is_not_complete(complete, name, content):
+    path = getattr(complete, name)
+    path.write_bytes(content)
+    os.utime(path, (1, 1))
+    assert differences(complete) is None
+    assert find_changed(complete) == [path]
+
+
+def test_a_folder_in_place_of_a_file_is_not_complete(complete):
+    complete.probseg.unlink()
+    complete.probseg.mkdir()
+    assert find_changed(complete) == [complete.probseg]
+
+
+def test_results_without_a_record_stay_complete_if_they_can_be_read(complete):
+    complete.sidecar.write_text(json.dumps(SIDECAR))
+    complete.dseg.write_bytes(b"changed")
+    assert differences(complete) == {}
+    complete.volumes.write_bytes(b"")
+    assert differences(complete) is None
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"Files": 5}, {"Files": {"a": {}}}, {"Files": {"a": {"Size": "x"}}}, {"Quality": [1]},
+        {"Flags": 5},
+    ],
+)  # fmt: skip
+def test_a_sidecar_that_the_group_level_refuses_is_not_complete(complete, part):
+    complete.sidecar.write_text(json.dumps(SIDECAR | part))
+    assert differences(complete) is None
+
+
+def test_a_record_of_a_file_elsewhere_is_ignored(complete):
+    other = {"../figures/x": {"Size": 1, "Modified": 1, "SHA256": ""}}
+    complete.sidecar.write_text(json.dumps(SIDECAR | {"Files": other}))
+    assert differences(complete) == {}
+
+
+EARLY, LATE = "2026-01-01T00:00:00.000000Z", "2027-01-01T00:00:00.000000Z"
+SOURCE = SIDECAR["Sources"][0].removeprefix("bids:raw:")
+
+
+@pytest.mark.parametrize(
+    ("verified", "run", "failed", "failure_counts"),
+    [
+        (EARLY, "x", LATE, True),
+        (LATE, "x", EARLY, False),
+        (EARLY, "20270101-000000_0123abcd", None, True),  # a table without times
+        (LATE, "20260101-000000_0123abcd", None, False),
+        (EARLY, "x", None, False),  # unknown
+    ],
+)
+def test_what_happened_last_counts(tmp_path, verified, run, failed, failure_counts):
+    add(tmp_path, sidecar=SIDECAR | {"Verified": verified})
+    fail(tmp_path, run, source=SOURCE, time=failed)
+    (failure,) = read_failures(tmp_path)
+    (result,) = read_results(tmp_path)
+    newest = keep_newest([result], [failure])
+    assert newest == (([], [failure]) if failure_counts else ([result], []))
+    assert fails_since(result.outputs, failure) == failure_counts
+
+
+def test_a_result_without_a_time_is_as_old_as_its_sidecar(tmp_path):
+    sidecar, _ = add(tmp_path)
+    os.utime(sidecar, (0, 0))
+    fail(tmp_path, "x", source=SOURCE, time=EARLY)
+    assert keep_newest(read_results(tmp_path), read_failures(tmp_path))[0] == []
+    os.utime(sidecar)
+    assert keep_newest(read_results(tmp_path), read_failures(tmp_path))[1] == []
+
+
+def test_failures_of_other_images_and_models_stay(tmp_path):
+    add(tmp_path, sidecar=SIDECAR | {"Verified": EARLY})
+    fail(tmp_path, "1", source="other", time=LATE)
+    fail(tmp_path, "2", source=SOURCE, label="mars", time=LATE)
+    results, failures = keep_newest(read_results(tmp_path), read_failures(tmp_path))
+    assert (len(results), len(failures)) == (1, 2)

@@ -158,6 +158,26 @@ def test_linked_folders_are_followed_and_cycles_end(pair: Path, tmp_path: Path) 
     assert "SYMLINK_CYCLE" in error
 
 
+def test_folders_that_link_to_each_other_end(pair: Path) -> None:
+    for name, other in (("a", "b"), ("b", "a")):
+        (pair / "stimuli" / name).mkdir(parents=True)
+        (pair / "stimuli" / name / "link").symlink_to(pair / "stimuli" / other)
+    assert validate(pair) == CLEAN
+
+
+def test_a_fifo_in_place_of_an_image_or_sidecar_is_not_waited_for(pair: Path) -> None:
+    image = next(pair.glob("sub-01/**/*_T1w.nii.gz"))
+    image.unlink()
+    os.mkfifo(image)
+    report = validate(pair)
+    assert report.errors == ()
+    assert list(report.image_errors) == [image.relative_to(pair).as_posix()]
+    sidecar = image.with_name(image.name.replace(".nii.gz", ".json"))
+    sidecar.unlink(missing_ok=True)
+    os.mkfifo(sidecar)
+    assert any(sidecar.name in error for error in validate(pair).errors)
+
+
 def test_no_network_is_asked_for(pair: Path) -> None:
     # This schema would have to be fetched; without it the tags just go unchecked.
     describe(pair, HEDVersion="9.9.9")

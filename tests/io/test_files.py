@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from bids_app.errors import OutputError
+from bids_app.errors import ImageError, OutputError
 from bids_app.io import files
+from bids_app.io.nifti import file_sha256, load_image, read_nifti
+from bids_app.io.tables import load_json, read_json, read_table, read_user_table
 
 
 def test_a_file_is_written_whole_and_nothing_else_is_left(tmp_path):
@@ -87,3 +91,82 @@ def test_a_lock_ends_with_its_process_and_its_file_is_cleaned_away(tmp_path):
     path.touch()
     files.clean([tmp_path])
     assert not path.exists()
+
+
+def test_folders_that_links_lead_elsewhere_are_refused(tmp_path):
+    out, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
+    (out / "sub-02").mkdir(parents=True)
+    elsewhere.mkdir()
+    (tmp_path / "link").symlink_to(out)
+    (out / "sub-01").symlink_to("../elsewhere")
+    (out / "sub-03").symlink_to("sub-02")
+    (out / "sub-04").symlink_to(tmp_path / "nowhere")
+    for folder in (out, tmp_path / "link"):
+        files.check_inside(folder, [folder, folder / "sub-02" / "anat", folder / "sub-03"])
+        for name in ("sub-01", "sub-01/ses-1/anat", "sub-04", "../out2"):
+            with pytest.raises(OutputError, match="out of the output folder"):
+                files.check_inside(folder, [folder / name])
+
+
+def test_a_file_that_is_a_link_is_replaced_and_its_target_stays(tmp_path):
+    (tmp_path / "target").write_bytes(b"kept")
+    (tmp_path / "file").symlink_to("target")
+    files.write_atomic(tmp_path / "file", b"new")
+    assert (tmp_path / "target").read_bytes() == b"kept"
+    assert not (tmp_path / "file").is_symlink()
+    assert (tmp_path / "file").read_bytes() == b"new"
+
+
+def test_a_lock_that_is_a_link_is_not_followed_and_a_fifo_does_not_hang(tmp_path):
+    (tmp_path / ".x.lock").symlink_to(tmp_path / "made")
+    with pytest.raises(OutputError, match="is a link"), files.lock(tmp_path / ".x.lock"):
+        pass
+    assert not (tmp_path / "made").exists()
+    os.mkfifo(tmp_path / ".y.lock")
+    with files.lock(tmp_path / ".y.lock") as held:
+        assert held
+
+
+@pytest.fixture(params=["fifo", "socket", "device", "link to a device"])
+def special(request, tmp_path):
+    """A path that opens slowly, never, or without an end."""
+    path = tmp_path / "special"
+    if request.param == "fifo":
+        os.mkfifo(path)
+    elif request.param == "socket":
+        with socket.socket(socket.AF_UNIX) as bound:
+            bound.bind(str(path))
+    elif request.param == "device":
+        return Path("/dev/zero")
+    else:
+        path.symlink_to("/dev/zero")
+    return path
+
+
+def test_what_is_no_regular_file_is_refused_at_once(special):
+    for read in (files.read_bytes, files.read_toml, load_json, read_table, load_image):
+        with pytest.raises(OSError, match="not a regular file"):
+            read(special)
+    with pytest.raises(ValueError, match="not a regular file"):
+        read_user_table(special)
+    for use in (read_nifti, file_sha256):
+        with pytest.raises(ImageError, match=r"^it is not a regular file$"):
+            use(special)
+    assert read_json(special) == {}
+
+
+def test_toml_nested_too_deeply_is_a_value_error(tmp_path):
+    (tmp_path / "a.toml").write_text("a = " + "[" * 50_000)
+    with pytest.raises(ValueError, match=r"nested too deeply|not TOML"):
+        files.read_toml(tmp_path / "a.toml")
+
+
+def test_a_folder_in_place_of_a_file_is_named_as_one(tmp_path):
+    with pytest.raises(IsADirectoryError):
+        files.read_bytes(tmp_path)
+
+
+def test_a_special_file_in_place_of_an_output_is_replaced(tmp_path):
+    os.mkfifo(tmp_path / "x")
+    files.write_if_changed(tmp_path / "x", b"new")
+    assert files.read_bytes(tmp_path / "x") == b"new"

@@ -122,3 +122,17 @@ def test_a_users_table_may_start_with_a_byte_order_mark(tmp_path):
 def test_frames_of_either_kind_of_text_column_are_written_alike():
     frame = pd.DataFrame({"name": ["a", None]})
     assert dump_frame(frame, {"name": COLUMNS["name"]}) == b"name\na\nn/a\n"
+
+
+def test_half_a_surrogate_pair_is_written_as_an_escape(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_bytes(dump_json({"Name": "\ud800x"}))
+    assert path.read_bytes() == b'{\n  "Name": "\\ud800x"\n}\n'
+    assert read_json(path) == {"Name": "\ud800x"}
+    assert dump_rows([{"name": "\ud800x"}], by_name([Column("name")])) == b"name\n\\ud800x\n"
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 100_000])
+def test_json_nested_too_deeply_is_no_object(tmp_path, text):
+    (tmp_path / "a.json").write_text(text)
+    assert read_json(tmp_path / "a.json") == {}

@@ -394,6 +394,74 @@ def test_an_output_that_cannot_be_written_ends_with_6(run, tmp_path):
     assert run() == 6
 
 
+def test_a_file_that_was_changed_is_made_again(run, tmp_path, capsys):
+    chosen = ("--participant-label", "01", "--no-tta", "--folds", "0")
+    assert run(*chosen) == 0
+    (path,) = (tmp_path / "out").glob(MAPS)
+    written = path.read_bytes()
+    assert sidecar(path)["Files"][path.name]["Size"] == len(written)
+    path.write_bytes(written[:100])
+    capsys.readouterr()
+    assert run(*chosen) == 0
+    assert path.read_bytes() == written
+    assert f"WARNING: sub-01/anat/{path.name}: changed or damaged" in capsys.readouterr().out
+
+
+def test_an_image_replaced_by_a_broken_one_has_no_volumes_until_it_is_complete_again(
+    run, bids, tmp_path
+):
+    def flags():
+        assert cli.main([str(bids), str(out), "group"]) == 0
+        header, line = (out / "group_volumes.tsv").read_text().splitlines()
+        row = dict(zip(header.split("\t"), line.split("\t"), strict=True))
+        return row["flags"], row["brainstem_mm3"]
+
+    chosen = ("--participant-label", "01", "--no-tta", "--folds", "0")
+    out, scan = tmp_path / "out", bids / "sub-01/anat/sub-01_T1w.nii.gz"
+    good = scan.read_bytes()
+    assert run(*chosen) == 0
+    before = flags()
+    scan.write_bytes(good[:1000])
+    assert run(*chosen) == 1
+    for _ in range(2):
+        assert flags() == ("failed", "n/a")
+        assert "Could not be processed" in (out / "sub-01.html").read_text()
+        assert "viewer-library" not in (out / "sub-01.html").read_text()
+        assert run("--reports-only") == 0
+    written = times(out)
+    scan.write_bytes(good)
+    assert run(*chosen) == 0
+    assert times(out) == written
+    assert flags() == before
+    assert "Could not be processed" not in (out / "sub-01.html").read_text()
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["sub-01", "sub-02/ses-1", "sub-02/ses-1/anat", "sub-01/figures", "logs", "freesurfer"],
+)
+def test_nothing_is_written_through_a_link_out_of_the_output_folder(run, tmp_path, capsys, place):
+    elsewhere, link = tmp_path / "elsewhere", tmp_path / "out" / place
+    elsewhere.mkdir()
+    link.parent.mkdir(parents=True)
+    link.symlink_to(elsewhere)
+    assert run() == 6
+    assert not list(elsewhere.iterdir())
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "through a link" in line
+
+
+@pytest.mark.parametrize("place", ["sub-01", "sub-01/figures"])
+def test_pages_of_a_folder_behind_a_link_are_not_made_again(run, tmp_path, place):
+    assert run() == 0
+    inside, elsewhere = tmp_path / "out" / place, tmp_path / "elsewhere"
+    inside.rename(elsewhere)
+    inside.symlink_to(elsewhere)
+    before = {path: path.stat().st_mtime_ns for path in elsewhere.rglob("*")}
+    assert run("--reports-only") == 6
+    assert {path: path.stat().st_mtime_ns for path in elsewhere.rglob("*")} == before
+
+
 def test_no_image_for_the_request_ends_with_3(run):
     assert run("--participant-label", "99") == 3
 

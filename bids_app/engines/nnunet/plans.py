@@ -10,7 +10,6 @@ refused, so that a model file cannot make the app call anything else.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -29,6 +28,7 @@ from torch import nn
 from bids_app.engines.nnunet.resampling import resample
 from bids_app.engines.nnunet.weights import CHECKPOINT, read_checkpoint
 from bids_app.errors import ModelError
+from bids_app.io.tables import load_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -202,8 +202,8 @@ def read_plans(folder: Path, configuration: str) -> Plans:
         second stage of nnU-Net's own cascade.
     """
     try:
-        plans = json.loads((folder / "plans.json").read_text(encoding="utf-8"))
-        dataset = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
+        plans = load_json(folder / "plans.json")
+        dataset = load_json(folder / "dataset.json")
         return _plans(plans, dataset, configuration)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise ModelError(

@@ -11,6 +11,7 @@ import numpy as np
 from scipy import ndimage
 
 from bids_app.errors import ModelError
+from bids_app.io.tables import load_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,7 +69,7 @@ def read_steps(folder: Path) -> tuple[LargestComponent, ...]:
     if not path.exists():
         return ()
     try:
-        steps = json.loads(path.read_text(encoding="utf-8"))["largest_component"]
+        steps = load_json(path)["largest_component"]
         return tuple(
             LargestComponent(tuple(map(int, step["classes"])), step["spare_mm3"]) for step in steps
         )

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bids_app.errors import ModelError, reason
+from bids_app.io.tables import load_json
 from bids_app.models.manifest import MANIFEST, list_files
 from bids_app.regions import region
 
@@ -94,7 +94,7 @@ def trained_folds(folder: Path, needed: Sequence[str], unfinished: str) -> list[
 def _read_labels(source: Path) -> list[tuple[int, str]]:
     path = source / "dataset.json"
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        content = load_json(path)
         labels = [(v, str(text)) for text, v in content["labels"].items() if text != "background"]
         channels = content["channel_names"]
     except (OSError, ValueError, KeyError, AttributeError) as error:
