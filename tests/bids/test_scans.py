@@ -229,10 +229,16 @@ def test_a_filter_file_means_what_it_means_to_fmriprep(
 
 
 @pytest.mark.parametrize(
+    "query", [{}, {"bold": {"run": 7}}, {"t2w": {"subject": "9"}, "flair": {}}]
+)
+def test_a_filter_file_without_a_key_for_t1w_filters_nothing(many: Path, query: Any) -> None:
+    assert len(filtered(many, query)) == 4
+
+
+@pytest.mark.parametrize(
     ("query", "complaint"),
     [
         ("{", "not a JSON object"),
-        ({"bold": {}}, 'one key "t1w"'),
         ({"t1w": {}, "T1w": {}}, 'one key "t1w"'),
         ([], "not a JSON object"),
         ({"t1w": "anat"}, 'one key "t1w"'),
