@@ -12,9 +12,10 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bids_app.cpus import available_cpus
 from bids_app.errors import BrainstemError, UsageError, reason
 from bids_app.io.files import read_toml
-from bids_app.settings import LEVELS, POSITIONAL, Settings, available_cpus, read_config
+from bids_app.settings import LEVELS, POSITIONAL, Settings, read_config
 from bids_app.version import __version__
 
 if TYPE_CHECKING:
@@ -382,7 +383,8 @@ def _add_run(group: argparse._ArgumentGroup) -> None:
         *NPROCS,
         type=positive,
         metavar="N",
-        help="CPU threads in total (default: all CPUs that the run may use)",
+        help="CPU threads in total (default: all CPUs that the run may use, by affinity, cgroup "
+        "quota and SLURM_CPUS_PER_TASK)",
     )
     group.add_argument(
         "--omp-nthreads",
