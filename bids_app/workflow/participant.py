@@ -146,6 +146,12 @@ def _tasks(settings: Settings, model: Model) -> list[Task]:
     )
     for path, reason in found.left_out:
         LOG.warning("%s: left out, %s", path, reason)
+    for alike in found.same_but_case:
+        LOG.warning(
+            "%s differ in upper and lower case only. On some file systems one replaces the other: "
+            "rename one of them",
+            " and ".join(alike),
+        )
     tasks: dict[str, Task] = {}
     for scan in sorted(found.scans):
         outputs = Outputs.of(settings.output_dir, scan, model.label)

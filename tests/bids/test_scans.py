@@ -92,6 +92,43 @@ def test_only_the_folders_asked_for_are_looked_at(tmp_path: Path) -> None:
     assert indexed.get(return_type="filename") == [str(root / HEAD)]
 
 
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("sub-01+A/anat/sub-01+A_T1w.nii.gz", {"participants": ["01+A"]}),
+        ("sub-01/ses-a+b/anat/sub-01_ses-a+b_T1w.nii.gz", {"sessions": ["a+b"]}),
+        ("sub-+/ses-+/anat/sub-+_ses-+_acq-a+_T1w.nii.gz", {"participants": ["sub-+"]}),
+    ],
+)
+def test_labels_may_hold_a_plus_sign(tmp_path: Path, name: str, options: dict[str, Any]) -> None:
+    root = dataset(tmp_path, name, "sub-01/anat/sub-01_T1w.nii.gz")
+    assert name in names(find_scans(root))
+    assert names(find_scans(root, **options)) == [name]
+
+
+@pytest.mark.parametrize(
+    ("others", "expected"),
+    [
+        (["sub-a/anat/sub-a_T1w.nii", "sub-A/anat/sub-A_T1w.nii"], [("sub-A", "sub-a")]),
+        (
+            ["sub-1/ses-x/anat/sub-1_ses-x_T1w.nii", "sub-1/ses-X/anat/sub-1_ses-X_T1w.nii"],
+            [("sub-1/ses-X", "sub-1/ses-x")],
+        ),
+        (
+            ["sub-1/anat/sub-1_acq-b_T1w.nii", "sub-1/anat/sub-1_acq-B_T1w.nii"],
+            [("sub-1/anat/sub-1_acq-B_T1w.nii", "sub-1/anat/sub-1_acq-b_T1w.nii")],
+        ),
+        (["sub-1/anat/sub-1_T1w.nii", "sub-2/anat/sub-2_T1w.nii"], []),
+    ],
+)
+def test_labels_that_differ_in_case_only_are_listed(
+    tmp_path: Path, others: list[str], expected: list[tuple[str, ...]]
+) -> None:
+    found = find_scans(dataset(tmp_path, HEAD, *others))
+    assert len(found.scans) == 3
+    assert list(found.same_but_case) == expected
+
+
 @pytest.mark.parametrize("label", ["2", "ses-2"])
 def test_sessions_restrict_the_search(valid_dataset: Path, label: str) -> None:
     found = find_scans(valid_dataset, sessions=[label])
