@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bids_app.bids.ignored import Ignored
 from bids_app.bids.labels import LABEL, differing_in_case
 from bids_app.bids.query import index_t1w, read_query
 from bids_app.errors import DatasetError, NoScanError, UsageError, listing
@@ -137,11 +138,15 @@ def find_scans(
         matching = set(layout.get(**query | {"return_type": "filename"}))
     except ValueError as error:  # an entity that pybids does not know
         raise UsageError(f"{filter_file}: {error}") from None
+    ignored = Ignored.of(root)
     scans, passed_over = [], set()
     for path in map(Path, layout.get(return_type="filename")):
         relative = path.relative_to(root).as_posix()
         if relative.split("/")[0] not in chosen:
             continue  # the database knows all participants
+        if relative in ignored:
+            left_out.append((relative, "the dataset's .bidsignore lists it"))
+            continue
         try:
             scan = Scan(path, relative, read_entities(relative))
             if str(path) in matching:

@@ -209,6 +209,33 @@ def test_images_left_out_have_a_reason(tmp_path: Path, name: str, reason: str) -
     assert "\n" not in why
 
 
+@pytest.mark.parametrize(
+    ("pattern", "left_out"),
+    [
+        ("*_run-2_*", ["sub-01/anat/sub-01_run-2_T1w.nii.gz"]),
+        ("sub-02/", ["sub-02/anat/sub-02_T1w.nii.gz"]),
+        ("sub-*/anat/*\n!*_run-2*\n", [HEAD, "sub-02/anat/sub-02_T1w.nii.gz"]),
+        ("derivatives/\n*_bold.nii.gz", []),
+    ],
+)
+def test_images_that_bidsignore_lists_are_left_out(
+    tmp_path: Path, pattern: str, left_out: list[str]
+) -> None:
+    there = [HEAD, "sub-01/anat/sub-01_run-2_T1w.nii.gz", "sub-02/anat/sub-02_T1w.nii.gz"]
+    root = dataset(tmp_path, *there)
+    (root / ".bidsignore").write_text(pattern)
+    found = find_scans(root)
+    assert names(found) == [name for name in there if name not in left_out]
+    assert dict(found.left_out) == dict.fromkeys(left_out, "the dataset's .bidsignore lists it")
+
+
+def test_the_error_says_that_bidsignore_lists_the_only_image(tmp_path: Path) -> None:
+    root = dataset(tmp_path, HEAD)
+    (root / ".bidsignore").write_text("sub-01\n")
+    with pytest.raises(NoScanError, match=r"\.bidsignore lists it"):
+        find_scans(root)
+
+
 def test_contrast_agents_are_let_in_on_request(tmp_path: Path) -> None:
     name = "sub-01/anat/sub-01_ce-gad_T1w.nii.gz"
     assert names(find_scans(dataset(tmp_path, name), include_ce=True)) == [name]
