@@ -129,8 +129,14 @@ def _start_validation(settings: Settings, background: ThreadPoolExecutor) -> Fut
     if settings.skip_bids_validation:
         return None
     LOG.info("The BIDS validator checks the dataset; skip it with --skip-bids-validation")
+    written = [settings.output_dir]
+    written += [settings.bids_database_dir] if settings.bids_database_dir else []
     return background.submit(
-        validate, settings.bids_dir, settings.participant_label, work_dir=settings.work_dir
+        validate,
+        settings.bids_dir,
+        settings.participant_label,
+        work_dir=settings.work_dir,
+        written=written,
     )
 
 

@@ -11,6 +11,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from bids_app.bids.dataset import APP_NAME
 from bids_app.bids.validation import Report, validate
 from bids_app.errors import DatasetError, OutputError
 
@@ -190,6 +191,40 @@ def test_the_work_folder_may_be_relative_and_lie_in_the_dataset(
     monkeypatch.chdir(pair)
     assert validate(Path(), work_dir=Path("work")) == CLEAN
     assert not list((pair / "work").iterdir())
+
+
+@pytest.mark.parametrize("place", ["out", "results/of mine/brainstem", "phenotype/out"])
+def test_the_output_folder_may_lie_anywhere_in_the_dataset(
+    pair: Path, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = pair / place / "logs/run.log"
+    log.parent.mkdir(parents=True)
+    log.touch()
+    assert validate(pair).errors
+    assert validate(pair, written=[pair / place]) == CLEAN
+    monkeypatch.chdir(pair)
+    assert validate(Path(), ["01"], written=[Path(place)]) == CLEAN
+
+
+@pytest.mark.parametrize("place", ["out", "results/brainstem", "a/b/c"])
+def test_results_of_earlier_runs_are_no_part_of_the_dataset(pair: Path, place: str) -> None:
+    folder = pair / place
+    (folder / "logs").mkdir(parents=True)
+    (folder / "logs/run.log").touch()
+    (folder / "group.html").touch()
+    described = {"Name": "x", "BIDSVersion": "1.10.0", "GeneratedBy": [{"Name": APP_NAME}]}
+    (folder / "dataset_description.json").write_text(json.dumps(described))
+    assert validate(pair) == CLEAN
+    (folder.parent / "notes.xyz").touch()
+    assert validate(pair).errors, "a file beside them is"
+
+
+@pytest.mark.parametrize("generators", ["Tool", [{"Name": "Tool"}], ["Tool"], None])
+def test_results_of_other_tools_are_part_of_the_dataset(pair: Path, generators: object) -> None:
+    (pair / "other").mkdir()
+    described = {"Name": "x", "BIDSVersion": "1.10.0", "GeneratedBy": generators}
+    (pair / "other/dataset_description.json").write_text(json.dumps(described))
+    assert validate(pair).errors
 
 
 def test_without_a_place_to_work_it_says_so(pair: Path, tmp_path: Path) -> None:
