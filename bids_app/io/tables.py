@@ -6,7 +6,9 @@ of the data dictionary. ``n/a`` in a file is None in a row and NaN in a DataFram
 
 from __future__ import annotations
 
+import codecs
 import csv
+import io
 import json
 import math
 from dataclasses import dataclass, field
@@ -253,7 +255,7 @@ def read_rows(path: Path, columns: Mapping[str, Column]) -> list[dict[str, Any]]
 
 
 def read_user_table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
-    """Read a user's table of tab-separated values, UTF-8.
+    """Read a user's table of tab-separated values in UTF-8, UTF-16 or Latin-1.
 
     Parameters
     ----------
@@ -273,9 +275,9 @@ def read_user_table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
         It cannot be read, or commas or semicolons separate its columns; says which.
     """
     try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE)
-            columns, rows = list(reader.fieldnames or []), list(reader)
+        stream = io.StringIO(_decode(path.read_bytes()), newline="")
+        reader = csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE)
+        columns, rows = list(reader.fieldnames or []), list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"cannot be read ({reason(error)}).") from None
     if len(columns) == 1:
@@ -286,3 +288,13 @@ def read_user_table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
                     "tab-separated text."
                 )
     return columns, rows
+
+
+def _decode(content: bytes) -> str:
+    """Decode a text that any program may have written, such as a spreadsheet."""
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return content.decode("utf-16")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return content.decode("latin-1")  # any byte is a character there

@@ -153,7 +153,7 @@ def test_the_latest_failure_of_an_image_counts(tmp_path):
 
 
 def test_a_damaged_table_of_failures_is_skipped(tmp_path, caplog):
-    fail(tmp_path, "1").write_bytes(b"\xff")
+    fail(tmp_path, "1").write_bytes(b"\xff\n\xff")
     fail(tmp_path, "2", source=None)
     fail(tmp_path, "3")
     assert len(read_failures(tmp_path)) == 1
