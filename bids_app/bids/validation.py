@@ -48,6 +48,7 @@ _OPAQUE = frozenset({"code", "derivatives", "sourcedata"})
 
 _SPECIFICATION = "https://bids-specification.readthedocs.io/en/stable"
 _LOCATIONS_SHOWN = 2
+_WITHOUT = "Reinstall the package deno, or pass --skip-bids-validation."
 
 
 @dataclass(frozen=True)
@@ -184,22 +185,34 @@ def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
 def _run_validator(temporary: Path) -> dict[str, Any]:
     # A bare environment: neither HOME nor a variable of the validator (such as the address of
     # another schema) has an effect.
-    done = subprocess.run(  # noqa: S603 - our own arguments, no shell
-        [*_validator_command(), "--format=json", "--ignoreWarnings", str(temporary / "dataset")],
-        cwd=temporary,
-        env={"DENO_DIR": str(temporary / "deno"), "HOME": str(temporary), "NO_COLOR": "1"},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        encoding="utf-8",
-        check=False,
-    )
+    try:
+        done = subprocess.run(  # noqa: S603 - our own arguments, no shell
+            [
+                *_validator_command(),
+                "--format=json",
+                "--ignoreWarnings",
+                str(temporary / "dataset"),
+            ],
+            cwd=temporary,
+            env={"DENO_DIR": str(temporary / "deno"), "HOME": str(temporary), "NO_COLOR": "1"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
+        )
+    except (OSError, ImportError) as error:  # Deno is absent or cannot be executed
+        raise DatasetError(
+            f"The BIDS validator cannot start ({reason(error)}). {_WITHOUT}"
+        ) from None
     try:
         issues: dict[str, Any] = json.loads(done.stdout)["issues"]
-    except ValueError:
-        said = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
-        raise DatasetError(
-            f"The BIDS validator failed: {said[0]} (--skip-bids-validation runs without it.)"
-        ) from None
+    except (ValueError, KeyError, TypeError):
+        ended = f"exit status {done.returncode}"
+        if done.returncode < 0:
+            ended = f"ended by signal {-done.returncode}; is there too little memory?"
+        said = done.stderr.strip().splitlines() or [ended]
+        raise DatasetError(f"The BIDS validator failed: {said[0]}. {_WITHOUT}") from None
     return issues
 
 

@@ -127,6 +127,7 @@ def _run(settings: Settings, model: Model, run_folder: Path, background: ThreadP
 def _start_validation(settings: Settings, background: ThreadPoolExecutor) -> Future[Report] | None:
     """Start the BIDS validator, a process of its own that takes seconds."""
     if settings.skip_bids_validation:
+        LOG.info("The dataset is not validated (--skip-bids-validation)")
         return None
     LOG.info("The BIDS validator checks the dataset; skip it with --skip-bids-validation")
     written = [settings.output_dir]

@@ -238,6 +238,39 @@ def test_a_folder_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
         validate(tmp_path / "nothing")
 
 
+@pytest.mark.parametrize("kind", ["absent", "not executable", "a folder"])
+def test_a_validator_that_cannot_start_is_one_line(
+    pair: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    deno = tmp_path / "deno"
+    if kind == "not executable":
+        deno.touch(mode=0o644)
+    elif kind == "a folder":
+        deno.mkdir()
+    monkeypatch.setattr("bids_app.bids.validation._validator_command", lambda: [str(deno)])
+    with pytest.raises(DatasetError, match=r"cannot start \(.*--skip-bids-validation") as raised:
+        validate(pair)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("kill -9 $$", "signal 9"),
+        ("echo '{}'", "status 0"),
+        ("printf '\\377' >&2; exit 3", "failed"),
+    ],
+)
+def test_a_validator_that_is_killed_or_babbles_is_one_line(
+    pair: Path, monkeypatch: pytest.MonkeyPatch, script: str, said: str
+) -> None:
+    command = ["sh", "-c", script]
+    monkeypatch.setattr("bids_app.bids.validation._validator_command", lambda: command)
+    with pytest.raises(DatasetError, match=said) as raised:
+        validate(pair)
+    assert "\n" not in str(raised.value)
+
+
 def test_a_validator_that_fails_is_an_error(pair: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bids_app.bids.validation._validator_command", lambda: ["false"])
     with pytest.raises(DatasetError, match="--skip-bids-validation"):
