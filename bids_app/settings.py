@@ -7,7 +7,6 @@ a test, and a configuration file sets them directly (`read_config`).
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
@@ -150,11 +149,3 @@ def _toml(value: Any) -> str:
     elif isinstance(value, Path):
         value = str(value.absolute())
     return json.dumps(value, ensure_ascii=False)
-
-
-def available_cpus() -> int:
-    """Count the CPUs that this process may run on."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not on macOS
-        return os.cpu_count() or 1

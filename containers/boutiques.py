@@ -51,7 +51,8 @@ _OF_ALL = {
 def descriptor() -> dict[str, Any]:
     """Make the whole descriptor."""
     parser = make_parser()
-    actions = [a for a in parser._actions if a.dest not in ("help", "version")]
+    hidden = ("help", "version", argparse.SUPPRESS)
+    actions = [a for a in parser._actions if a.dest not in hidden]
     inputs = [_input(action) for action in actions]
     return {
         "name": "brainstem BIDS App",

@@ -66,7 +66,8 @@ def read_query(filter_file: Path | None, sessions: Sequence[str]) -> dict[str, A
     ----------
     filter_file : Path, optional
         JSON file with a key ``t1w`` or ``T1w``: pybids entities and the values to match, null for
-        an absent entity, ``"*"`` for any value, several in a list.
+        an absent entity, ``"*"`` for any value, several in a list. Without such a key it selects
+        every image.
     sessions : sequence of str
         Labels with or without ``ses-``. None: all.
 
@@ -130,6 +131,8 @@ def _read_filter(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise UsageError(f"{path} is not a JSON object ({error}).") from None
     keys = [key for key in ("t1w", "T1w") if key in content]
+    if not keys:
+        return {}  # filters for images of other kinds, as one file may serve several apps
     if len(keys) != 1 or not isinstance(content[keys[0]], dict):
         raise UsageError(f'{path} must hold one key "t1w" with the entities to match.')
     filters = content[keys[0]]

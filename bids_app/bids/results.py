@@ -23,6 +23,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_pascal
 
 from bids_app.bids.columns import COMPARISON, FAILURES, VOLUMES
+from bids_app.bids.labels import LABEL
 from bids_app.bids.outputs import ENTITIES, Outputs
 from bids_app.errors import ImageError, reason
 from bids_app.io.files import read_bytes
@@ -42,8 +43,8 @@ if TYPE_CHECKING:
 LOG = logging.getLogger(__name__)
 RAW = "bids:raw:"  # start of the BIDS URI of a source image
 _SIDECAR = re.compile(
-    r"^(?P<participant>sub-[A-Za-z0-9]+)(_(?P<session>ses-[A-Za-z0-9]+))?(?P<rest>(_[a-z]+-[A-Za-z0-9+]+)*)"
-    r"_seg-(?P<label>[A-Za-z0-9]+)_dseg\.json$"
+    rf"^(?P<participant>sub-{LABEL})(_(?P<session>ses-{LABEL}))?(?P<rest>(_[a-z]+-{LABEL})*)"
+    rf"_seg-(?P<label>{LABEL})_dseg\.json$"
 )
 
 

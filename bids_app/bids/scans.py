@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bids_app.bids.ignored import Ignored
+from bids_app.bids.labels import LABEL, differing_in_case
 from bids_app.bids.query import index_t1w, read_query
 from bids_app.errors import DatasetError, NoScanError, UsageError, listing
 from bids_app.io.tables import load_json
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 ENTITIES = ("sub", "ses", "task", "acq", "ce", "rec", "run", "echo", "part", "chunk")
 
 _NUMBERED = frozenset({"run", "echo", "chunk"})
-_LABEL, _INDEX = re.compile("[0-9A-Za-z+]+"), re.compile("[0-9]+")
+_LABEL, _INDEX = re.compile(LABEL), re.compile("[0-9]+")
 _ENDING = re.compile(r"_T1w\.nii(\.gz)?$")
 _PART_OF_OTHERS = frozenset({"inv", "mod"})
 
@@ -74,10 +76,13 @@ class Found:
         Images to process, sorted by path.
     left_out : tuple of (str, str)
         Path in the dataset, and the reason why it is left out.
+    same_but_case : tuple of tuple of str
+        Folders and images whose names differ in upper and lower case only.
     """
 
     scans: tuple[Scan, ...]
     left_out: tuple[tuple[str, str], ...]
+    same_but_case: tuple[tuple[str, ...], ...] = ()
 
 
 def find_scans(
@@ -133,11 +138,15 @@ def find_scans(
         matching = set(layout.get(**query | {"return_type": "filename"}))
     except ValueError as error:  # an entity that pybids does not know
         raise UsageError(f"{filter_file}: {error}") from None
+    ignored = Ignored.of(root)
     scans, passed_over = [], set()
     for path in map(Path, layout.get(return_type="filename")):
         relative = path.relative_to(root).as_posix()
         if relative.split("/")[0] not in chosen:
             continue  # the database knows all participants
+        if relative in ignored:
+            left_out.append((relative, "the dataset's .bidsignore lists it"))
+            continue
         try:
             scan = Scan(path, relative, read_entities(relative))
             if str(path) in matching:
@@ -160,7 +169,8 @@ def find_scans(
             )
         reasons = [f" {name}: {reason}." for name, reason in sorted(left_out)[:1]]
         raise NoScanError("".join([f"No T1w image to work on in {bids_dir}.", *reasons]))
-    return Found(tuple(sorted(scans)), tuple(sorted(left_out)))
+    alike = differing_in_case([*present, *(scan.relative for scan in scans)])
+    return Found(tuple(sorted(scans)), tuple(sorted(left_out)), tuple(alike))
 
 
 def read_entities(relative: str) -> tuple[tuple[str, str], ...]:
@@ -248,6 +258,9 @@ def _participants(root: Path) -> tuple[list[str], list[tuple[str, str]]]:
             names.append(entry.name)
         else:
             left_out.append(
-                (entry.name, "the folder of a participant is named sub- and then letters or digits")
+                (
+                    entry.name,
+                    "the folder of a participant is named sub- and then letters, digits or +",
+                )
             )
     return names, left_out

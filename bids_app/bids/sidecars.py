@@ -162,7 +162,8 @@ def _date(bids_dir: Path, source: PurePosixPath) -> datetime | None:
 
 
 def _sessions(bids_dir: Path, participant: str) -> dict[str, dict[str, str]]:
-    return _rows_by("session_id", bids_dir / participant / f"{participant}_sessions.tsv")
+    rows = _rows_by("session_id", bids_dir / participant / f"{participant}_sessions.tsv")
+    return {f"ses-{session.strip().removeprefix('ses-')}": row for session, row in rows.items()}
 
 
 @lru_cache(maxsize=8)

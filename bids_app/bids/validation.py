@@ -21,7 +21,9 @@ from importlib import import_module, resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bids_app.bids.dataset import APP_NAME
 from bids_app.errors import DatasetError, OutputError, reason
+from bids_app.io.tables import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -46,6 +48,7 @@ _OPAQUE = frozenset({"code", "derivatives", "sourcedata"})
 
 _SPECIFICATION = "https://bids-specification.readthedocs.io/en/stable"
 _LOCATIONS_SHOWN = 2
+_WITHOUT = "Reinstall the package deno, or pass --skip-bids-validation."
 
 
 @dataclass(frozen=True)
@@ -65,9 +68,16 @@ class Report:
 
 
 def validate(
-    bids_dir: Path, participants: Sequence[str] = (), *, work_dir: Path | None = None
+    bids_dir: Path,
+    participants: Sequence[str] = (),
+    *,
+    work_dir: Path | None = None,
+    written: Sequence[Path] = (),
 ) -> Report:
     """Validate the part of a dataset that belongs to some participants.
+
+    Folders that the app writes to may lie anywhere in the dataset and are no part of it. Besides
+    those given here they are the results of earlier runs, which their description shows.
 
     Parameters
     ----------
@@ -77,6 +87,8 @@ def validate(
         Labels, with or without ``sub-``; all participants if empty.
     work_dir : Path, optional
         Where the temporary folder of links goes; by default the system's temporary folder.
+    written : sequence of Path
+        Other folders that the app writes to, such as the output folder.
 
     Raises
     ------
@@ -97,12 +109,14 @@ def validate(
         ) from None
     with folder as name:
         temporary = Path(name).absolute()
-        _link_dataset(bids_dir, wanted, temporary)
+        of_app = {temporary, *(path.absolute() for path in written)}
+        of_app |= {work_dir.absolute()} if work_dir else set()
+        _link_dataset(bids_dir, wanted, temporary, {path.resolve() for path in of_app})
         issues = _run_validator(temporary)
         return _sort_out(issues, bids_dir, partial=bool(wanted))
 
 
-def _link_dataset(bids_dir: Path, wanted: set[str], temporary: Path) -> None:
+def _link_dataset(bids_dir: Path, wanted: set[str], temporary: Path, of_app: set[Path]) -> None:
     """Mirror the wanted part of the dataset: a link to each folder of plain files.
 
     A link in the dataset gets a link of its own, by way of one link to the dataset: when the
@@ -111,44 +125,62 @@ def _link_dataset(bids_dir: Path, wanted: set[str], temporary: Path) -> None:
     (temporary / "source").symlink_to(bids_dir.absolute())
     mirror = temporary / "dataset"
     mirror.mkdir()
-    skipped = set(_OPAQUE)
-    root, place = bids_dir.resolve(), temporary.resolve()
-    if place.is_relative_to(root):  # a working folder inside the dataset
-        skipped.add(place.relative_to(root).parts[0])
     for entry in _entries(temporary / "source"):
         is_participant = entry.name.startswith("sub-") and entry.is_dir()
         is_hidden = entry.name.startswith(".") and entry.name != ".bidsignore"
-        if is_hidden or entry.name in skipped:
+        if is_hidden or entry.name in _OPAQUE or _is_of_app(entry, of_app):
             continue
         if not (wanted and is_participant) or entry.name in wanted:
-            _link(entry, mirror / entry.name)
+            _link(entry, mirror / entry.name, of_app)
 
 
-def _link(entry: os.DirEntry[str], mirror: Path, above: frozenset[Path] = frozenset()) -> None:
+def _link(
+    entry: os.DirEntry[str],
+    mirror: Path,
+    of_app: set[Path],
+    above: frozenset[Path] = frozenset(),
+) -> None:
     """Mirror an entry; `above` has the real paths of the folders that lead to it."""
     source = Path(entry.path)
     if not entry.is_dir() and not entry.is_file() and source.exists():
         mirror.touch()  # a FIFO, socket or device, which the validator would wait for: empty
         return
     # A folder with an extension (.ds, .zarr) is one recording; only its name counts.
-    if not entry.is_dir() or source.suffix or not _needs_mirror(source):
+    if not entry.is_dir() or source.suffix or _is_plain(source, of_app):
         mirror.symlink_to(source)
         return
     real = source.resolve()
     if entry.is_symlink() and (real in above or source.parent.resolve().is_relative_to(real)):
         mirror.symlink_to(mirror.name)  # a link to a folder that leads to it is a cycle there too
-    else:
-        mirror.mkdir()
-        for inner in _entries(source):
-            _link(inner, mirror / inner.name, above | {real})
+        return
+    mirror.mkdir()
+    for inner in _entries(source):
+        if not _is_of_app(inner, of_app):
+            _link(inner, mirror / inner.name, of_app, above | {real})
+    if not any(mirror.iterdir()):
+        mirror.rmdir()  # it holds nothing but folders of the app
 
 
-def _needs_mirror(folder: Path) -> bool:
-    """Whether there are links, or files that are not plain ones, in a folder or below it."""
-    return any(
+def _is_plain(folder: Path, of_app: set[Path]) -> bool:
+    """Whether a folder holds plain files and folders only, and none of the app, at any depth."""
+    return not any(
         entry.is_symlink()
-        or (_needs_mirror(Path(entry.path)) if entry.is_dir() else not entry.is_file())
+        or _is_of_app(entry, of_app)
+        or not (_is_plain(Path(entry.path), of_app) if entry.is_dir() else entry.is_file())
         for entry in _entries(folder)
+    )
+
+
+def _is_of_app(entry: os.DirEntry[str], of_app: set[Path]) -> bool:
+    """Whether the app writes to this folder, or wrote its results there earlier."""
+    if not entry.is_dir():
+        return False
+    folder = Path(entry)
+    if folder.resolve() in of_app:
+        return True
+    generators = read_json(folder / "dataset_description.json").get("GeneratedBy")
+    return isinstance(generators, list) and any(
+        isinstance(one, dict) and one.get("Name") == APP_NAME for one in generators
     )
 
 
@@ -165,22 +197,34 @@ def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
 def _run_validator(temporary: Path) -> dict[str, Any]:
     # A bare environment: neither HOME nor a variable of the validator (such as the address of
     # another schema) has an effect.
-    done = subprocess.run(  # noqa: S603 - our own arguments, no shell
-        [*_validator_command(), "--format=json", "--ignoreWarnings", str(temporary / "dataset")],
-        cwd=temporary,
-        env={"DENO_DIR": str(temporary / "deno"), "HOME": str(temporary), "NO_COLOR": "1"},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        encoding="utf-8",
-        check=False,
-    )
+    try:
+        done = subprocess.run(  # noqa: S603 - our own arguments, no shell
+            [
+                *_validator_command(),
+                "--format=json",
+                "--ignoreWarnings",
+                str(temporary / "dataset"),
+            ],
+            cwd=temporary,
+            env={"DENO_DIR": str(temporary / "deno"), "HOME": str(temporary), "NO_COLOR": "1"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
+        )
+    except (OSError, ImportError) as error:  # Deno is absent or cannot be executed
+        raise DatasetError(
+            f"The BIDS validator cannot start ({reason(error)}). {_WITHOUT}"
+        ) from None
     try:
         issues: dict[str, Any] = json.loads(done.stdout)["issues"]
-    except ValueError:
-        said = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
-        raise DatasetError(
-            f"The BIDS validator failed: {said[0]} (--skip-bids-validation runs without it.)"
-        ) from None
+    except (ValueError, KeyError, TypeError):
+        ended = f"exit status {done.returncode}"
+        if done.returncode < 0:
+            ended = f"ended by signal {-done.returncode}; is there too little memory?"
+        said = done.stderr.strip().splitlines() or [ended]
+        raise DatasetError(f"The BIDS validator failed: {said[0]}. {_WITHOUT}") from None
     return issues
 
 

@@ -12,15 +12,31 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bids_app.errors import BrainstemError, UsageError
+from bids_app.cpus import available_cpus
+from bids_app.errors import BrainstemError, UsageError, reason
 from bids_app.io.files import read_toml
-from bids_app.settings import LEVELS, POSITIONAL, Settings, available_cpus, read_config
+from bids_app.settings import LEVELS, POSITIONAL, Settings, read_config
 from bids_app.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Sequence
 
 DEVICES = "{auto,cpu,openvino,cuda,cuda:N,mps}"
+NPROCS = ("--nprocs", "--nthreads", "--n-cpus", "--n_cpus")  # names that fMRIPrep gives it
+
+# Options that users of fMRIPrep, MRIQC and sMRIPrep type by habit and that mean nothing here, by
+# the number of values that follow.
+_NO_EFFECT = {
+    "--notrack": 0,
+    "--no-datalad-get": 0,
+    "--datalad-get": 0,
+    "--no-sub": 0,
+    "--fs-no-reconall": 0,
+    "--write-graph": 0,
+    "--resource-monitor": 0,
+    "--output-layout": 1,
+    "--fs-license-file": 1,
+}
 
 
 def guarded(work: Callable[[], int]) -> int:
@@ -63,6 +79,9 @@ def make_settings(typed: dict[str, Any], *, cpus: int | None = None) -> Settings
     values = dict(typed)
     if (file := values.pop("config_file", None)) is not None:
         values = _read_file(file) | values
+    for name in ("participant_label", "session_label"):
+        if values.get(name):
+            values[name] = _read_labels(name, values[name])
     values["nprocs"] = values.get("nprocs", cpus or available_cpus())
     values["omp_nthreads"] = values.get("omp_nthreads", values["nprocs"])
     if values["omp_nthreads"] > values["nprocs"]:
@@ -82,6 +101,36 @@ def _read_file(file: Path) -> dict[str, Any]:
         raise UsageError(f"--config-file {file}: cannot be read ({error.strerror}).") from None
     except ValueError as error:
         raise UsageError(f"--config-file {file}: {error}.") from None
+
+
+def _read_labels(name: str, texts: Iterable[str]) -> list[str]:
+    """Split labels at commas and blanks; ``@FILE`` stands for the labels in a file.
+
+    In a table with a column ``participant_id`` or ``session_id`` first, such as participants.tsv,
+    only this column counts.
+    """
+    labels: list[str] = []
+    for text in texts:
+        if text.startswith("@"):
+            labels += _labels_in(name, Path(text[1:]))
+        else:
+            labels += text.replace(",", " ").split()
+    if not labels:
+        raise UsageError(f"--{name.replace('_', '-')}: no label is given.")
+    return labels
+
+
+def _labels_in(name: str, file: Path) -> list[str]:
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        option = name.replace("_", "-")
+        raise UsageError(f"--{option} @{file}: cannot be read ({reason(error)}).") from None
+    lines = [line.partition("#")[0].replace(",", " ").split() for line in text.splitlines()]
+    lines = [words for words in lines if words]
+    if lines and lines[0][0] in ("participant_id", "session_id"):
+        lines = [words[:1] for words in lines[1:]]
+    return [word for words in lines for word in words]
 
 
 def as_words(settings: Settings) -> list[str]:
@@ -122,6 +171,30 @@ def positive(text: str) -> int:
 def add_version(parser: argparse._ActionsContainer) -> None:
     """Add ``--version``."""
     parser.add_argument("--version", action="version", version=f"brainstem BIDS App {__version__}")
+
+
+class _NoEffect(argparse.Action):
+    """Accepts an option that has no effect, and says so."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,  # noqa: ARG002
+        values: str | Sequence[Any] | None,  # noqa: ARG002
+        option_string: str | None = None,
+    ) -> None:
+        print(f"warning: {option_string} has no effect in {parser.prog}.", file=sys.stderr)
+
+
+def _add_no_effect(parser: argparse.ArgumentParser) -> None:
+    for option, number in _NO_EFFECT.items():
+        parser.add_argument(
+            option,
+            action=_NoEffect,
+            nargs=None if number else 0,
+            dest=argparse.SUPPRESS,
+            help=argparse.SUPPRESS,
+        )
 
 
 def add_model_options(parser: argparse._ActionsContainer) -> None:
@@ -216,6 +289,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_model_options(network)
     _add_results(parser.add_argument_group("results"))
     _add_run(parser.add_argument_group("the run itself"))
+    _add_no_effect(parser)
 
 
 def _add_selection(group: argparse._ArgumentGroup) -> None:
@@ -225,7 +299,8 @@ def _add_selection(group: argparse._ArgumentGroup) -> None:
         action="extend",
         nargs="+",
         metavar="LABEL",
-        help="participants, with or without sub- (default: all)",
+        help="participants, with or without sub-, separated by blanks or commas; @FILE: those "
+        "listed in a file, such as @participants.tsv (default: all)",
     )
     group.add_argument(
         "--session-label",
@@ -233,7 +308,8 @@ def _add_selection(group: argparse._ArgumentGroup) -> None:
         action="extend",
         nargs="+",
         metavar="LABEL",
-        help="sessions, with or without ses- (default: all)",
+        help="sessions, with or without ses-, separated by blanks or commas; @FILE: those listed "
+        "in a file (default: all)",
     )
     group.add_argument(
         "--bids-filter-file",
@@ -304,10 +380,11 @@ def _add_run(group: argparse._ArgumentGroup) -> None:
         help="folder for temporary files (default: the system's, such as /tmp)",
     )
     group.add_argument(
-        "--nprocs",
+        *NPROCS,
         type=positive,
         metavar="N",
-        help="CPU threads in total (default: all CPUs that the run may use)",
+        help="CPU threads in total (default: all CPUs that the run may use, by affinity, cgroup "
+        "quota and SLURM_CPUS_PER_TASK)",
     )
     group.add_argument(
         "--omp-nthreads",

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bids_app.cli.options import add_model_options, add_version, guarded, positive
+from bids_app.cpus import available_cpus
 from bids_app.errors import NoScanError, UsageError
-from bids_app.settings import available_cpus
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from bids_app.bids.dataset import check_owner, claim
 from bids_app.cli.options import (
     DEVICES,
+    NPROCS,
     add_folders,
     add_options,
     as_words,
@@ -135,7 +136,7 @@ def make_parser() -> argparse.ArgumentParser:
 def _add_changed(group: argparse._ArgumentGroup) -> None:
     """Add options that replace those of ``bids_app`` of the same name."""
     group.add_argument(
-        "--nprocs", type=positive, metavar="N", help=f"CPUs of a task (default: {_CPUS})"
+        *NPROCS, type=positive, metavar="N", help=f"CPUs of a task (default: {_CPUS})"
     )
     group.add_argument(
         "--dry-run", action="store_true", help="write the scripts, and submit nothing"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import re
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 LOG = logging.getLogger(__name__)
 KEYS = ("source", "model", "model_version")  # identify a result
 RATED = (*KEYS, "rating")
+_NUMBER = re.compile(r"[+-]?[0-9]+([.,][0-9]+)?")
 _TAKES = ("site",)  # columns of the table that participants.tsv may fill
 
 
@@ -41,7 +43,7 @@ def join_covariates(
     """Join columns of participants.tsv.
 
     If ``sub-<label>_sessions.tsv`` has the column, such as the age at a session, the session's own
-    value is taken.
+    value is taken. participants.tsv may have a row per session, with a column ``session_id``.
 
     Parameters
     ----------
@@ -67,9 +69,14 @@ def join_covariates(
     Raises
     ------
     UsageError
-        participants.tsv has no such column.
+        participants.tsv has no such column, or rows that contradict each other.
     """
-    names, lines = people
+    names, lines = [name.strip() for name in people[0]], people[1]
+    if "participant_id" not in names:
+        raise UsageError(
+            "--covariates: participants.tsv has no column participant_id. Name the column with the "
+            f"participants so; its columns are: {', '.join(names)}."
+        )
     free = [name for name in names if name not in GROUP or name in _TAKES]
     for column in covariates:
         if column not in free:
@@ -77,21 +84,66 @@ def join_covariates(
                 f"--covariates {column}: participants.tsv has no such column to join. It has: "
                 f"{', '.join(free)}."
             )
-    known = {line["participant_id"]: line for line in lines if line.get("participant_id")}
-    _warn_of_unmatched(set(volumes["participant_id"]), set(known), whole=whole)
+    known = _by_participant_and_session(lines, covariates)
+    _warn_of_unmatched(set(volumes["participant_id"]), {key[0] for key in known}, whole=whole)
     keys = list(zip(volumes["participant_id"], volumes["session_id"], strict=True))
     joined = {}
     for column in covariates:
         texts = [
-            sessions.get(key, {}).get(column) or known.get(key[0], {}).get(column) for key in keys
+            sessions.get(key, {}).get(column)
+            or known.get(key, {}).get(column)
+            or known.get((key[0], ""), {}).get(column)
+            for key in keys
         ]
-        joined[column] = _texts(texts, volumes.index)
+        joined[column] = _texts(_with_points(column, texts), volumes.index)
     new = {
         column: Column(column, extra=_described(described.get(column), column))
         for column in covariates
         if column not in GROUP
     }
     return volumes.assign(**joined), new
+
+
+def _by_participant_and_session(
+    lines: Sequence[Mapping[str, str]], covariates: Sequence[str]
+) -> dict[tuple[str, str], dict[str, str]]:
+    """Key rows of participants.tsv; the session is empty where a row holds for all of them.
+
+    Raises
+    ------
+    UsageError
+        Two rows of the same key have different covariates.
+    """
+    known: dict[tuple[str, str], dict[str, str]] = {}
+    for line in lines:
+        # Surplus cells are under the key None, and a missing cell is None.
+        cells = {name.strip(): (text or "").strip() for name, text in line.items() if name}
+        ids = [cells.get(name, "") for name in ("participant_id", "session_id")]
+        participant, session = ["" if text == NOT_AVAILABLE else text for text in ids]
+        if not participant:
+            continue
+        key = (
+            f"sub-{participant.removeprefix('sub-')}",
+            f"ses-{session.removeprefix('ses-')}" if session else "",
+        )
+        earlier = known.setdefault(key, cells)
+        for column in covariates:
+            if earlier.get(column) != cells.get(column):
+                raise UsageError(
+                    f"--covariates {column}: participants.tsv has rows of {' '.join(key).strip()} "
+                    f"with different values, {earlier.get(column)!r} and {cells.get(column)!r}. "
+                    "Keep one row, or add a column session_id if they are of different sessions."
+                )
+    return known
+
+
+def _with_points(column: str, texts: Sequence[str | None]) -> list[str | None]:
+    """Write decimal commas as points where all values of a column are numbers."""
+    values = [text.strip() for text in texts if text and text.strip() not in ("", NOT_AVAILABLE)]
+    if not any("," in value for value in values) or not all(map(_NUMBER.fullmatch, values)):
+        return list(texts)
+    LOG.warning("--covariates %s: decimal commas are read as points", column)
+    return [text.replace(",", ".") if text else text for text in texts]
 
 
 def _described(entry: object, column: str) -> dict[str, Any]:

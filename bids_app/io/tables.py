@@ -6,15 +6,16 @@ of the data dictionary. ``n/a`` in a file is None in a row and NaN in a DataFram
 
 from __future__ import annotations
 
+import codecs
 import csv
+import io
 import json
 import math
 from dataclasses import dataclass, field
-from io import TextIOWrapper
 from typing import TYPE_CHECKING, Any, Literal
 
 from bids_app.errors import reason
-from bids_app.io.files import open_regular, read_bytes
+from bids_app.io.files import read_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -261,7 +262,7 @@ def read_rows(path: Path, columns: Mapping[str, Column]) -> list[dict[str, Any]]
 
 
 def read_user_table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
-    """Read a user's table of tab-separated values, UTF-8.
+    """Read a user's table of tab-separated values in UTF-8, UTF-16 or Latin-1.
 
     Parameters
     ----------
@@ -281,9 +282,9 @@ def read_user_table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
         It cannot be read, or commas or semicolons separate its columns; says which.
     """
     try:
-        with TextIOWrapper(open_regular(path), encoding="utf-8-sig", newline="") as stream:
-            reader = csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE)
-            columns, rows = list(reader.fieldnames or []), list(reader)
+        stream = io.StringIO(_decode(read_bytes(path)), newline="")
+        reader = csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE)
+        columns, rows = list(reader.fieldnames or []), list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"cannot be read ({reason(error)}).") from None
     if len(columns) == 1:
@@ -294,3 +295,13 @@ def read_user_table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
                     "tab-separated text."
                 )
     return columns, rows
+
+
+def _decode(content: bytes) -> str:
+    """Decode a text that any program may have written, such as a spreadsheet."""
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return content.decode("utf-16")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return content.decode("latin-1")  # any byte is a character there

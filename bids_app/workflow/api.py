@@ -21,13 +21,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from bids_app.bids.columns import VOLUMES
+from bids_app.cpus import available_cpus
 from bids_app.errors import ImageError
 from bids_app.io.files import write_atomic
 from bids_app.io.images import label_image, nifti_bytes, probability_image, read_volume, volume_of
 from bids_app.measures.image import measure
 from bids_app.models import store
 from bids_app.models.manifest import verify
-from bids_app.settings import available_cpus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

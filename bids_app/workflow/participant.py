@@ -130,10 +130,17 @@ def _run(settings: Settings, model: Model, run_folder: Path, background: ThreadP
 def _start_validation(settings: Settings, background: ThreadPoolExecutor) -> Future[Report] | None:
     """Start the BIDS validator, a process of its own that takes seconds."""
     if settings.skip_bids_validation:
+        LOG.info("The dataset is not validated (--skip-bids-validation)")
         return None
     LOG.info("The BIDS validator checks the dataset; skip it with --skip-bids-validation")
+    written = [settings.output_dir]
+    written += [settings.bids_database_dir] if settings.bids_database_dir else []
     return background.submit(
-        validate, settings.bids_dir, settings.participant_label, work_dir=settings.work_dir
+        validate,
+        settings.bids_dir,
+        settings.participant_label,
+        work_dir=settings.work_dir,
+        written=written,
     )
 
 
@@ -149,6 +156,12 @@ def _tasks(settings: Settings, model: Model) -> list[Task]:
     )
     for path, reason in found.left_out:
         LOG.warning("%s: left out, %s", path, reason)
+    for alike in found.same_but_case:
+        LOG.warning(
+            "%s differ in upper and lower case only. On some file systems one replaces the other: "
+            "rename one of them",
+            " and ".join(alike),
+        )
     tasks: dict[str, Task] = {}
     for scan in sorted(found.scans):
         outputs = Outputs.of(settings.output_dir, scan, model.label)

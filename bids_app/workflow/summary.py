@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from bids_app.bids.outputs import report_name
+from bids_app.cpus import cpu_limit
 from bids_app.errors import few
 from bids_app.regions import REGIONS, of_brainstem
 from bids_app.version import __version__
@@ -26,6 +27,7 @@ def announce(settings: Settings, model: Model) -> None:
     LOG.info("brainstem BIDS App %s. For research only; not a medical device.", __version__)
     LOG.info("Model: %s, version %s (seg-%s)", model.name, model.version, model.label)
     LOG.info("Licence of the model: %s", model.licence)
+    LOG.info("CPU threads: %d of %d CPUs available (%s)", settings.nprocs, *cpu_limit())
     if line := model.ineffective_options(vars(settings)):
         LOG.warning("%s", line)
     if others := [region.name for region in model.regions if region.name not in REGIONS]:

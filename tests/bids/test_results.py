@@ -62,6 +62,25 @@ def test_a_result_is_read_with_its_types(tmp_path):
     assert result.sidecar.flags == ("wrong_order",)
 
 
+@pytest.mark.parametrize(
+    ("stem", "expected"),
+    [
+        ("sub-01+A/anat/sub-01+A_seg-open1", ("sub-01+A", None, {})),
+        ("sub-1/ses-a+b/anat/sub-1_ses-a+b_seg-open1", ("sub-1", "ses-a+b", {})),
+        (
+            "sub-+/ses-+/anat/sub-+_ses-+_acq-hi+res_run-1_seg-open1",
+            ("sub-+", "ses-+", {"acq": "hi+res", "run": "1"}),
+        ),
+    ],
+)
+def test_labels_may_hold_a_plus_sign(tmp_path, stem, expected):
+    add(tmp_path, stem)
+    (result,) = read_results(tmp_path)
+    assert (result.participant, result.session or None, result.entities) == expected
+    (of_one,) = read_results(tmp_path, expected[0])
+    assert of_one == result
+
+
 def test_keys_that_an_earlier_version_lacks_have_defaults(tmp_path):
     add(tmp_path, sidecar={"Sources": []})
     (result,) = read_results(tmp_path)
@@ -148,7 +167,7 @@ def test_the_latest_failure_of_an_image_counts(tmp_path):
 
 
 def test_a_damaged_table_of_failures_is_skipped(tmp_path, caplog):
-    fail(tmp_path, "1").write_bytes(b"\xff")
+    fail(tmp_path, "1").write_bytes(b"\xff\n\xff")
     fail(tmp_path, "2", source=None)
     fail(tmp_path, "3")
     assert len(read_failures(tmp_path)) == 1

@@ -92,6 +92,43 @@ def test_only_the_folders_asked_for_are_looked_at(tmp_path: Path) -> None:
     assert indexed.get(return_type="filename") == [str(root / HEAD)]
 
 
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("sub-01+A/anat/sub-01+A_T1w.nii.gz", {"participants": ["01+A"]}),
+        ("sub-01/ses-a+b/anat/sub-01_ses-a+b_T1w.nii.gz", {"sessions": ["a+b"]}),
+        ("sub-+/ses-+/anat/sub-+_ses-+_acq-a+_T1w.nii.gz", {"participants": ["sub-+"]}),
+    ],
+)
+def test_labels_may_hold_a_plus_sign(tmp_path: Path, name: str, options: dict[str, Any]) -> None:
+    root = dataset(tmp_path, name, "sub-01/anat/sub-01_T1w.nii.gz")
+    assert name in names(find_scans(root))
+    assert names(find_scans(root, **options)) == [name]
+
+
+@pytest.mark.parametrize(
+    ("others", "expected"),
+    [
+        (["sub-a/anat/sub-a_T1w.nii", "sub-A/anat/sub-A_T1w.nii"], [("sub-A", "sub-a")]),
+        (
+            ["sub-1/ses-x/anat/sub-1_ses-x_T1w.nii", "sub-1/ses-X/anat/sub-1_ses-X_T1w.nii"],
+            [("sub-1/ses-X", "sub-1/ses-x")],
+        ),
+        (
+            ["sub-1/anat/sub-1_acq-b_T1w.nii", "sub-1/anat/sub-1_acq-B_T1w.nii"],
+            [("sub-1/anat/sub-1_acq-B_T1w.nii", "sub-1/anat/sub-1_acq-b_T1w.nii")],
+        ),
+        (["sub-1/anat/sub-1_T1w.nii", "sub-2/anat/sub-2_T1w.nii"], []),
+    ],
+)
+def test_labels_that_differ_in_case_only_are_listed(
+    tmp_path: Path, others: list[str], expected: list[tuple[str, ...]]
+) -> None:
+    found = find_scans(dataset(tmp_path, HEAD, *others))
+    assert len(found.scans) == 3
+    assert list(found.same_but_case) == expected
+
+
 @pytest.mark.parametrize("label", ["2", "ses-2"])
 def test_sessions_restrict_the_search(valid_dataset: Path, label: str) -> None:
     found = find_scans(valid_dataset, sessions=[label])
@@ -172,6 +209,33 @@ def test_images_left_out_have_a_reason(tmp_path: Path, name: str, reason: str) -
     assert "\n" not in why
 
 
+@pytest.mark.parametrize(
+    ("pattern", "left_out"),
+    [
+        ("*_run-2_*", ["sub-01/anat/sub-01_run-2_T1w.nii.gz"]),
+        ("sub-02/", ["sub-02/anat/sub-02_T1w.nii.gz"]),
+        ("sub-*/anat/*\n!*_run-2*\n", [HEAD, "sub-02/anat/sub-02_T1w.nii.gz"]),
+        ("derivatives/\n*_bold.nii.gz", []),
+    ],
+)
+def test_images_that_bidsignore_lists_are_left_out(
+    tmp_path: Path, pattern: str, left_out: list[str]
+) -> None:
+    there = [HEAD, "sub-01/anat/sub-01_run-2_T1w.nii.gz", "sub-02/anat/sub-02_T1w.nii.gz"]
+    root = dataset(tmp_path, *there)
+    (root / ".bidsignore").write_text(pattern)
+    found = find_scans(root)
+    assert names(found) == [name for name in there if name not in left_out]
+    assert dict(found.left_out) == dict.fromkeys(left_out, "the dataset's .bidsignore lists it")
+
+
+def test_the_error_says_that_bidsignore_lists_the_only_image(tmp_path: Path) -> None:
+    root = dataset(tmp_path, HEAD)
+    (root / ".bidsignore").write_text("sub-01\n")
+    with pytest.raises(NoScanError, match=r"\.bidsignore lists it"):
+        find_scans(root)
+
+
 def test_contrast_agents_are_let_in_on_request(tmp_path: Path) -> None:
     name = "sub-01/anat/sub-01_ce-gad_T1w.nii.gz"
     assert names(find_scans(dataset(tmp_path, name), include_ce=True)) == [name]
@@ -229,10 +293,16 @@ def test_a_filter_file_means_what_it_means_to_fmriprep(
 
 
 @pytest.mark.parametrize(
+    "query", [{}, {"bold": {"run": 7}}, {"t2w": {"subject": "9"}, "flair": {}}]
+)
+def test_a_filter_file_without_a_key_for_t1w_filters_nothing(many: Path, query: Any) -> None:
+    assert len(filtered(many, query)) == 4
+
+
+@pytest.mark.parametrize(
     ("query", "complaint"),
     [
         ("{", "not a JSON object"),
-        ({"bold": {}}, 'one key "t1w"'),
         ({"t1w": {}, "T1w": {}}, 'one key "t1w"'),
         ([], "not a JSON object"),
         ({"t1w": "anat"}, 'one key "t1w"'),

@@ -11,6 +11,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from bids_app.bids.dataset import APP_NAME
 from bids_app.bids.validation import Report, validate
 from bids_app.errors import DatasetError, OutputError
 
@@ -212,6 +213,40 @@ def test_the_work_folder_may_be_relative_and_lie_in_the_dataset(
     assert not list((pair / "work").iterdir())
 
 
+@pytest.mark.parametrize("place", ["out", "results/of mine/brainstem", "phenotype/out"])
+def test_the_output_folder_may_lie_anywhere_in_the_dataset(
+    pair: Path, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = pair / place / "logs/run.log"
+    log.parent.mkdir(parents=True)
+    log.touch()
+    assert validate(pair).errors
+    assert validate(pair, written=[pair / place]) == CLEAN
+    monkeypatch.chdir(pair)
+    assert validate(Path(), ["01"], written=[Path(place)]) == CLEAN
+
+
+@pytest.mark.parametrize("place", ["out", "results/brainstem", "a/b/c"])
+def test_results_of_earlier_runs_are_no_part_of_the_dataset(pair: Path, place: str) -> None:
+    folder = pair / place
+    (folder / "logs").mkdir(parents=True)
+    (folder / "logs/run.log").touch()
+    (folder / "group.html").touch()
+    described = {"Name": "x", "BIDSVersion": "1.10.0", "GeneratedBy": [{"Name": APP_NAME}]}
+    (folder / "dataset_description.json").write_text(json.dumps(described))
+    assert validate(pair) == CLEAN
+    (folder.parent / "notes.xyz").touch()
+    assert validate(pair).errors, "a file beside them is"
+
+
+@pytest.mark.parametrize("generators", ["Tool", [{"Name": "Tool"}], ["Tool"], None])
+def test_results_of_other_tools_are_part_of_the_dataset(pair: Path, generators: object) -> None:
+    (pair / "other").mkdir()
+    described = {"Name": "x", "BIDSVersion": "1.10.0", "GeneratedBy": generators}
+    (pair / "other/dataset_description.json").write_text(json.dumps(described))
+    assert validate(pair).errors
+
+
 def test_without_a_place_to_work_it_says_so(pair: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="--work-dir"):
@@ -221,6 +256,39 @@ def test_without_a_place_to_work_it_says_so(pair: Path, tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="cannot be read"):
         validate(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize("kind", ["absent", "not executable", "a folder"])
+def test_a_validator_that_cannot_start_is_one_line(
+    pair: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    deno = tmp_path / "deno"
+    if kind == "not executable":
+        deno.touch(mode=0o644)
+    elif kind == "a folder":
+        deno.mkdir()
+    monkeypatch.setattr("bids_app.bids.validation._validator_command", lambda: [str(deno)])
+    with pytest.raises(DatasetError, match=r"cannot start \(.*--skip-bids-validation") as raised:
+        validate(pair)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("kill -9 $$", "signal 9"),
+        ("echo '{}'", "status 0"),
+        ("printf '\\377' >&2; exit 3", "failed"),
+    ],
+)
+def test_a_validator_that_is_killed_or_babbles_is_one_line(
+    pair: Path, monkeypatch: pytest.MonkeyPatch, script: str, said: str
+) -> None:
+    command = ["sh", "-c", script]
+    monkeypatch.setattr("bids_app.bids.validation._validator_command", lambda: command)
+    with pytest.raises(DatasetError, match=said) as raised:
+        validate(pair)
+    assert "\n" not in str(raised.value)
 
 
 def test_a_validator_that_fails_is_an_error(pair: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,6 +25,70 @@ def test_labels_are_taken_as_fmriprep_takes_them():
     assert settings.skip_bids_validation
 
 
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["01,02"], ("01", "02")),
+        (["sub-01,sub-02"], ("sub-01", "sub-02")),
+        (["01,", "02 03", ",04"], ("01", "02", "03", "04")),
+        (["01 , 02"], ("01", "02")),
+    ],
+)
+def test_labels_may_be_separated_by_commas(words, expected):
+    assert cli.parse([*BASE, "--participant-label", *words]).participant_label == expected
+    assert cli.parse([*BASE, "--session-label", *words]).session_label == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "01\nsub-02\n",
+        "01, sub-02",
+        "\ufeff01\r\n\r\nsub-02  \r\n",
+        "# controls\n01 # the first\nsub-02",
+        "participant_id\tage\n01\t30\nsub-02\t41\n",
+    ],
+)
+def test_labels_may_be_listed_in_a_file(tmp_path, text):
+    file = tmp_path / "labels of mine.txt"
+    file.write_text(text, encoding="utf-8", newline="")
+    settings = cli.parse([*BASE, "--participant-label", f"@{file}", "03"])
+    assert settings.participant_label == ("01", "sub-02", "03")
+
+
+@pytest.mark.parametrize("text", ["", "participant_id\n", "# none\n"])
+def test_a_file_without_labels_does_not_select_everyone(tmp_path, text):
+    file = tmp_path / "labels.txt"
+    file.write_text(text)
+    with pytest.raises(UsageError, match="--participant-label: no label"):
+        cli.parse([*BASE, "--participant-label", f"@{file}"])
+
+
+def test_a_missing_file_of_labels_is_named(tmp_path):
+    with pytest.raises(UsageError, match=r"--session-label @.*gone\.txt: cannot be read"):
+        cli.parse([*BASE, "--session-label", f"@{tmp_path / 'gone.txt'}"])
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--notrack"],
+        ["--no-datalad-get"],
+        ["--output-layout", "bids"],
+        ["--fs-license-file=license.txt"],
+    ],
+)
+def test_options_typed_by_habit_are_accepted_and_have_no_effect(words, capsys):
+    assert cli.parse([*BASE, *words]) == cli.parse(BASE)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == f"warning: {words[0].partition('=')[0]} has no effect in bids_app."
+
+
+@pytest.mark.parametrize("name", ["--nthreads", "--n-cpus", "--n_cpus"])
+def test_the_number_of_cpus_has_the_names_of_fmriprep(name):
+    assert cli.parse([*BASE, name, "3"]).nprocs == 3
+
+
 def test_several_thresholds_follow_one_option_or_several():
     one = cli.parse([*BASE, "--flag-threshold", "wrong_order=8", "low_resolution=3"])
     two = cli.parse(
@@ -112,7 +176,8 @@ def test_each_setting_is_an_option_of_its_type():
     """The parser is held to `Settings`, which configuration files set directly."""
     actions = {action.dest: action for action in cli.make_parser()._actions}
     types = get_type_hints(Settings)
-    assert types.keys() == actions.keys() - {"help", "version", "config_file"}
+    others = {"help", "version", "config_file", argparse.SUPPRESS}
+    assert types.keys() == actions.keys() - others
     for name, kind in types.items():
         action = actions[name]
         if kind is bool:

@@ -26,6 +26,89 @@ def test_a_sessions_own_value_wins_and_what_is_missing_is_missing():
     assert list(columns) == ["age"]  # a site has its column already
 
 
+def table_of(*cells):
+    """A table of texts: names of columns first."""
+    names, *rows = (line.split("|") for line in cells)
+    return names, [dict(zip(names, row, strict=False)) for row in rows]
+
+
+def test_a_row_per_session_is_joined_by_session():
+    table = volumes(
+        {"session_id": "ses-1"},
+        {"session_id": "ses-2"},
+        {"session_id": "ses-3"},
+        {"participant_id": "sub-02", "session_id": "ses-1"},
+    )
+    people = table_of(
+        "participant_id|session_id|age",
+        "sub-01|ses-1|61",
+        "sub-01|2|63",
+        "sub-02|n/a|50",
+        "sub-02||50",
+    )
+    found, _ = join_covariates(table, ["age"], people, {}, {})
+    assert texts(found["age"]) == ["61", "63", None, "50"]
+
+
+@pytest.mark.parametrize(
+    "people",
+    [
+        table_of("participant_id|age", "01|61", "02|50"),
+        table_of("participant_id |age  ", "sub-01  |61 ", " 02|50"),
+        table_of("participant_id|age", "sub-01|61", "sub-01|61", "sub-02|50", "n/a|3", "|4"),
+        table_of("participant_id|age|sex", "sub-01|61", "sub-02|50|F"),
+    ],
+)
+def test_ids_are_matched_as_they_are_usually_written(people, caplog):
+    table = volumes({}, {"participant_id": "sub-02"})
+    found, _ = join_covariates(table, ["age"], people, {}, {})
+    assert texts(found["age"]) == ["61", "50"]
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        ["sub-01||61", "sub-01||63"],
+        ["sub-01|ses-1|61", "01|1|63"],
+        ["sub-01|n/a|61", "sub-01||"],
+    ],
+)
+def test_rows_that_contradict_each_other_are_refused(rows):
+    people = table_of("participant_id|session_id|age", *rows)
+    with pytest.raises(UsageError, match=r"--covariates age: .* rows of sub-01.*session_id"):
+        join_covariates(volumes({}), ["age"], people, {}, {})
+
+
+def test_rows_that_differ_in_other_columns_only_are_one():
+    people = table_of("participant_id|age|visit", "sub-01|61|a", "sub-01|61|b")
+    found, _ = join_covariates(volumes({}), ["age"], people, {}, {})
+    assert texts(found["age"]) == ["61"]
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (["61,5", "50"], ["61.5", "50"]),
+        (["61,5", "n/a"], ["61.5", None]),
+        (["-0,5", "1.25"], ["-0.5", "1.25"]),
+        (["a,b", "50"], ["a,b", "50"]),
+        (["1,2,3", "4"], ["1,2,3", "4"]),
+    ],
+)
+def test_decimal_commas_become_points_in_columns_of_numbers(values, expected, caplog):
+    people = table_of("participant_id|age", f"01|{values[0]}", f"02|{values[1]}")
+    table = volumes({}, {"participant_id": "sub-02"})
+    found, _ = join_covariates(table, ["age"], people, {}, {})
+    assert texts(found["age"]) == expected
+    assert len(caplog.records) == (values != [value or "n/a" for value in expected])
+
+
+def test_a_table_without_participants_is_refused():
+    with pytest.raises(UsageError, match=r"no column participant_id.*columns are: id, age"):
+        join_covariates(volumes({}), ["age"], table_of("id|age", "01|61"), {}, {})
+
+
 def test_the_users_description_of_a_column_is_kept():
     described = {"age": {"Description": "Years", "Units": "year"}, "sex": None}
     _, columns = join_covariates(volumes({}), ["age"], PEOPLE, {}, described)

@@ -119,6 +119,14 @@ def test_a_users_table_may_start_with_a_byte_order_mark(tmp_path):
         read_user_table(tmp_path / "none.tsv")
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "latin-1", "utf-16", "cp1252"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_users_table_may_come_from_a_spreadsheet(tmp_path, encoding, end):
+    path = tmp_path / "table.tsv"
+    path.write_bytes(f"a\tb{end}Zürich\t2{end}".encode(encoding))
+    assert read_user_table(path) == (["a", "b"], [{"a": "Zürich", "b": "2"}])
+
+
 def test_frames_of_either_kind_of_text_column_are_written_alike():
     frame = pd.DataFrame({"name": ["a", None]})
     assert dump_frame(frame, {"name": COLUMNS["name"]}) == b"name\na\nn/a\n"

@@ -136,11 +136,11 @@ def test_covariates_that_do_not_join_are_told_with_an_example(
     coarse_dataset, output, tmp_path, capsys
 ):
     bids = shutil.copytree(coarse_dataset, tmp_path / "bids")
-    (bids / "participants.tsv").write_text("participant_id\tage\nsub-02\t61\n01\t5\n3\t6\n")
+    (bids / "participants.tsv").write_text("participant_id\tage\nsub-02\t61\n1\t5\n3\t6\n")
     group(bids, output, "--covariates", "age")
     printed = capsys.readouterr().out
     assert "participants.tsv has no row for 1 of 2 participants, such as sub-01" in printed
-    assert "2 of 3 rows of participants.tsv match no result, such as 01" in printed
+    assert "2 of 3 rows of participants.tsv match no result, such as sub-1" in printed
     group(bids, output, "--covariates", "age", "--participant-label", "02")
     assert "participants.tsv" not in capsys.readouterr().out
 
