@@ -8,10 +8,12 @@ the label map is written last; it marks an image as complete.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bids_app.bids.scans import ENTITIES as SCAN_ENTITIES
+from bids_app.io.files import owned_name
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,6 +25,7 @@ WHOLE, SELECTION = "group", "selection"  # stems of the tables and the page of t
 GROUP_TABLE = f"{WHOLE}_volumes.tsv"
 GROUP_REPORT = f"{WHOLE}.html"
 RATINGS = f"{WHOLE}_ratings.tsv"
+_MOST_BYTES = 255  # of a file name, on all common file systems
 FREESURFER_FOLDER = "freesurfer"
 
 
@@ -116,6 +119,12 @@ class Outputs:
             self.sidecar, self.dseg, self.volumes, self.volumes_sidecar, self.picture, self.cutout,
         )  # fmt: skip
         return (*files, self.probseg, self.probseg_sidecar) if probabilities else files
+
+    @property
+    def too_long(self) -> bool:
+        """Whether a file name, under which it is first written, exceeds what file systems allow."""
+        names = (owned_name(path.name) for path in self.expected(probabilities=True))
+        return any(len(os.fsencode(name)) > _MOST_BYTES for name in names)
 
 
 @dataclass(frozen=True)

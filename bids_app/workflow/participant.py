@@ -189,7 +189,7 @@ def _select(settings: Settings, tasks: Sequence[Task], context: Context) -> list
         if way
     )
     selected = [task for task, way in found.items() if way != {}]
-    for task in (task for task in selected if found[task] is None):
+    for task in (task for task in selected if found[task] is None and not task.outputs.too_long):
         for path in find_changed(task.outputs):
             LOG.warning(
                 "%s: changed or damaged since it was written; the image is processed again",

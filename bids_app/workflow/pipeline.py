@@ -77,7 +77,7 @@ def differing(task: Task, context: Context) -> dict[str, tuple[Any, Any]] | None
     dict of str to tuple, or None
         As `bids_app.bids.results.find_differences`: if empty, the image is complete.
     """
-    if not task.outputs.sidecar.is_file():
+    if task.outputs.too_long or not task.outputs.sidecar.is_file():
         return None
     try:
         digest = file_sha256(task.scan.path)
@@ -181,6 +181,9 @@ class Pipeline:
 
     def _process(self, task: Task, place: str, segmenter: Segmenter) -> Result | None:
         scan = task.scan
+        if task.outputs.too_long:
+            self._fail(scan, ImageError("its name is too long to name its results; shorten it"))
+            return None
         with lock(task.outputs.lock) as held:
             if not held:
                 LOG.info("%s: skipped: another run is processing it", scan.relative)

@@ -436,6 +436,17 @@ def test_an_image_replaced_by_a_broken_one_has_no_volumes_until_it_is_complete_a
     assert "Could not be processed" not in (out / "sub-01.html").read_text()
 
 
+@pytest.mark.parametrize("length", [205, 230])
+def test_a_name_too_long_for_its_results_is_a_failure_of_that_image(
+    run, bids, tmp_path, capsys, length
+):
+    scan = bids / "sub-01/anat/sub-01_T1w.nii.gz"
+    shutil.copy(scan, scan.with_name(f"sub-01_acq-{'a' * length}_T1w.nii.gz"))
+    assert run("--participant-label", "01", "--no-tta", "--folds", "0") == 1
+    assert "its name is too long" in capsys.readouterr().out
+    assert len(list((tmp_path / "out").glob(MAPS))) == 1
+
+
 @pytest.mark.parametrize(
     "place",
     ["sub-01", "sub-02/ses-1", "sub-02/ses-1/anat", "sub-01/figures", "logs", "freesurfer"],
