@@ -1,9 +1,8 @@
 """The BIDS validator, run offline on the requested participants only.
 
 Contract: `validate` checks the files at the top of the dataset and the folders of the requested
-participants, so that an error elsewhere does not stop the run, and reports the validator's messages
-unchanged. Errors that concern a single image are returned separately, because the app's own reader
-reports those.
+participants, and reports the validator's messages unchanged. Errors that concern a single image are
+returned separately, because the app's own reader reports those.
 
 This is the maintained BIDS validator (https://bids-validator.readthedocs.io). It can neither write
 nor reach a network, since it runs in Deno without these permissions. It sees the dataset as a
@@ -58,7 +57,7 @@ class Report:
     Attributes
     ----------
     errors : tuple of str
-        Errors that stop a run, one text per code and message, in the validator's words.
+        Errors of the dataset, one text per code and message, in the validator's words.
     image_errors : dict of str to str
         The error in an image, by its relative path as in ``Scan.relative``.
     """

@@ -327,7 +327,7 @@ def _add_selection(group: argparse._ArgumentGroup) -> None:
         "--skip-bids-validation",
         "--skip_bids_validation",
         action="store_true",
-        help="participant level: do not run the BIDS validator, and accept a dataset with errors "
+        help="participant level: do not run the BIDS validator, whose errors are shown as warnings "
         "(the group level never runs it)",
     )
     group.add_argument(

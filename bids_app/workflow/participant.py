@@ -13,7 +13,7 @@ from bids_app.bids.outputs import Outputs
 from bids_app.bids.results import fails_since, find_changed, read_failures
 from bids_app.bids.scans import find_scans
 from bids_app.bids.validation import validate
-from bids_app.errors import BrainstemError, DatasetError, UsageError
+from bids_app.errors import BrainstemError, UsageError
 from bids_app.io.files import check_inside, clean
 from bids_app.measures.flags import read_thresholds
 from bids_app.models import store
@@ -263,20 +263,18 @@ def _load(settings: Settings, model: Model, stop: Stop, images: int) -> list[Seg
 
 
 def _remarks(validation: Future[Report] | None) -> dict[str, str]:
-    """Wait for the validator; return what it says of single images.
+    """Wait for the validator; log what it says of the dataset, return what it says of images.
 
-    Raises
-    ------
-    DatasetError
-        It found an error that does not lie in one image.
+    Errors of metadata, tables or other images do not change a result, so they stop nothing. An
+    image that cannot be used is refused when it is read.
     """
     if validation is None:
         return {}
     report = validation.result()
     if report.errors:
-        raise DatasetError(
-            "the BIDS validator found:\n" + "\n".join(report.errors) + "\n"
-            "Fix the dataset, or pass --skip-bids-validation."
+        LOG.warning(
+            "the BIDS validator found errors in the dataset; the run goes on:\n%s",
+            "\n".join(report.errors),
         )
     return dict(report.image_errors)
 

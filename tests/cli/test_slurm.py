@@ -116,11 +116,11 @@ def test_options_of_the_cluster_and_of_the_app_arrive(write):
     assert "--covariates" not in states + scripts["participant.sh"]
 
 
-def test_what_the_validator_refuses_is_not_sent(bids, output, capfd):
+def test_errors_of_the_dataset_are_shown_and_the_rest_is_sent(bids, output, capfd):
     (bids / "dataset_description.json").write_text('{"Name": "x", "BIDSVersion": 3}')
-    assert slurm.main([str(bids), str(output), "--dry-run"]) == 4
-    assert "BIDS validator" in capfd.readouterr().err
-    assert not output.exists()
+    assert slurm.main([str(bids), str(output), "--dry-run"]) == 0
+    assert "the BIDS validator found" in capfd.readouterr().out
+    assert output.exists()
 
 
 def test_the_group_job_takes_all_participants(write):

@@ -492,15 +492,21 @@ def test_a_missing_device_or_fold_ends_with_2_before_the_dataset_is_looked_at(
     assert not (tmp_path / "out").exists()
 
 
-def test_validation_errors_stop_the_run_with_the_validators_words(
-    broken_dataset, model, tmp_path, capsys
+@pytest.mark.parametrize("options", [["--dry-run"], ["--participant-label", "01"]])
+def test_errors_of_the_dataset_are_warnings_in_the_validators_words(
+    broken_dataset, model, tmp_path, capsys, options
 ):
     arguments = [str(broken_dataset), str(tmp_path / "out"), "participant", "--model", str(model)]
-    assert cli.main(arguments) == 4
-    said = capsys.readouterr()
-    assert "[ERROR]" in said.err
-    assert "Images:" not in said.out, "the validator speaks first"
-    assert not (tmp_path / "out" / "dataset_description.json").exists()
+    assert cli.main([*arguments, *options, "--nprocs", "1"]) == 0
+    said = capsys.readouterr().out
+    assert said.count("WARNING: the BIDS validator found errors in the dataset") == 1
+    assert "[ERROR] JSON_SCHEMA_VALIDATION_ERROR" in said
+    assert "not validated" not in said
+
+
+def test_a_run_says_that_nothing_was_validated(run, capsys):
+    assert run("--dry-run") == 0
+    assert "The dataset is not validated (--skip-bids-validation)" in capsys.readouterr().out
 
 
 def test_a_run_that_ends_before_the_first_image_leaves_the_folder_to_any_dataset(
