@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from bids_app.errors import ModelError
+from bids_app.io import files
 from bids_app.models import store
 
 
@@ -24,7 +25,7 @@ def test_a_folder_that_may_not_be_looked_into_is_named(model, monkeypatch):
     message = r"mine.model\.toml: cannot be read \(permission denied; ask its owner for `chmod"
     with monkeypatch.context() as patched:  # as of another user, which root cannot be
         patched.setattr(Path, "stat", refuse)
-        patched.setattr(Path, "read_text", lambda path, **_: refuse(path))
+        patched.setattr(files, "open_regular", refuse)
         for name in ("mine", str(model.folder)):
             with pytest.raises(ModelError, match=message):
                 store.find(name, root)
