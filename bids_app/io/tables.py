@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     Value = str | int | float | None
 
 NOT_AVAILABLE = "n/a"
+_BREAKS = str.maketrans("\t\n\r", "   ")
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ class Column:
     @property
     def _write(self) -> Callable[[Any], str]:
         if self.dtype == "str":
-            return str
+            return _cell
         if self.dtype == "int":
             return "{:.0f}".format
         return "{:g}".format if self.digits is None else f"{{:.{self.digits}f}}".format
@@ -115,6 +116,11 @@ class Column:
             return finite
         # numpy.round goes through a product, which rounds some numbers otherwise than their text.
         return np.array([round(value, self.digits) for value in finite.tolist()], dtype=np.float64)
+
+
+def _cell(value: Any) -> str:
+    """Write a text in one cell: tabs and line breaks become spaces."""
+    return str(value).translate(_BREAKS)
 
 
 Columns = dict[str, Column]

@@ -328,7 +328,7 @@ def _read(path: Path) -> _Record:
 
 
 def _write(path: Path, text: str) -> None:
-    write_if_changed(path, (text + "\n").encode())
+    write_if_changed(path, (text + "\n").encode(errors="backslashreplace"))
 
 
 def _model_section(uses: list[ModelUse]) -> _Section:

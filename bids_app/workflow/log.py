@@ -33,7 +33,8 @@ class _Screen(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one line."""
-        tqdm.write(self.format(record), file=sys.stdout)
+        text = self.format(record).encode(errors="backslashreplace").decode()  # lone surrogates
+        tqdm.write(text, file=sys.stdout)
         sys.stdout.flush()
 
 
@@ -75,7 +76,7 @@ def start_log(settings: Settings, *, keep: bool) -> Path:
     LOG.addHandler(screen)
     if keep:
         write_atomic(folder / "config.toml", settings.toml().encode())
-        file = logging.FileHandler(folder / "run.log", encoding="utf-8")
+        file = logging.FileHandler(folder / "run.log", encoding="utf-8", errors="backslashreplace")
         file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         LOG.addHandler(file)
     return folder

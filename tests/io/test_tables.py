@@ -144,3 +144,10 @@ def test_half_a_surrogate_pair_is_written_as_an_escape(tmp_path):
 def test_json_nested_too_deeply_is_no_object(tmp_path, text):
     (tmp_path / "a.json").write_text(text)
     assert read_json(tmp_path / "a.json") == {}
+
+
+def test_a_text_stays_in_its_cell():
+    columns = by_name([Column("name"), Column("other")])
+    assert dump_rows([{"name": "a\tb\r\nc"}], columns) == b"name\tother\na b  c\tn/a\n"
+    frame = make_frame([{"name": "a\tb"}], columns)
+    assert dump_frame(frame, columns) == b"name\tother\na b\tn/a\n"

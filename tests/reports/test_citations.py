@@ -273,3 +273,9 @@ def test_an_odd_sidecar_is_cited_as_far_as_it_goes(sidecar, tmp_path):
     assert used.engine == ""
     write_citations(tmp_path, [used])
     assert "## Model odd" in (tmp_path / "CITATION.md").read_text()
+
+
+def test_text_with_half_a_surrogate_pair_can_be_written(tmp_path):
+    use = ModelUse.from_sidecar("x", Sidecar.model_validate({"Model": {"Name": "\ud800"}}))
+    write_citations(tmp_path, [use])
+    assert "Model x" in (tmp_path / "CITATION.md").read_text(encoding="utf-8")

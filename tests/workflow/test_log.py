@@ -6,7 +6,8 @@ from types import SimpleNamespace
 
 from bids_app.bids.results import read_failures
 from bids_app.bids.scans import Scan
-from bids_app.workflow.log import Failures
+from bids_app.settings import Settings
+from bids_app.workflow.log import LOG, Failures, start_log, stop_log
 
 MODEL = SimpleNamespace(name="open", version="1", label="open1")
 
@@ -41,3 +42,11 @@ def test_of_an_image_and_model_the_latest_failure_counts(tmp_path):
     failures.add(image, "now")
     assert [failure.reason for failure in failures.of("sub-01")] == ["now"]
     assert failures.of("sub-02") == []
+
+
+def test_a_line_with_half_a_surrogate_pair_is_printed_and_kept(tmp_path, capsys):
+    folder = start_log(Settings(tmp_path, tmp_path, "participant"), keep=True)
+    LOG.info("a\ud800b")
+    stop_log()
+    assert "a\\ud800b" in capsys.readouterr().out
+    assert "a\\ud800b" in (folder / "run.log").read_text(encoding="utf-8")
