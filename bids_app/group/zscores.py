@@ -116,7 +116,8 @@ def _scores(
     """Give the columns of z scores, shape (len(volumes),) each, among rows with equal keys."""
     names = [f"{region}_{ending}" for region in REGIONS]
     filled = {name: np.full(len(volumes), np.nan) for name in names}
-    groups = volumes[shown].groupby(keys, sort=False).groups  # rows that lack a key are in none
+    # pandas 2 has groups of rows that lack a key.
+    groups = volumes[shown].dropna(subset=keys).groupby(keys, sort=False).groups
     for index in groups.values():
         places = volumes.index.get_indexer(index)
         for region, name in zip(REGIONS, names, strict=True):
