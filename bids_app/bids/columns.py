@@ -42,12 +42,14 @@ VOLUMES: Columns = by_name(
         Column("voxels", "int", "Number of voxels with this label"),
         _number(
             "volume_mm3",
-            "Number of voxels times the volume of a voxel (determinant of the affine)",
+            "Sum of the region's probabilities within 3 mm of its largest component, times the "
+            "volume of a voxel; measured in the canonical frame by the open model, on the image's "
+            "grid for others",
             "mm^3",
         ),
         _number(
-            "soft_volume_mm3",
-            "Sum of the region's probabilities times the volume of a voxel",
+            "label_volume_mm3",
+            "Number of voxels times the volume of a voxel (determinant of the affine)",
             "mm^3",
         ),
         Column(
@@ -63,7 +65,7 @@ VOLUMES: Columns = by_name(
         ),
         _number(
             "midsagittal_mm2",
-            "Area on the midsagittal plane, which is fitted to the brainstem; the midbrain's area "
+            "Area on the midsagittal plane of the canonical frame; the midbrain's area "
             "includes tectum and aqueduct if the model's labels do",
             "mm^2",
         ),
@@ -94,7 +96,7 @@ WHERE: Columns = by_name([_PARTICIPANT, _SESSION, *ENTITY_COLUMNS, _MODEL, _MODE
 # Ends of names of columns of the group table, and the column of an image's table that each copies.
 FROM_VOLUMES = {
     "mm3": "volume_mm3",
-    "soft_mm3": "soft_volume_mm3",
+    "label_mm3": "label_volume_mm3",
     "clusters": "clusters",
     "surface_mm2": "surface_mm2",
     "midsagittal_mm2": "midsagittal_mm2",
@@ -104,9 +106,11 @@ FROM_VOLUMES = {
 }
 MEASURES: Columns = by_name(
     [
-        *_per_region(REGIONS, "{}_mm3", "Volume of the {} in the label map", "mm^3"),
         *_per_region(
-            REGIONS, "{}_soft_mm3", "Volume of the {} as the sum of its probabilities", "mm^3"
+            REGIONS, "{}_mm3", "Volume of the {}, as the sum of its probabilities", "mm^3"
+        ),
+        *_per_region(
+            REGIONS, "{}_label_mm3", "Volume of the voxels of the {} in the label map", "mm^3"
         ),
         *(
             Column(
@@ -130,7 +134,7 @@ MEASURES: Columns = by_name(
         *_per_region(
             REGIONS,
             "{}_midsagittal_mm2",
-            "Area of the {} on the midsagittal plane, which is fitted to the brainstem",
+            "Area of the {} on the midsagittal plane of the canonical frame",
             "mm^2",
         ),
         *_per_region(
@@ -185,8 +189,9 @@ QUALITY: Columns = by_name(
         _number(
             "self_consistency",
             "Main measure of quality, 0 to 1: mean agreement over the regions, or mean mirror_dice "
-            "for a model of one network. A missing region counts as 0, an empty map is 0; n/a for "
-            "a single pass",
+            "for a model of one network, averaged with the mean pass_dice and multiplied by "
+            "view_fraction where there are such. A missing region counts as 0, an empty map is 0; "
+            "n/a for a single pass",
             digits=4,
         ),
         _number(
@@ -206,6 +211,13 @@ QUALITY: Columns = by_name(
             "{}_mirror_dice",
             "Mean Dice overlap, 0 to 1, of the {} between single passes on the image and on its "
             "mirror images; n/a without mirroring",
+            digits=4,
+        ),
+        *_per_region(
+            PARTS,
+            "{}_pass_dice",
+            "Dice overlap, 0 to 1, of the {} between the segmentation on the image's axes and the "
+            "one in the canonical frame; n/a for a model that segments once",
             digits=4,
         ),
         *_per_region(
@@ -241,15 +253,21 @@ QUALITY: Columns = by_name(
         ),
         _number(
             "midbrain_pons_contact_mm2",
-            "Area of voxel faces shared by midbrain and pons",
+            "Area of voxel faces shared by midbrain and pons in the canonical frame",
             "mm^2",
             4,
         ),
         _number(
             "pons_medulla_contact_mm2",
-            "Area of voxel faces shared by pons and medulla",
+            "Area of voxel faces shared by pons and medulla in the canonical frame",
             "mm^2",
             4,
+        ),
+        _number(
+            "view_fraction",
+            "Share, 0 to 1, of a shell of 3 mm around the brainstem that lies within the field of "
+            "view; n/a for a model that does not segment in the canonical frame",
+            digits=4,
         ),
         _number("max_voxel_edge_mm", "Longest edge of a voxel", "mm", 4),
     ]

@@ -210,7 +210,7 @@ class RegionVolume:
     abbreviation: str
     voxels: int
     volume_mm3: float
-    soft_volume_mm3: float | None = None
+    label_volume_mm3: float | None = None
     clusters: int | None = None
     centroid_x_mm: float | None = None
     centroid_y_mm: float | None = None

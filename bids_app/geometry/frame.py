@@ -66,11 +66,6 @@ class Sampled:
     data: NDArray[np.float32]
     inside: NDArray[np.bool_]
 
-    @property
-    def outside_fraction(self) -> float:
-        """Share of the frame that lies outside the image's field of view, 0 to 1."""
-        return 1 - np.count_nonzero(self.inside) / self.inside.size
-
     def normalized(self) -> NDArray[np.float32]:
         """Scale the image as nnU-Net's preprocessing does, for a network that takes the frame.
 
@@ -199,6 +194,32 @@ def to_grid(
                 part, to_frame[:3, :3], to_frame[:3, 3], output=output, order=1, mode="constant"
             )
     return maps, box
+
+
+def to_frame(
+    probabilities: NDArray[np.float32], affine: Floats, frame: Frame
+) -> NDArray[np.float32]:
+    """Bring probabilities from an image's grid to a frame by linear interpolation.
+
+    Parameters
+    ----------
+    probabilities : ndarray of float32, shape (K, X, Y, Z)
+        Of K regions; they count as 0 outside their grid.
+    affine : ndarray, shape (4, 4)
+        Voxel indices of `probabilities` to RAS+ millimetres.
+    frame : Frame
+
+    Returns
+    -------
+    ndarray of float32, shape (K, EDGE, EDGE, EDGE)
+    """
+    to_image = np.linalg.inv(affine) @ frame.affine
+    maps = np.zeros((len(probabilities), *frame.shape), np.float32)
+    for part, output in zip(probabilities, maps, strict=True):
+        ndimage.affine_transform(
+            part, to_image[:3, :3], to_image[:3, 3], output=output, order=1, mode="constant"
+        )
+    return maps
 
 
 def _low_pass(data: NDArray[np.float32], sigma: Floats) -> NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""The midsagittal plane of a brainstem, fitted to its label map, and what is measured on it.
+"""The midsagittal plane of a brainstem, fitted to its mask.
 
 The plane is the one about which the brainstem is most symmetric. It does not depend on the position
 or rotation of the head, nor on the middle of the voxel grid. All computations are in RAS+
@@ -8,20 +8,17 @@ millimetres, so oblique grids and anisotropic voxels need no special case.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from nibabel.affines import apply_affine, voxel_sizes
 from scipy import ndimage, optimize
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import NDArray
 
     Floats = NDArray[np.float64]
 
-STEP_MM = 0.5  # between the points of a section
 LEAST_VOXELS = 100  # of a brainstem, for a plane to be fitted
 _POINTS = 4000  # near the border of the brainstem, which are mirrored during the fit
 _BLUR_MM = 2.0
@@ -113,59 +110,7 @@ def symmetry(mask: NDArray[np.bool_], affine: Floats, plane: Midplane) -> float:
     if not len(voxels):
         return float("nan")
     mirrored = apply_affine(np.linalg.inv(affine), plane.mirror(apply_affine(affine, voxels)))
-    return float((_sample(mask, mirrored) >= 0.5).mean())
-
-
-def section(
-    labels: NDArray[np.integer[Any]],
-    values: Sequence[int],
-    affine: Floats,
-    plane: Midplane,
-    up: Floats,
-) -> NDArray[np.intp]:
-    """Cut a label map along a plane.
-
-    The indicator of each label is interpolated linearly between voxel centres; the largest wins.
-
-    Parameters
-    ----------
-    labels : ndarray of int, shape (X, Y, Z)
-    values : sequence of int
-        Labels to keep; all others become background.
-    affine : ndarray, shape (4, 4)
-        Voxel indices to RAS+ millimetres.
-    plane : Midplane
-    up : ndarray, shape (3,)
-        Direction of the section's first axis, a unit vector within the plane.
-
-    Returns
-    -------
-    ndarray of int, shape (U, F)
-        Labels at points `STEP_MM` apart; axes are along `up` and towards the front.
-    """
-    front = np.cross(up, plane.normal)
-    corners = np.array(np.meshgrid(*[(-1, n) for n in labels.shape])).reshape(3, -1).T
-    offsets = apply_affine(affine, corners) - plane.point
-    along = [np.arange((offsets @ d).min(), (offsets @ d).max(), STEP_MM) for d in (up, front)]
-    points = (
-        plane.point
-        + along[0][:, np.newaxis, np.newaxis] * up
-        + along[1][np.newaxis, :, np.newaxis] * front
+    there = ndimage.map_coordinates(
+        mask.astype(np.float32), mirrored.T, order=1, mode="grid-constant"
     )
-    shape = points.shape[:2]
-    places = apply_affine(np.linalg.inv(affine), points.reshape(-1, 3))
-    near = np.all((places > -1) & (places < labels.shape), axis=1)
-    shares = np.zeros((len(values) + 1, len(places)), np.float32)
-    for number, value in enumerate(values, 1):
-        shares[number, near] = _sample(labels == value, places[near])
-    shares[0] = 1 - shares[1:].sum(axis=0)
-    cut: NDArray[np.intp] = np.array([0, *values])[shares.argmax(axis=0)].reshape(shape)
-    return cut
-
-
-def _sample(mask: NDArray[np.bool_], places: Floats) -> NDArray[np.float32]:
-    """Interpolate a mask linearly at voxel coordinates, shape (N, 3); 0 outside the array."""
-    sampled: NDArray[np.float32] = ndimage.map_coordinates(
-        mask.astype(np.float32), places.T, order=1, mode="grid-constant"
-    )
-    return sampled
+    return float((there >= 0.5).mean())

@@ -99,9 +99,9 @@ CHECKS = (
     ),
     Check(
         "low_self_consistency",
-        "the networks, or the passes on mirror images, agree with a mean Dice over the regions "
-        "below {}",
-        "self_consistency", "<", 0.96, 1.0,
+        "the networks, the passes on mirror images or the passes on both sets of axes agree with a "
+        "mean Dice below {}, or part of the brainstem's surroundings is out of view",
+        "self_consistency", "<", 0.935, 1.0,
     ),
     Check(
         "networks_disagree",
@@ -171,23 +171,32 @@ def self_consistency(quality: Mapping[str, float], *, empty: bool = False) -> fl
     Parameters
     ----------
     quality : mapping of str to float
-        Measures of an image: ``<region>_agreement`` of an ensemble or ``<region>_mirror_dice``.
+        Measures of an image: ``<region>_agreement`` of an ensemble or ``<region>_mirror_dice``,
+        ``<region>_pass_dice`` and ``view_fraction``.
     empty : bool
         Whether no brainstem was found.
 
     Returns
     -------
     float or None
-        Mean over midbrain, pons and medulla, 0 to 1, in which a region without the measure counts
-        as 0. 0 for an empty map; None for a single pass.
+        Mean over midbrain, pons and medulla of the agreement or the Dice on mirror images, averaged
+        with that of the pass Dice and multiplied by the fraction in view where there are such; 0 to
+        1. A region without a measure counts as 0. 0 for an empty map; None for a single pass.
     """
     if empty:
         return 0.0
-    for ending in ("agreement", "mirror_dice"):
+
+    def mean(ending: str) -> float | None:
         values = [quality.get(f"{region}_{ending}") for region in PARTS]
-        if any(value is not None for value in values):
-            return sum(value or 0.0 for value in values) / len(values)
-    return None
+        if all(value is None for value in values):
+            return None
+        return sum(value or 0.0 for value in values) / len(values)
+
+    agreement = mean("agreement")
+    if agreement is None:
+        agreement = mean("mirror_dice")
+    means = [value for value in (agreement, mean("pass_dice")) if value is not None]
+    return quality.get("view_fraction", 1.0) * sum(means) / len(means) if means else None
 
 
 def read_thresholds(texts: Iterable[str]) -> dict[str, float]:

@@ -1,21 +1,19 @@
-"""Surfaces, midsagittal areas, diameters and borders of the regions of a label map.
+"""Shape of the regions in the canonical frame, at sub-voxel precision.
 
-`docs/measures.md` defines each measure and states its limits.
+Surfaces lie where a region's probability is 0.5. Between voxel centres the logit of the probability
+is interpolated, which near a surface grows in proportion to the distance from it. The midsagittal
+plane is the frame's own. `docs/measures.md` defines each measure.
 """
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from nibabel.affines import apply_affine
 from scipy import ndimage
 
-from bids_app.geometry.midplane import STEP_MM, Midplane, fit_midplane, section
-from bids_app.measures.volumes import crop
+from bids_app.geometry.frame import MIDDLE, STEP_MM
 from bids_app.regions import MEDULLA, MIDBRAIN, PONS
 
 if TYPE_CHECKING:
@@ -26,14 +24,18 @@ if TYPE_CHECKING:
     from bids_app.regions import Region
 
     Floats = NDArray[np.float64]
-    Labels = NDArray[np.integer[Any]]
+    Maps = NDArray[np.float32]
 
 FIXED_LENGTH_MM = 20.0  # of the medulla below the pons
-_SMOOTH_MM = 3.0  # along the axis, so that no single row of voxels decides a diameter
-_NEAR_MM = 1.5  # thickness of the slices that are compared to find whether a map continues
-_DIRECTIONS = np.array([d for d in itertools.product((-1, 0, 1), repeat=3) if d > (0, 0, 0)])
+FINE_MM = 0.25  # between the points of a section
+_LARGEST_LOGIT = 4.0
+_SMOOTH_MM = 3.0  # along the axis; a diameter is the mean of so many millimetres
+_NEAR_MM = 1.5  # above and below the plane, where it is seen whether the medulla goes on
+_LEAST_MM3 = 50.0
+_BLUR_MM = 1.0  # masks have no probabilities that overlap at a border
+_HALFWAY = np.array([-1, 9, 9, -1]) / 16  # cubic interpolation between two planes of voxels
 _UP = np.array([0.0, 0.0, 1.0])
-_NO_LENGTH = 1e-6  # of a vector whose direction is only rounding error
+_RIGHT = np.array([1.0, 0.0, 0.0])
 
 
 @dataclass(frozen=True)
@@ -59,220 +61,224 @@ class RegionShape:
     to_20mm_mm3: float | None = None
 
 
-@dataclass(frozen=True, eq=False)
-class Border:
-    """Where two regions touch.
-
-    Attributes
-    ----------
-    area_mm2 : float
-        Of the voxel faces that they share; on a staircase up to 1.7 times the smooth area.
-    centre : ndarray, shape (3,), or None
-        Mean of these faces in RAS+ millimetres; None if they do not touch.
-    """
-
-    area_mm2: float
-    centre: Floats | None
-
-
-@dataclass(frozen=True, eq=False)
-class Shape:
-    """Shape of all regions of a label map.
-
-    Attributes
-    ----------
-    regions : tuple of RegionShape
-        In the order of the regions, the union last.
-    plane : Midplane or None
-        The midsagittal plane.
-    borders : tuple of two Border
-        Between midbrain and pons, and between pons and medulla.
-    """
-
-    regions: tuple[RegionShape, ...]
-    plane: Midplane | None
-    borders: tuple[Border, Border]
-
-
 def measure_shape(
-    labels: Labels,
-    affine: Floats,
-    regions: Sequence[Region],
-    whole: Sequence[Region] | None = None,
-) -> Shape:
-    """Measure the shape of each region of a label map, then of their union.
+    probabilities: Maps, regions: Sequence[Region], whole: Sequence[Region] | None = None
+) -> tuple[RegionShape, ...]:
+    """Measure the shape of each region, then of those that make a whole together.
 
     Parameters
     ----------
-    labels : ndarray of int, shape (X, Y, Z)
-        Label map in any voxel order; labels that are not among `regions` do not count.
-    affine : ndarray, shape (4, 4)
-        Voxel indices of `labels` to RAS+ millimetres.
+    probabilities : ndarray of float32, shape (K, X, Y, Z)
+        Of K regions in the canonical frame, without what is far from a region's largest component
+        (`bids_app.measures.probabilities.near_largest`).
     regions : sequence of Region
-        Those named midbrain, pons and medulla have diameters and borders.
+        Those named midbrain, pons and medulla have diameters.
     whole : sequence of Region, optional
-        Regions that make up the union; all by default.
-    """
-    labels, affine = crop(labels, affine, regions)
-    values = [region.index for region in regions]
-    masks = {region.name: labels == region.index for region in regions}
-    parts = [region.name for region in (regions if whole is None else whole)]
-    union = np.logical_or.reduce([masks[name] for name in parts])
-    nothing = np.zeros_like(union)
-    midbrain, pons, medulla = (masks.get(name, nothing) for name in (MIDBRAIN, PONS, MEDULLA))
-    upper, lower = border(midbrain, pons, affine), border(pons, medulla, affine)
-    plane = fit_midplane(union, affine)
-    areas: dict[str, float] = {}
-    diameters: dict[str, float] = {}
-    fixed = None
-    if plane is not None:
-        axis = _axis(upper, lower)
-        cut = section(labels, values, affine, plane, plane.within(_UP if axis is None else axis))
-        areas = {
-            region.name: float(np.count_nonzero(cut == region.index)) * STEP_MM**2
-            for region in regions
-        }
-        if axis is not None:
-            for region in regions:
-                if region.name in (MIDBRAIN, PONS):
-                    diameters[region.name] = _ap_diameter(cut == region.index)
-    if plane is not None and lower.centre is not None:
-        axis = _axis_of_medulla(medulla, affine, lower.centre)
-        if axis is not None:
-            cut = section(medulla, [1], affine, plane, plane.within(axis))
-            diameters[MEDULLA] = _ap_diameter(cut == 1)
-            fixed = _volume_to(FIXED_LENGTH_MM, medulla, affine, lower.centre, axis)
-    measured = [
-        RegionShape(
-            surface_mm2=surface_area(mask, affine) if mask.any() else None,
-            midsagittal_mm2=areas.get(name) if mask.any() else None,
-            ap_diameter_mm=diameters.get(name) if mask.any() else None,
-            to_20mm_mm3=fixed if name == MEDULLA else None,
-        )
-        for name, mask in masks.items()
-    ]
-    of_whole = RegionShape(
-        surface_mm2=surface_area(union, affine) if union.any() else None,
-        midsagittal_mm2=sum(areas[name] for name in parts) if plane is not None else None,
-    )
-    return Shape((*measured, of_whole), plane, (upper, lower))
-
-
-def surface_area(mask: NDArray[np.bool_], affine: Floats) -> float:
-    """Estimate the area of a mask's surface by Crofton's formula.
-
-    The formula counts where lines through the voxels, in the 13 directions of neighbours, cross
-    the surface. Each direction is weighted by the part of the sphere that is nearest to it on a
-    grid of these voxels (Lehmann and Legland, Insight Journal, 2012). The error is within 2 % on
-    balls; flat faces along the grid are underestimated by 7 to 9 %.
-
-    Parameters
-    ----------
-    mask : ndarray of bool, shape (X, Y, Z)
-        The surface is closed at the edges of the array.
-    affine : ndarray, shape (4, 4)
-        Voxel indices to millimetres.
+        Those of them that make the union; all by default.
 
     Returns
     -------
-    float
-        Square millimetres.
+    tuple of RegionShape
+        K in the order of `regions`, then the union's. Measures are None for an absent region.
     """
-    vectors = _DIRECTIONS @ affine[:3, :3].T
-    lengths = np.linalg.norm(vectors, axis=1)
-    nearest = np.abs(_sphere(8000) @ (vectors / lengths[:, np.newaxis]).T).argmax(axis=1)
-    shares = np.bincount(nearest, minlength=len(lengths)) / len(nearest)
-    padded = np.pad(mask, 1)
-    crossings = np.array([_crossings(padded, direction) for direction in _DIRECTIONS])
-    voxel_mm3 = abs(np.linalg.det(affine[:3, :3]))
-    # The lines of a direction are voxel_mm3 / length mm2 apart. Crossings times that area are the
-    # projected area of the surface; its mean over all directions is half the area.
-    return float(2 * (shares * crossings * voxel_mm3 / lengths).sum())
+    maps = {region.name: part for region, part in zip(regions, probabilities, strict=True)}
+    parts = [region.name for region in (regions if whole is None else whole)]
+    union = np.minimum(np.sum([maps[name] for name in parts], axis=0), np.float32(1))
+    nothing = np.zeros_like(union)
+    midbrain, pons, medulla = (maps.get(name, nothing) for name in (MIDBRAIN, PONS, MEDULLA))
+    upper, lower = border_centre(midbrain, pons), border_centre(pons, medulla)
+    diameters: dict[str, float] = {}
+    fixed = None
+    if upper is not None and lower is not None:
+        axis = _within_plane(upper - lower)
+        diameters = {name: ap_diameter(maps[name], axis) for name in (MIDBRAIN, PONS)}
+    if lower is not None and (medullary := medulla_axis(medulla, lower)) is not None:
+        diameters[MEDULLA] = ap_diameter(medulla, _within_plane(medullary))
+        fixed = volume_to(FIXED_LENGTH_MM, medulla, lower, medullary)
+
+    def measure(name: str, part: Maps) -> RegionShape:
+        if not _is_present(part):
+            return RegionShape()
+        return RegionShape(
+            surface_mm2=surface_area(part),
+            midsagittal_mm2=midsagittal_area(part),
+            ap_diameter_mm=diameters.get(name),
+            to_20mm_mm3=fixed if name == MEDULLA else None,
+        )
+
+    return (*(measure(name, part) for name, part in maps.items()), measure("", union))
 
 
-@cache
-def _sphere(number: int) -> Floats:
-    """Spread points evenly over the unit sphere, shape (`number`, 3), by the golden angle."""
-    k = np.arange(number)
-    z = 1 - (2 * k + 1) / number
-    angle = np.pi * (3 - np.sqrt(5)) * k
-    radius = np.sqrt(1 - z**2)
-    return np.column_stack([radius * np.cos(angle), radius * np.sin(angle), z])
+def midsagittal_area(part: Maps) -> float:
+    """Measure the area of a region on the midsagittal plane in mm2.
+
+    Parameters
+    ----------
+    part : ndarray of float32, shape (X, Y, Z)
+        Probabilities of the region in the frame.
+    """
+    return float(_coverage(part, _UP).sum()) * FINE_MM**2
 
 
-def _crossings(padded: NDArray[np.bool_], direction: Sequence[int]) -> int:
-    """Count pairs of neighbours along a direction with exactly one voxel in the mask."""
-    pairs = list(zip(direction, padded.shape, strict=True))
-    here = tuple(slice(max(-d, 0), n - max(d, 0)) for d, n in pairs)
-    there = tuple(slice(max(d, 0), n - max(-d, 0)) for d, n in pairs)
-    return int(np.count_nonzero(padded[here] != padded[there]))
+def ap_diameter(part: Maps, axis: Floats) -> float:
+    """Measure the largest extent of a region on the midsagittal plane, square to an axis, in mm.
+
+    Parameters
+    ----------
+    part : ndarray of float32, shape (X, Y, Z)
+        Probabilities of the region in the frame.
+    axis : ndarray, shape (3,)
+        Direction within the plane, of length 1.
+    """
+    rows = _coverage(part, axis).sum(axis=1) * FINE_MM
+    means = ndimage.uniform_filter1d(rows, round(_SMOOTH_MM / FINE_MM), mode="constant")
+    return float(means.max())
 
 
-def border(first: NDArray[np.bool_], second: NDArray[np.bool_], affine: Floats) -> Border:
-    """Measure the voxel faces that two masks, each of shape (X, Y, Z), share."""
-    area, moment = 0.0, np.zeros(3)
-    for axis in range(3):
-        side, other = (affine[:3, a] for a in range(3) if a != axis)
-        face = float(np.linalg.norm(np.cross(side, other)))
-        low, high = ([slice(None)] * 3 for _ in range(2))
-        low[axis], high[axis] = slice(None, -1), slice(1, None)
-        shared = first[tuple(low)] & second[tuple(high)] | second[tuple(low)] & first[tuple(high)]
-        places = np.argwhere(shared).astype(np.float64)
-        places[:, axis] += 0.5
-        area += face * len(places)
-        moment += face * places.sum(axis=0)
-    return Border(area, apply_affine(affine, moment / area) if area else None)
+def surface_area(part: Maps) -> float:
+    """Measure the area of the closed surface of a region in mm2, by marching cubes.
+
+    Parameters
+    ----------
+    part : ndarray of float32, shape (X, Y, Z)
+        Probabilities of the region in the frame.
+    """
+    from skimage.measure import marching_cubes, mesh_surface_area
+
+    places = np.argwhere(part > 0.5)
+    if not len(places):
+        return 0.0
+    first, last = places.min(axis=0), places.max(axis=0)
+    box = tuple(slice(max(a - 2, 0), b + 3) for a, b in zip(first, last, strict=True))
+    field = np.pad(_logit(part[box]), 1, constant_values=-_LARGEST_LOGIT)
+    vertices, faces, _, _ = marching_cubes(field, 0.0, spacing=(STEP_MM,) * 3)
+    return float(mesh_surface_area(vertices, faces))
 
 
-def _axis(upper: Border, lower: Border) -> Floats | None:
-    """Direction of the pons from its lower to its upper border; None if one is missing."""
-    if upper.centre is None or lower.centre is None:
+def border_centre(first: Maps, second: Maps) -> Floats | None:
+    """Find the middle of the border between two regions.
+
+    Parameters
+    ----------
+    first, second : ndarray of float32, shape (X, Y, Z)
+        Probabilities of the regions in the frame.
+
+    Returns
+    -------
+    ndarray, shape (3,), or None
+        In voxels of the frame; None where they do not touch.
+    """
+    both = ndimage.gaussian_filter(first, _BLUR_MM) * ndimage.gaussian_filter(second, _BLUR_MM)
+    if both.sum() < 1:
         return None
-    axis: Floats = upper.centre - lower.centre
-    return axis
+    return _centroid(both)
 
 
-def _axis_of_medulla(medulla: NDArray[np.bool_], affine: Floats, start: Floats) -> Floats | None:
-    """Upward direction of the medulla, on which its slices are centred; None if it has none.
+def medulla_axis(medulla: Maps, start: Floats) -> Floats | None:
+    """Find the direction of the medulla upwards, along which its slices are centred.
 
-    Only the first `FIXED_LENGTH_MM` below the pons are used, so that the direction does not depend
-    on where the map ends. A medulla of one layer of voxels has no direction.
+    It rests on the first `FIXED_LENGTH_MM` below the pons alone, so that it does not depend on
+    where the field of view ends.
+
+    Parameters
+    ----------
+    medulla : ndarray of float32, shape (X, Y, Z)
+        Probabilities in the frame.
+    start : ndarray, shape (3,)
+        Middle of the border with the pons, in voxels of the frame.
+
+    Returns
+    -------
+    ndarray, shape (3,), or None
+        Of length 1; None where too little of the medulla is there.
     """
-    points = apply_affine(affine, np.argwhere(medulla)) - start
-    axis = -points.mean(axis=0)
+    if not _is_present(medulla):
+        return None
+    places = np.argwhere(medulla > 0.01)
+    weights = medulla[tuple(places.T)].astype(np.float64)
+    points = (places - start) * STEP_MM
+    axis = -(weights @ points)
     for _ in range(8):
-        if np.linalg.norm(axis) < _NO_LENGTH:
-            return None
         axis /= np.linalg.norm(axis)
         depth = -points @ axis
-        near = (depth > 0) & (depth < FIXED_LENGTH_MM)
-        if np.count_nonzero(near) < 4:
-            break
-        offsets = points[near] - points[near].mean(axis=0)
-        axis = -(depth[near] - depth[near].mean()) @ offsets / np.count_nonzero(near)
-    length = np.linalg.norm(axis)
-    return None if length < _NO_LENGTH else axis / length
+        near = weights * np.clip(depth + 0.5, 0, 1) * np.clip(FIXED_LENGTH_MM - depth + 0.5, 0, 1)
+        if near.sum() * STEP_MM**3 < _LEAST_MM3:
+            return None
+        offsets = points - near @ points / near.sum()
+        axis = -(near * (depth - near @ depth / near.sum())) @ offsets
+    direction: Floats = axis / np.linalg.norm(axis)
+    return direction
 
 
-def _ap_diameter(cut: NDArray[np.bool_]) -> float:
-    """Give the largest extent of a section along its second axis, in mm."""
-    rows = cut.sum(axis=1) * STEP_MM
-    return float(ndimage.uniform_filter1d(rows, round(_SMOOTH_MM / STEP_MM), mode="constant").max())
+def volume_to(length: float, medulla: Maps, start: Floats, axis: Floats) -> float | None:
+    """Measure the volume of the medulla above a plane across its axis in mm3.
 
+    Parameters
+    ----------
+    length : float
+        Distance in mm of the plane from `start` along the axis.
+    medulla : ndarray of float32, shape (X, Y, Z)
+        Probabilities in the frame.
+    start, axis : ndarray, shape (3,)
+        Middle of the border with the pons in voxels of the frame, and direction upwards.
 
-def _volume_to(
-    length: float, medulla: NDArray[np.bool_], affine: Floats, start: Floats, axis: Floats
-) -> float | None:
-    """Volume above a plane across an axis; None if the map ends above that plane.
-
-    A voxel that the plane cuts counts with its fraction above.
+    Returns
+    -------
+    float or None
+        None where the medulla ends before that plane.
     """
-    depth = -(apply_affine(affine, np.argwhere(medulla)) - start) @ axis
-    edge = float(np.abs(axis @ affine[:3, :3]).sum())  # extent of a voxel along the axis
-    reach = max(_NEAR_MM, edge)
-    above = np.count_nonzero((depth > length - reach) & (depth <= length))
-    below = np.count_nonzero((depth > length) & (depth <= length + reach))
+    places = np.argwhere(medulla > 0)
+    weights = medulla[tuple(places.T)].astype(np.float64)
+    depth = -((places - start) * STEP_MM) @ axis
+    above, below = (
+        weights @ np.clip(1 - np.abs(depth - length - offset) / _NEAR_MM, 0, 1)
+        for offset in (-_NEAR_MM, _NEAR_MM)
+    )
     if below < above / 2 or not above:
         return None
-    parts = np.clip((length - depth) / edge + 0.5, 0, 1)
-    return float(parts.sum() * abs(np.linalg.det(affine[:3, :3])))
+    edge = STEP_MM * float(np.abs(axis).sum())  # extent of a voxel along the axis
+    shares = np.clip((length - depth) / edge + 0.5, 0, 1)
+    return float(weights @ shares) * STEP_MM**3
+
+
+def _coverage(part: Maps, axis: Floats) -> Floats:
+    """Cut a region along the midsagittal plane; shape (U, F), along `axis` and to the front.
+
+    Values are the shares of cells of `FINE_MM` that the region covers.
+    """
+    front = np.cross(axis, _RIGHT)
+    middle = int(MIDDLE)
+    logits = np.tensordot(_HALFWAY, _logit(part[middle - 1 : middle + 3]), axes=1)
+    steps = np.arange(-MIDDLE * 1.2, MIDDLE * 1.2, FINE_MM / STEP_MM)
+    y = MIDDLE + steps[:, np.newaxis] * axis[1] + steps * front[1]
+    z = MIDDLE + steps[:, np.newaxis] * axis[2] + steps * front[2]
+    field = ndimage.map_coordinates(logits, [y, z], order=1, mode="nearest")
+    slopes = np.hypot(*np.gradient(field))
+    covered: Floats = np.clip(field / np.maximum(slopes, 1e-6) + 0.5, 0, 1)
+    return covered
+
+
+def _logit(part: Maps) -> NDArray[np.float64]:
+    """Logit of probabilities, within `_LARGEST_LOGIT`."""
+    least = 1 / (1 + np.exp(_LARGEST_LOGIT))
+    clipped = np.clip(part.astype(np.float64), least, 1 - least)
+    return np.log(clipped / (1 - clipped))
+
+
+def _within_plane(direction: Floats) -> Floats:
+    """Move a direction into the midsagittal plane; of length 1."""
+    flat = direction * (0, 1, 1)
+    within: Floats = flat / np.linalg.norm(flat)
+    return within
+
+
+def _is_present(part: Maps) -> bool:
+    return bool(part.sum(dtype=np.float64) * STEP_MM**3 >= _LEAST_MM3)
+
+
+def _centroid(weights: Maps) -> Floats:
+    """Weighted mean of voxel indices, shape (3,)."""
+    places = np.argwhere(weights > 0)
+    shares = weights[tuple(places.T)].astype(np.float64)
+    mean: Floats = shares @ places / shares.sum()
+    return mean

@@ -40,8 +40,6 @@ class RegionMeasure:
         Number of voxels with the label.
     volume_mm3 : float
         Their volume.
-    soft_volume_mm3 : float or None
-        Sum of the region's probabilities times a voxel's volume; None without probabilities.
     clusters : int
         Number of connected components.
     largest_component_fraction : float
@@ -55,7 +53,6 @@ class RegionMeasure:
     abbreviation: str
     voxels: int
     volume_mm3: float
-    soft_volume_mm3: float | None
     clusters: int
     largest_component_fraction: float
     centroid: tuple[float, float, float] | None
@@ -67,7 +64,6 @@ def measure_regions(
     regions: Sequence[Region],
     *,
     whole: Sequence[Region] | None = None,
-    probabilities: NDArray[np.float32] | None = None,
     connectivity: int = 1,
 ) -> tuple[RegionMeasure, ...]:
     """Measure each region of a label map, then the union of those that make up the whole.
@@ -82,9 +78,6 @@ def measure_regions(
         The K regions to measure.
     whole : sequence of Region, optional
         Regions that make up the union; all by default.
-    probabilities : ndarray of float32, shape (K, x, y, z), optional
-        Probability maps in the order of `regions`, on the grid of `labels` or on a box of it
-        outside which they are 0.
     connectivity : int
         Voxels of one cluster share at least a face (1), an edge (2) or a corner (3).
 
@@ -94,16 +87,12 @@ def measure_regions(
         K rows in the order of `regions`, then the union.
     """
     parts = regions if whole is None else whole
-    soft_voxels: list[float | None] = [None] * (len(regions) + 1)
-    if probabilities is not None:
-        sums = [float(map_.sum(dtype=np.float64)) for map_ in probabilities]
-        soft_voxels = [*sums, sum(s for s, r in zip(sums, regions, strict=True) if r in parts)]
     labels, affine_of_box = crop(labels, affine, regions)
     masks = [labels == region.index for region in regions]
     union = np.isin(labels, [region.index for region in parts])
     return tuple(
-        _measure(region, mask, soft, affine_of_box, connectivity)
-        for region, mask, soft in zip([*regions, None], [*masks, union], soft_voxels, strict=True)
+        _measure(region, mask, affine_of_box, connectivity)
+        for region, mask in zip([*regions, None], [*masks, union], strict=True)
     )
 
 
@@ -152,11 +141,10 @@ def bounding_box(mask: NDArray[np.bool_]) -> Box:
 def _measure(
     region: Region | None,
     mask: NDArray[np.bool_],
-    soft_voxels: float | None,
     affine: NDArray[np.float64],
     connectivity: int,
 ) -> RegionMeasure:
-    """Measure one region (None: the union) from its mask and the sum of its probabilities."""
+    """Measure one region (None: the union) from its mask."""
     voxel_mm3 = float(abs(np.linalg.det(affine[:3, :3])))
     neighbours = ndimage.generate_binary_structure(3, connectivity)
     numbered, clusters = ndimage.label(mask, neighbours)
@@ -172,7 +160,6 @@ def _measure(
         abbreviation=region.abbreviation if region else WHOLE_ABBREVIATION,
         voxels=voxels,
         volume_mm3=voxels * voxel_mm3,
-        soft_volume_mm3=None if soft_voxels is None else soft_voxels * voxel_mm3,
         clusters=int(clusters),
         largest_component_fraction=float(sizes.max()) / voxels if voxels else 0.0,
         centroid=centroid,

@@ -30,7 +30,8 @@ _BIDS = "Gorgolewski et al. 2016, https://doi.org/10.1038/sdata.2016.44"
 _BIDS_APPS = "Gorgolewski et al. 2017, https://doi.org/10.1371/journal.pcbi.1005209"
 _METHOD = {
     "cascade": f"two nnU-Net networks ({_NNUNET}): one locates the brainstem, the other segments "
-    "its regions",
+    "its regions, first on the axes of the image, then in a canonical frame that is fixed to the "
+    "brainstem",
     "nnunet": f"an nnU-Net ({_NNUNET})",
     "mdgru": f"a network of multi-dimensional gated recurrent units ({_MDGRU}; code: "
     f"{_MDGRU_CODE})",
@@ -41,6 +42,9 @@ _ENGINE = {
     "mdgru": f"MD-GRU: {_MDGRU}; its code: {_MDGRU_CODE}",
 }
 _SHOWN_VERSIONS = ("torch", "openvino", "nnunetv2")
+_VOLUMES = (
+    "The volume of a region is the sum of its probabilities within 3 mm of its largest component."
+)
 _DOI = re.compile(r"10\.\d{4,}/[^\s,;()]*[^\s,;().]")
 _HEAD = """# Methods and citations
 
@@ -191,7 +195,7 @@ def methods_paragraph(use: ModelUse) -> str:
         f"BIDS App {app}{f' ({versions})' if versions else ''} with the model {use.name} (version "
         f"{use.version}, licence {use.licence}; {_short(use.reference)}): {_method(use)}.",
         *_settings_sentences(use),
-        "The volume of a region is its number of voxels times the volume of a voxel.",
+        _VOLUMES,
     ]
     if use.etiv:
         sentences.append(

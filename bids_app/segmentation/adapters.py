@@ -19,7 +19,9 @@ from bids_app.io.progress import Progress
 from bids_app.models import store
 from bids_app.models.manifest import verify
 from bids_app.regions import of_brainstem
+from bids_app.segmentation.canonical import mean_of_passes, segment_in_frame
 from bids_app.segmentation.devices import device_label
+from bids_app.segmentation.labels import most_probable
 from bids_app.segmentation.types import Segmentation
 
 if TYPE_CHECKING:
@@ -28,7 +30,6 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-    from bids_app.engines.nnunet.cascade import CascadeOutput
     from bids_app.engines.nnunet.inference import Inferred
     from bids_app.io.images import Volume
     from bids_app.models.manifest import Model
@@ -58,13 +59,46 @@ class CascadeSegmenter:
         """Segment one volume; see `bids_app.segmentation.types.Segmenter`."""
         output = self._cascade.predict(*_engine_order(volume))
         z, y, x = output.region
-        return replace(
-            _segmentation(output.probabilities, (x, y, z), volume, self._regions, self.device),
+        found = Segmentation(
+            labels=np.zeros(volume.data.shape, dtype=np.uint8),
+            probabilities=self._of_regions(output.probabilities),
+            box=(x, y, z),
+            device=self.device,
             intracranial_mm3=output.intracranial_mm3,
             confidence=output.confidence,
             out_of_view=output.touches_border,
-            **_variability(output, self._regions),
         )
+        return self._again_in_frame(volume, found)
+
+    def _again_in_frame(self, volume: Volume, first: Segmentation) -> Segmentation:
+        """Segment a volume in the canonical frame of its first segmentation, and join both."""
+        passes: list[Inferred] = []
+
+        def predict(image: NDArray[np.float32]) -> NDArray[np.float32]:
+            data = np.ascontiguousarray(image.transpose(2, 1, 0))
+            passes.append(self._cascade.predict_sampled(data))
+            return self._of_regions(passes[-1].mean)
+
+        # Rounded, so that the order in which axes are stored does not change the frame by a bit.
+        of_image = np.round(volume.affine, 5)
+        affine, maps = first.box_affine(of_image), first.probabilities
+        second = segment_in_frame(volume.data, of_image, maps, affine, self._regions, predict)
+        if second is None:
+            return replace(first, probabilities=maps[:, :0, :0, :0], box=(slice(0, 0),) * 3)
+        mean, pass_dice = mean_of_passes(maps, affine, second)
+        values = np.array([0, *(region.index for region in self._regions)], dtype=np.uint8)
+        first.labels[first.box] = values[most_probable(mean)]
+        return replace(
+            first,
+            probabilities=mean,
+            frame_pass=second,
+            pass_dice=pass_dice,
+            **_variability(passes[-1], self._regions),
+        )
+
+    def _of_regions(self, classes: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Take the regions from class probabilities, (C, z, y, x) to (K, x, y, z)."""
+        return classes[[region.index for region in self._regions]].transpose(0, 3, 2, 1)
 
 
 class NnUNetSegmenter:
@@ -95,7 +129,7 @@ class NnUNetSegmenter:
             z, y, x = self._localizer.localize(image, spacing).box(self._network.patch_mm)
         prepared = self._network.prepare(image[z, y, x], spacing)
         with Progress(report, "passes") as progress:
-            inferred = self._network.infer(prepared, progress.add)
+            inferred = self._network.infer(prepared.data, progress.add)
         probabilities = self._network.restore(inferred.mean, prepared)
         segmentation = _segmentation(probabilities, (x, y, z), volume, self._regions, self.device)
         labels = self._network.postprocess(segmentation.labels.transpose(2, 1, 0), spacing)
@@ -159,7 +193,7 @@ def _engine_order(volume: Volume) -> tuple[NDArray[np.float32], tuple[float, flo
     return volume.data.transpose(2, 1, 0), (z, y, x)
 
 
-def _variability(output: CascadeOutput | Inferred, regions: Sequence[Region]) -> dict[str, Any]:
+def _variability(output: Inferred, regions: Sequence[Region]) -> dict[str, Any]:
     """Fields of a segmentation that compare the single passes of an ensemble."""
     channels = [region.index - 1 for region in regions]
     whole = output.sizes[:, [region.index - 1 for region in of_brainstem(regions)]].sum(axis=1)

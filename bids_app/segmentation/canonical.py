@@ -6,13 +6,14 @@ The volumes and the shape of regions come from this pass alone, the label map fr
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bids_app.geometry.frame import make_frame, sample, to_grid
 from bids_app.geometry.pose import find_pose
 from bids_app.regions import PARTS
+from bids_app.segmentation.labels import most_probable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -28,11 +29,9 @@ if TYPE_CHECKING:
 
 REPEAT_DEGREES = 1.0  # a larger turn between the poses of both passes calls for a third pass
 
-T = TypeVar("T")
-
 
 @dataclass(frozen=True, eq=False)
-class FramePass(Generic[T]):
+class FramePass:
     """What a network gives in the canonical frame.
 
     Attributes
@@ -40,25 +39,33 @@ class FramePass(Generic[T]):
     frame : Frame
     probabilities : ndarray of float32, shape (K, EDGE, EDGE, EDGE)
         Of the model's K regions, in their order; axes right, front, up.
-    outside_fraction : float
-        Share of the frame outside the image's field of view.
+    inside : ndarray of bool, shape (EDGE, EDGE, EDGE)
+        Voxels of the frame within the image's field of view.
     turn_degrees : float or None
         Angle between the frame and the pose of the brainstem in it; None if there is none in it.
     repeated : bool
         The frame was placed once more, by the pose in a first frame.
     note : str or None
         What was missing for a full pose (`bids_app.geometry.pose.Pose.note`).
-    extra : T
-        What else the network gave.
     """
 
     frame: Frame
     probabilities: Maps
-    outside_fraction: float
+    inside: NDArray[np.bool_]
     turn_degrees: float | None
     repeated: bool
     note: str | None
-    extra: T
+
+    def describe(self) -> dict[str, Any]:
+        """Describe the frame for the sidecar of a label map."""
+        turn = self.turn_degrees
+        return {
+            "Affine": np.round(self.frame.affine, 4).tolist(),
+            "OutsideFraction": round(1 - float(self.inside.mean()), 4),
+            "TurnDegrees": None if turn is None else round(turn, 2),
+            "Repeated": self.repeated,
+            **({} if self.note is None else {"Note": self.note}),
+        }
 
 
 def segment_in_frame(
@@ -67,8 +74,8 @@ def segment_in_frame(
     first: Maps,
     first_affine: Floats,
     regions: Sequence[Region],
-    predict: Callable[[Maps], tuple[Maps, T]],
-) -> FramePass[T] | None:
+    predict: Callable[[Maps], Maps],
+) -> FramePass | None:
     """Segment an image in the canonical frame that its first segmentation gives.
 
     Parameters
@@ -84,8 +91,8 @@ def segment_in_frame(
     regions : sequence of Region
         Of the model, K; the pose rests on those named midbrain, pons and medulla.
     predict : callable
-        Takes the normalized image in the frame, shape (EDGE, EDGE, EDGE), gives the probabilities
-        of the K regions there, shape (K, EDGE, EDGE, EDGE), and anything else.
+        Takes the normalized image in the frame, shape (EDGE, EDGE, EDGE), and gives the
+        probabilities of the K regions there, shape (K, EDGE, EDGE, EDGE).
 
     Returns
     -------
@@ -101,8 +108,10 @@ def segment_in_frame(
     return found
 
 
-def mean_of_passes(first: Maps, first_affine: Floats, second: FramePass[T]) -> NDArray[np.float32]:
-    """Average the probabilities of both passes on the grid of the first.
+def mean_of_passes(
+    first: Maps, first_affine: Floats, second: FramePass
+) -> tuple[NDArray[np.float32], tuple[float, ...]]:
+    """Average the probabilities of both passes on the grid of the first, and compare them.
 
     Parameters
     ----------
@@ -114,12 +123,16 @@ def mean_of_passes(first: Maps, first_affine: Floats, second: FramePass[T]) -> N
 
     Returns
     -------
-    ndarray of float32, shape (K, x, y, z)
+    mean : ndarray of float32, shape (K, x, y, z)
+    dice : tuple of K float
+        Dice between the voxels of each region in the first and in the second pass; nan for a region
+        that neither has.
     """
     maps, box = to_grid(second.probabilities, second.frame, first_affine, first.shape[1:])
-    mean: NDArray[np.float32] = first * np.float32(0.5)
-    mean[(slice(None), *box)] += maps / 2
-    return mean
+    again = np.zeros_like(first)
+    again[(slice(None), *box)] = maps
+    mean: Maps = (first + again) / np.float32(2)
+    return mean, _dice(most_probable(first), most_probable(again), len(first))
 
 
 def brainstem_parts(maps: Maps, regions: Sequence[Region]) -> Maps:
@@ -140,20 +153,27 @@ def brainstem_parts(maps: Maps, regions: Sequence[Region]) -> Maps:
     return np.stack([by_name.get(name, nothing) for name in PARTS])
 
 
+def _dice(first: NDArray[np.uint8], second: NDArray[np.uint8], number: int) -> tuple[float, ...]:
+    """Dice of each of so many labels between two maps; nan for one that neither has."""
+    both = np.bincount(first[first == second], minlength=number + 1)
+    total = np.bincount(first.ravel(), minlength=number + 1)
+    total += np.bincount(second.ravel(), minlength=number + 1)
+    return tuple(np.where(total > 0, 2 * both / np.maximum(total, 1), np.nan)[1:].tolist())
+
+
 def _pass(
     image: Maps,
     affine: Floats,
     pose: Pose,
     regions: Sequence[Region],
-    predict: Callable[[Maps], tuple[Maps, T]],
+    predict: Callable[[Maps], Maps],
     *,
     repeated: bool,
-) -> tuple[FramePass[T], Pose | None]:
+) -> tuple[FramePass, Pose | None]:
     """Segment in the frame of a pose; also give the pose of what is found there."""
     frame = make_frame(pose)
     sampled = sample(image, affine, frame)
-    maps, extra = predict(sampled.normalized())
+    maps = predict(sampled.normalized())
     seen = find_pose(brainstem_parts(maps, regions), frame.affine)
     turn = None if seen is None else pose.angle_to(seen)
-    fraction = sampled.outside_fraction
-    return FramePass(frame, maps, fraction, turn, repeated, pose.note, extra), seen
+    return FramePass(frame, maps, sampled.inside, turn, repeated, pose.note), seen

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
+from nibabel.affines import apply_affine
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from bids_app.engines.nnunet.inference import Runtime
     from bids_app.io.images import Volume
+    from bids_app.segmentation.canonical import FramePass
 
 Box = tuple[slice, slice, slice]
 Report = Callable[[str], object]
@@ -70,6 +72,12 @@ class Segmentation:
         Part of the volume's grid that `probabilities` covers; outside it they are 0.
     device : str
         Where the network ran.
+    frame_pass : FramePass or None
+        The segmentation in the canonical frame, if the model has one. Volumes and shape come from
+        it, `labels` and `probabilities` from the mean of both passes.
+    pass_dice : tuple of float, or None
+        Per region, Dice between the passes on the image's axes and in the canonical frame; nan if
+        neither has the region. None without `frame_pass`.
     intracranial_mm3 : float or None
         Estimated intracranial volume, if the model gives one.
     confidence : float or None
@@ -91,12 +99,20 @@ class Segmentation:
     probabilities: NDArray[np.float32]
     box: Box
     device: str
+    frame_pass: FramePass | None = None
+    pass_dice: tuple[float, ...] | None = None
     intracranial_mm3: float | None = None
     confidence: float | None = None
     out_of_view: bool = False
     agreement: tuple[float, ...] | None = None
     mirror_dice: tuple[float, ...] | None = None
     spread: tuple[float, ...] | None = None
+
+    def box_affine(self, affine: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Voxel indices of `box` to millimetres, from those of the volume; shape (4, 4) both."""
+        moved = affine.copy()
+        moved[:3, 3] = apply_affine(affine, [part.start for part in self.box])
+        return moved
 
     def whole_probabilities(self) -> NDArray[np.float32]:
         """Probabilities on the volume's whole grid, shape (K, X, Y, Z)."""

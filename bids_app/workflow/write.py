@@ -34,6 +34,10 @@ if TYPE_CHECKING:
     from bids_app.segmentation.types import Segmentation
     from bids_app.settings import Settings
 
+# Where each engine's volumes are measured.
+_VOLUMES_IN = {"cascade": "in the canonical frame"}
+_IMAGE_GRID = "on the image's grid"
+
 
 @dataclass(frozen=True)
 class Context:
@@ -66,6 +70,7 @@ class Context:
                 "Folds": "all" if "folds" in unused else list(settings.folds) or "all",
                 "Mirroring": "no_tta" not in unused and not settings.no_tta,
                 "Region": "region" not in unused and settings.region,
+                "Volumes": f"sums of probabilities {_VOLUMES_IN.get(model.engine, _IMAGE_GRID)}",
             },
             settings.write_probabilities,
             read_thresholds(settings.flag_threshold),
@@ -172,7 +177,7 @@ def write_image(
     write_atomic(outputs.picture, picture)
     cutout = cut_out(volume, segmentation.labels)
     write_atomic(outputs.cutout, cutout)
-    sidecar = _sidecar(scan, volume, segmentation.device, found, context, seconds)
+    sidecar = _sidecar(scan, volume, segmentation, found, context, seconds)
     sidecar |= {"Verified": timestamp(), "Files": files.record}
     write_atomic(outputs.sidecar, dump_json(sidecar))
     entities = dict(scan.entities)
@@ -202,10 +207,16 @@ def confirm(outputs: Outputs) -> None:
 
 
 def _sidecar(
-    scan: Scan, volume: Volume, device: str, found: Measurements, context: Context, seconds: float
+    scan: Scan,
+    volume: Volume,
+    segmentation: Segmentation,
+    found: Measurements,
+    context: Context,
+    seconds: float,
 ) -> dict[str, Any]:
     """Describe a label map; `bids_app.bids.results.Sidecar` reads it back."""
     regions = [region.name for region in context.model.regions]
+    device, second = segmentation.device, segmentation.frame_pass
     return {
         "Description": f"{first_words(regions)}, segmented by a neural network",
         **_origin(scan),
@@ -213,6 +224,7 @@ def _sidecar(
         **context.models,
         "InputSHA256": volume.sha256,
         "Settings": context.settings,
+        **({} if second is None else {"CanonicalFrame": second.describe()}),
         "Device": device,
         "SoftwareVersions": software_versions(device),
         "Quality": {

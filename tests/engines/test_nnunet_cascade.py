@@ -60,7 +60,7 @@ def test_an_image_larger_than_a_patch_is_looked_at_once_more_around_the_head(cas
     shapes = []
     infer = cascade._localizer.infer
     monkeypatch.setattr(
-        cascade._localizer, "infer", lambda p: shapes.append(p.data.shape[1:]) or infer(p)
+        cascade._localizer, "infer", lambda data: shapes.append(data.shape[1:]) or infer(data)
     )
     image[0, 0, 0] = image[-1, -1, -1] = 0.1  # the box of the non-zero voxels is the image
     large = cascade.localize(image, (2, 2, 2))

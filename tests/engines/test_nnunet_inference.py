@@ -93,7 +93,7 @@ def test_labels_are_those_of_the_stock_predictor(
     image = cut(head, box)
     folder = write_random_model(tmp_path, **SMALL, changes=changes)
     engine = NnUNet(folder, device=CPU, mirror=mirror)
-    logits = engine.infer(engine.prepare(image, spacing)).mean
+    logits = engine.infer(engine.prepare(image, spacing).data).mean
     labels = engine.predict(image, spacing).argmax(0)
 
     exact, exact_labels = stock(folder, image, spacing, monkeypatch, mirror=mirror, half=False)
@@ -143,7 +143,9 @@ def test_progress_adds_up_to_the_passes(folder, head, mirror):
     engine = NnUNet(folder, device=CPU, mirror=mirror)
     passes, calls = [], []
     engine.before_each_pass(lambda: passes.append(1))
-    engine.infer(engine.prepare(cut(head, PIECE), (1, 1, 1)), lambda n, of: calls.append((n, of)))
+    engine.infer(
+        engine.prepare(cut(head, PIECE), (1, 1, 1)).data, lambda n, of: calls.append((n, of))
+    )
     assert calls == [(1, len(passes))] * len(passes)
 
 
@@ -180,10 +182,10 @@ def test_softmax_is_averaged_where_the_model_says_so(folder, head):
         NnUNet(folder, device=CPU, averaging=averaging) for averaging in ("logits", "softmax")
     )
     prepared = softmax.prepare(image, (1, 1, 1))
-    mean = softmax.infer(prepared).mean
+    mean = softmax.infer(prepared.data).mean
     assert mean.min() >= 0
     np.testing.assert_allclose(mean.sum(0), 1, atol=1e-5)
-    assert not np.allclose(mean, logits.probabilities(logits.infer(prepared).mean), atol=0.01)
+    assert not np.allclose(mean, logits.probabilities(logits.infer(prepared.data).mean), atol=0.01)
 
 
 def test_folds_are_averaged(folder, head):
@@ -192,8 +194,8 @@ def test_folds_are_averaged(folder, head):
         NnUNet(folder, device=CPU, folds=folds, mirror=False) for folds in (["0"], ["1"], None)
     )
     prepared = both.prepare(image, (1, 1, 1))
-    mean = (one.infer(prepared).mean + other.infer(prepared).mean) / 2
-    np.testing.assert_allclose(both.infer(prepared).mean, mean, atol=1e-4)
+    mean = (one.infer(prepared.data).mean + other.infer(prepared.data).mean) / 2
+    np.testing.assert_allclose(both.infer(prepared.data).mean, mean, atol=1e-4)
 
 
 def test_networks_are_compared_with_each_other(folder, head):
@@ -202,20 +204,20 @@ def test_networks_are_compared_with_each_other(folder, head):
         NnUNet(folder, device=CPU, folds=folds, mirror=False) for folds in (["0"], ["1"], None)
     )
     prepared = both.prepare(image, (1, 1, 1))
-    a, b = one.infer(prepared).mean.argmax(0), other.infer(prepared).mean.argmax(0)
+    a, b = one.infer(prepared.data).mean.argmax(0), other.infer(prepared.data).mean.argmax(0)
     expected = [
         2 * ((a == k) & (b == k)).sum() / ((a == k).sum() + (b == k).sum())
         for k in range(1, len(both.labels))
     ]
-    assert both.infer(prepared).agreement == pytest.approx(expected)
-    assert one.infer(prepared).agreement is None
+    assert both.infer(prepared.data).agreement == pytest.approx(expected)
+    assert one.infer(prepared.data).agreement is None
 
 
 def test_single_passes_are_compared_and_counted(folder, head):
     image = cut(head, PIECE)
     mirrored, plain = (NnUNet(folder, device=CPU, mirror=mirror) for mirror in (True, False))
     prepared = mirrored.prepare(image, (1, 1, 1))
-    found, alone = mirrored.infer(prepared), plain.infer(prepared)
+    found, alone = mirrored.infer(prepared.data), plain.infer(prepared.data)
     networks, classes = 2, len(mirrored.labels)
     assert found.sizes.shape == (networks * 8, classes - 1)
     assert all(0 <= dice < 1 for dice in found.mirror_dice)
@@ -298,7 +300,7 @@ def test_a_configuration_takes_over_what_it_inherits(folder):
 def test_sums_go_to_main_memory_where_the_gpu_is_full(folder, head, monkeypatch, caplog):
     engine = NnUNet(folder, device=CPU, mirror=False)
     prepared = engine.prepare(cut(head, PIECE), (1, 1, 1))
-    expected = engine.infer(prepared).mean
+    expected = engine.infer(prepared.data).mean
     run, failed = engine._infer, []
 
     def fail_once(*arguments):
@@ -308,7 +310,7 @@ def test_sums_go_to_main_memory_where_the_gpu_is_full(folder, head, monkeypatch,
         return run(*arguments)
 
     monkeypatch.setattr(engine, "_infer", fail_once)
-    assert np.array_equal(engine.infer(prepared).mean, expected)
+    assert np.array_equal(engine.infer(prepared.data).mean, expected)
     assert "main memory" in caplog.text
 
 

@@ -29,7 +29,7 @@ def test_openvino_gives_what_torch_gives(folder):
     image = np.random.default_rng(0).normal(size=(20, 30, 20)).astype(np.float32)
     found, expected = (
         NnUNet(folder, device=CPU, runtime=runtime).infer(
-            NnUNet(folder, device=CPU).prepare(image, (1, 1, 1))
+            NnUNet(folder, device=CPU).prepare(image, (1, 1, 1)).data
         )
         for runtime in ("openvino", "torch")
     )

@@ -20,7 +20,7 @@ def result(person="sub-01", label="open1", flags=(), session="", **quality):
         }
     )
     rows = (
-        RegionVolume(2, "pons", "PO", 3, 12.5, soft_volume_mm3=12.0, clusters=1),
+        RegionVolume(2, "pons", "PO", 3, 12.5, label_volume_mm3=12.0, clusters=1),
         RegionVolume(7, "cord", "CO", 3, 1.0),
         RegionVolume(None, "brainstem", "BS", 3, 12.5),
     )
@@ -39,7 +39,7 @@ def test_rows_have_declared_types_and_are_sorted():
     for name, column in GROUP.items():
         assert table[name].dtype == (object if column.dtype == "str" else float), name
     first = table.iloc[0]
-    assert (first["pons_mm3"], first["pons_soft_mm3"], first["pons_clusters"]) == (12.5, 12.0, 1)
+    assert (first["pons_mm3"], first["pons_label_mm3"], first["pons_clusters"]) == (12.5, 12.0, 1)
     assert (first["acq"], first["voxel_size_mm"], first["etiv_mm3"]) == ("hi", "4.5x3x3", 1.5e6)
     assert table["midbrain_mm3"].isna().all()
     assert table["flags"].iloc[2] == "failed"

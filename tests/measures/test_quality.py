@@ -11,9 +11,6 @@ from nibabel.affines import voxel_sizes
 
 from bids_app.bids.columns import QUALITY
 from bids_app.measures.image import measure
-from bids_app.measures.quality import measure_quality
-from bids_app.measures.shape import measure_shape
-from bids_app.measures.volumes import measure_regions
 from bids_app.regions import region
 from bids_app.segmentation.types import Segmentation
 
@@ -29,9 +26,7 @@ def take(labels, affine, data=None, sureness=1.0, **known):
     if data is None:
         data = image(labels)
     volume = SimpleNamespace(data=data, affine=affine, voxel_size=tuple(voxel_sizes(affine)))
-    measures = measure_regions(labels, affine, REGIONS, probabilities=probabilities)
-    shape = measure_shape(labels, affine, REGIONS)
-    return measure_quality(volume, segmentation, REGIONS, measures, shape)
+    return measure(volume, segmentation, REGIONS).quality
 
 
 def image(labels, tissue=TISSUE, csf=CSF, noise=NOISE):
@@ -66,7 +61,7 @@ def test_a_label_that_is_no_part_of_the_brainstem_changes_nothing_of_it():
         found.append(measure(volume, Segmentation(map_, masks, box, "cpu"), known))
     alone, together = found
     assert _volume(together) == _volume(alone)
-    areas = [found.shape.regions[-1].midsagittal_mm2 for found in (together, alone)]
+    areas = [found.volumes[-1].midsagittal_mm2 for found in (together, alone)]
     assert areas[0] == pytest.approx(areas[1], rel=1e-3)  # sampled at other places
     assert together.flags == alone.flags
     shared = {key: together.quality[key] for key in alone.quality}

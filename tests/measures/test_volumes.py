@@ -54,11 +54,8 @@ def test_volume_is_voxels_times_the_determinant(grid: str) -> None:
 def test_what_is_no_part_of_the_whole_does_not_count_in_it() -> None:
     labels = three_boxes()
     regions = (*REGIONS, region(9, "cord"))
-    probabilities = np.stack([labels == part.index for part in regions]).astype(np.float32)
-    *_, cord, whole = measure_regions(
-        labels, AFFINES["plain"], regions, whole=REGIONS, probabilities=probabilities
-    )
-    assert (cord.voxels, whole.voxels, whole.soft_volume_mm3) == (1, 736, 736)
+    *_, cord, whole = measure_regions(labels, AFFINES["plain"], regions, whole=REGIONS)
+    assert (cord.voxels, whole.voxels) == (1, 736)
 
 
 def test_the_edges_of_a_sheared_voxel_would_overstate_its_volume() -> None:
@@ -120,30 +117,6 @@ def test_an_empty_map_has_rows_of_nothing() -> None:
     measures = measure_regions(np.zeros((5, 6, 7), np.uint8), np.eye(4), REGIONS)
     assert len(measures) == 4
     assert all((m.voxels, m.clusters, m.centroid) == (0, 0, None) for m in measures)
-
-
-def test_soft_volumes_are_sums_of_probabilities_wherever_their_box_lies() -> None:
-    probabilities = np.zeros((3, 4, 5, 6), np.float32)
-    probabilities[0, 0] = 0.5
-    probabilities[1, :, 0] = 0.25
-    affine = AFFINES["sheared"]
-    voxel_mm3 = abs(np.linalg.det(affine[:3, :3]))
-    measures = measure_regions(three_boxes(), affine, REGIONS, probabilities=probabilities)
-    soft = [m.soft_volume_mm3 for m in measures]
-    assert soft == pytest.approx([15 * voxel_mm3, 6 * voxel_mm3, 0, 21 * voxel_mm3])
-
-
-def test_without_probabilities_there_is_no_soft_volume() -> None:
-    measures = measure_regions(three_boxes(), np.eye(4), REGIONS)
-    assert [m.soft_volume_mm3 for m in measures] == [None] * 4
-
-
-def test_sums_of_many_small_probabilities_are_not_rounded_away() -> None:
-    probabilities = np.full((1, 200, 200, 200), 1e-3, np.float32)
-    (soft, _) = measure_regions(
-        np.zeros((2, 2, 2), np.uint8), np.eye(4), REGIONS[:1], probabilities=probabilities
-    )
-    assert soft.soft_volume_mm3 == pytest.approx(8000, rel=1e-6)
 
 
 @settings(max_examples=50, deadline=None)

@@ -36,12 +36,7 @@ def of_head(segment, head):
 
 
 def measure(volume, segmentation):
-    return measure_regions(
-        segmentation.labels,
-        volume.affine,
-        MODEL.regions,
-        probabilities=segmentation.probabilities,
-    )
+    return measure_regions(segmentation.labels, volume.affine, MODEL.regions)
 
 
 def test_the_regions_of_a_head_are_plausible_and_in_order(head, of_head):

@@ -165,7 +165,7 @@ def test_postprocessing_and_missing_mirroring_are_in_the_text():
     assert "on mirror images (test-time augmentation) were left out." in text(mirroring=False)
     assert "left out" not in text(mirroring=True)
     assert "left out" not in text(Engine="mdgru", mirroring=False)
-    assert "component" not in text(mirroring=True)
+    assert "Small components" not in text(mirroring=True)
     steps = [["midbrain", "pons", "medulla"], ["pons"]]
     assert (
         "Small components apart from the largest one were removed, of midbrain, pons and medulla "

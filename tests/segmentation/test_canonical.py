@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -34,7 +36,7 @@ class Network:
         bright = image > image.mean() + 0.5 * (image.max() - image.mean())
         up = np.arange(96) - 47.5
         levels = (up > 12, (up <= 12) & (up > -13), up <= -13)
-        return np.stack([(bright & level).astype(np.float32) for level in levels]), len(self.seen)
+        return np.stack([(bright & level).astype(np.float32) for level in levels])
 
 
 def test_the_network_sees_a_normalized_image_in_the_frame_of_the_first_pass():
@@ -43,8 +45,7 @@ def test_the_network_sees_a_normalized_image_in_the_frame_of_the_first_pass():
     assert network.seen[0].shape == (96, 96, 96)
     assert network.seen[0].dtype == np.float32
     assert found.probabilities.shape == (3, 96, 96, 96)
-    assert 0 < found.outside_fraction < 0.5
-    assert found.extra == len(network.seen)
+    assert 0.5 < found.inside.mean() < 1
     pose = find_pose(FIRST, AFFINE)
     if not found.repeated:
         np.testing.assert_allclose(apply_affine(found.frame.affine, [47.5] * 3), pose.centre)
@@ -59,7 +60,6 @@ def test_a_pose_that_was_far_off_is_found_once_more():
     found = segment_in_frame(IMAGE, AFFINE, FIRST, about @ AFFINE, REGIONS, network)
     assert len(network.seen) == 2
     assert found.repeated
-    assert found.extra == 2
     near = segment_in_frame(
         IMAGE, AFFINE, found.probabilities, found.frame.affine, REGIONS, Network()
     )
@@ -74,8 +74,11 @@ def test_nothing_in_the_first_pass_is_no_second_one():
 
 def test_the_mean_of_both_passes_lies_on_the_grid_of_the_first():
     found = segment_in_frame(IMAGE, AFFINE, FIRST, AFFINE, REGIONS, Network())
-    mean = mean_of_passes(FIRST, AFFINE, found)
+    mean, dice = mean_of_passes(FIRST, AFFINE, found)
     assert mean.shape == FIRST.shape
+    assert mean.dtype == np.float32
+    assert len(dice) == 3
+    assert all(share > 0.8 for share in dice)
     whole = mean.sum(axis=0)
     inside = LABELS > 0
     assert whole[inside].mean() > 0.9
@@ -89,3 +92,24 @@ def test_parts_are_found_by_name_and_missing_ones_are_empty():
     maps = np.arange(3, dtype=np.float32).reshape(3, 1, 1, 1) + 1
     regions = (region(1, "cerebellum"), region(2, "pons"), region(3, "midbrain"))
     np.testing.assert_array_equal(brainstem_parts(maps, regions).ravel(), [3, 2, 0])
+
+
+def test_passes_that_differ_have_a_low_dice_and_absent_regions_none():
+    found = segment_in_frame(IMAGE, AFFINE, FIRST, AFFINE, REGIONS, Network())
+    first = FIRST * np.float32([1, 0, 1]).reshape(3, 1, 1, 1)
+    without = replace(found, probabilities=found.probabilities * [[[[1]]], [[[0]]], [[[1]]]])
+    _, dice = mean_of_passes(first, AFFINE, without)
+    assert np.isnan(dice[1])
+    _, dice = mean_of_passes(first, AFFINE, found)
+    assert dice[1] == 0
+
+
+def test_the_sidecar_describes_the_frame():
+    found = segment_in_frame(IMAGE, AFFINE, FIRST, AFFINE, REGIONS, Network())
+    described = found.describe()
+    np.testing.assert_allclose(described["Affine"], found.frame.affine, atol=1e-4)
+    assert described["OutsideFraction"] == pytest.approx(1 - found.inside.mean(), abs=1e-4)
+    assert "Note" not in described
+    noted = replace(found, note="no midbrain: axis from medulla to pons", turn_degrees=None)
+    assert noted.describe()["Note"] == noted.note
+    assert noted.describe()["TurnDegrees"] is None

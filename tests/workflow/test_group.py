@@ -84,7 +84,7 @@ def test_volumes_are_those_of_the_participants_tables(coarse_dataset, output):
         volumes = {r["name"]: r for r in csv.DictReader(stream, delimiter="\t")}
     for name, region in volumes.items():
         assert row[f"{name}_mm3"] == region["volume_mm3"]
-        assert row[f"{name}_soft_mm3"] == region["soft_volume_mm3"]
+        assert row[f"{name}_label_mm3"] == region["label_volume_mm3"]
         assert row[f"{name}_clusters"] == region["clusters"]
 
 

@@ -63,7 +63,10 @@ def test_options_that_mean_nothing_to_it_change_no_record_and_are_named_once(run
     assert "no effect" not in capsys.readouterr().out
     (path,) = tmp_path.glob("out/sub-01/anat/*_dseg.json")
     recorded = json.loads(path.read_text())["Settings"]
-    assert recorded == {"Folds": "all", "Mirroring": False, "Region": False}
+    assert recorded == {
+        "Folds": "all", "Mirroring": False, "Region": False,
+        "Volumes": "sums of probabilities on the image's grid",
+    }  # fmt: skip
     assert run("--participant-label", "01", "--no-tta", "--folds", "0") == 0
     said = capsys.readouterr().out
     assert said.count("--folds, --no-tta: no effect with the model small (mdgru)") == 1

@@ -160,7 +160,10 @@ def test_a_map_is_on_the_grid_of_its_image(run, bids, tmp_path):
 def test_the_sidecar_tells_what_was_done(run, tmp_path):
     run("--no-tta", "--folds", "1")
     content = sidecar(tmp_path / "out/sub-01/anat/sub-01_seg-quick_dseg.nii.gz")
-    assert content["Settings"] == {"Folds": ["1"], "Mirroring": False, "Region": False}
+    assert content["Settings"] == {
+        "Folds": ["1"], "Mirroring": False, "Region": False,
+        "Volumes": "sums of probabilities on the image's grid",
+    }  # fmt: skip
     assert content["SpatialReference"] == "bids:raw:sub-01/anat/sub-01_T1w.nii.gz"
     assert content["Manual"] is False
     assert content["Model"]["Name"] == "quick"

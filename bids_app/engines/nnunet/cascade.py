@@ -1,7 +1,8 @@
-"""Find the brainstem on a coarse grid, then segment a box around it on a fine grid.
+"""Find the brainstem on a coarse grid, segment a box around it, and segment it in its own frame.
 
 The engine of the open model. The localizer's output is not resampled to the image: it gives a
-point, the intracranial volume and a confidence.
+point, the intracranial volume and a confidence. The segmenter runs twice: on the image's axes,
+which gives the pose of the brainstem, and on an image that was sampled in that pose.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import ndimage
 
-from bids_app.engines.nnunet.inference import NnUNet
+from bids_app.engines.nnunet.inference import Inferred, NnUNet
 from bids_app.errors import ModelError
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-    from bids_app.engines.nnunet.inference import Inferred, Runtime
+    from bids_app.engines.nnunet.inference import Runtime
     from bids_app.engines.nnunet.preprocessing import Prepared
 
 Box = tuple[slice, slice, slice]
@@ -111,13 +112,13 @@ class Localization:
 
 @dataclass(frozen=True, eq=False)
 class CascadeOutput:
-    """The output of a cascade for one image.
+    """The output of a cascade for one image, on the image's axes.
 
     Attributes
     ----------
     probabilities : ndarray of float32, shape (C, z, y, x)
         Of the segmenter's classes within `region`, background first and helper classes merged into
-        it. No voxels if no brainstem was found.
+        it, from one pass of each network. No voxels if no brainstem was found.
     region : tuple of three slices
         Box in the image, along z, y, x; everything outside it is background.
     intracranial_mm3 : float or None
@@ -128,12 +129,6 @@ class CascadeOutput:
         The image shows a brainstem.
     touches_border : bool
         The brainstem reaches the border of the image.
-    agreement : tuple of float, or None
-        As in `Inferred`, for the segmenter's classes except the background.
-    mirror_dice : tuple of float, or None
-        Likewise.
-    sizes : ndarray, shape (P, C - 1)
-        Likewise; P is 0 if no brainstem was found.
     """
 
     probabilities: NDArray[np.float32]
@@ -142,9 +137,6 @@ class CascadeOutput:
     confidence: float
     found: bool
     touches_border: bool
-    agreement: tuple[float, ...] | None
-    mirror_dice: tuple[float, ...] | None
-    sizes: NDArray[np.float64]
 
 
 class Cascade:
@@ -207,7 +199,7 @@ class Cascade:
         self.labels = tuple(kept)
 
     def predict(self, image: NDArray[np.float32], spacing: Sequence[float]) -> CascadeOutput:
-        """Segment an image.
+        """Find the brainstem in an image and segment a box around it.
 
         Parameters
         ----------
@@ -219,20 +211,13 @@ class Cascade:
         localization = self.localize(image, spacing)
         if localization.found:
             region = localization.box(self._segmenter.patch_mm)
-            classes, inferred = self._segment(image[region], spacing)
-            kept = len(self.labels)
-            recentred = _recentred(localization, region, classes[1:kept].sum(axis=0) > 0.5)
-            if recentred is not None:
+            probabilities = self._segment(image[region], spacing)
+            brainstem = probabilities[1:].sum(axis=0) > 0.5
+            if (recentred := _recentred(localization, region, brainstem)) is not None:
                 region = recentred.box(self._segmenter.patch_mm)
-                classes, inferred = self._segment(image[region], spacing)
-            agreement = inferred.agreement and inferred.agreement[: kept - 1]
-            mirror_dice = inferred.mirror_dice and inferred.mirror_dice[: kept - 1]
-            sizes = inferred.sizes[:, : kept - 1]
-            classes[0] += classes[kept:].sum(axis=0)
-            probabilities = classes[:kept]
+                probabilities = self._segment(image[region], spacing)
         else:
-            region, agreement, mirror_dice = (slice(0, 0),) * 3, None, None
-            sizes = np.zeros((0, len(self.labels) - 1))
+            region = (slice(0, 0),) * 3
             probabilities = np.zeros((len(self.labels), 0, 0, 0), dtype=np.float32)
         return CascadeOutput(
             probabilities=probabilities,
@@ -241,17 +226,40 @@ class Cascade:
             confidence=localization.confidence,
             found=localization.found,
             touches_border=localization.touches_border,
-            agreement=agreement,
-            mirror_dice=mirror_dice,
-            sizes=sizes,
         )
 
-    def _segment(
-        self, crop: NDArray[np.float32], spacing: Sequence[float]
-    ) -> tuple[NDArray[np.float32], Inferred]:
+    def predict_sampled(self, data: NDArray[np.float32]) -> Inferred:
+        """Segment an image that was sampled and normalized for the segmenter.
+
+        Parameters
+        ----------
+        data : ndarray of float32, shape (z, y, x)
+            On a grid of the segmenter's spacing.
+
+        Returns
+        -------
+        Inferred
+            Probabilities of `labels`, and agreement of these classes over all mirrorings.
+        """
+        found = self._segmenter.infer(data[None])
+        kept = len(self.labels)
+        return Inferred(
+            self._merge_helpers(found.mean),
+            found.agreement and found.agreement[: kept - 1],
+            found.mirror_dice and found.mirror_dice[: kept - 1],
+            found.sizes[:, : kept - 1],
+        )
+
+    def _segment(self, crop: NDArray[np.float32], spacing: Sequence[float]) -> NDArray[np.float32]:
         prepared = self._segmenter.prepare(crop, spacing)
-        inferred = self._segmenter.infer(prepared)
-        return self._segmenter.restore(inferred.mean, prepared), inferred
+        inferred = self._segmenter.infer(prepared.data, mirror=False)
+        return self._merge_helpers(self._segmenter.restore(inferred.mean, prepared))
+
+    def _merge_helpers(self, classes: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Add helper classes to the background, in place."""
+        kept = len(self.labels)
+        classes[0] += classes[kept:].sum(axis=0)
+        return classes[:kept]
 
     def localize(self, image: NDArray[np.float32], spacing: Sequence[float]) -> Localization:
         """Find the brainstem in an image.
@@ -284,7 +292,7 @@ class Cascade:
     ) -> tuple[Localization, bool]:
         """Run the localizer on an image; also return whether it took several tiles."""
         prepared = self._localizer.prepare(image, spacing)
-        probabilities = self._localizer.probabilities(self._localizer.infer(prepared).mean)
+        probabilities = self._localizer.probabilities(self._localizer.infer(prepared.data).mean)
         inside = probabilities[[BRAINSTEM, REST_OF_INTRACRANIAL]].sum(axis=0)
         stripped = _is_stripped(prepared.data[0], inside > 0.5)
         brainstem = _largest_component(probabilities.argmax(axis=0) == BRAINSTEM)

@@ -178,36 +178,46 @@ class NnUNet:
 
     def infer(
         self,
-        prepared: Prepared,
+        data: NDArray[np.float32],
         progress: Callable[[int, int], object] = lambda _passes, _total: None,
+        *,
+        mirror: bool = True,
     ) -> Inferred:
-        """Run the networks on a prepared image.
+        """Run the networks on an image that `prepare` gave, or that has their grid and scale.
 
         If a GPU cannot hold the sums in addition to the network, they are kept in main memory.
 
         Parameters
         ----------
-        prepared : Prepared
+        data : ndarray of float32, shape (1, z', y', x')
+            `Prepared.data`.
         progress : callable, optional
             Called with the passes done since the last call and the total number of passes: networks
             x tiles x mirrorings.
+        mirror : bool
+            If false, run on the unmirrored image alone.
 
         Raises
         ------
         torch.OutOfMemoryError
             The GPU cannot hold one tile.
         """
-        data = torch.from_numpy(prepared.data)
+        values = torch.from_numpy(data)
+        axes = self._mirror_axes if mirror else ()
         try:
-            return self._infer(data.to(self._device), self._weights, progress)
+            return self._infer(values.to(self._device), self._weights, axes, progress)
         except torch.OutOfMemoryError:
             LOG.warning("%s is short of memory; sums are kept in main memory", self._device)
         torch.cuda.empty_cache()
-        return self._infer(data, self._weights.cpu(), progress)
+        return self._infer(values, self._weights.cpu(), axes, progress)
 
     @torch.inference_mode()
     def _infer(
-        self, data: Tensor, weights: Tensor, progress: Callable[[int, int], object]
+        self,
+        data: Tensor,
+        weights: Tensor,
+        axes: Sequence[int],
+        progress: Callable[[int, int], object],
     ) -> Inferred:
         total: Tensor | None = None
         maps: list[NDArray[np.uint8]] = []
@@ -216,14 +226,14 @@ class NnUNet:
         def report(passes: int, number: int) -> None:
             progress(passes, number * len(self._networks))
 
-        with self._pool() as pool:
+        with self._pool(2 ** len(axes)) as pool:
             for network, own_votes in zip(self._networks, votes, strict=True):
                 output = predict_tiles(
                     network,
                     data,
                     weights,
                     device=self._device,
-                    mirror_axes=self._mirror_axes,
+                    mirror_axes=axes,
                     softmax=self._softmax,
                     votes=own_votes,
                     pool=pool,
@@ -242,10 +252,11 @@ class NnUNet:
             np.concatenate([own_votes.sizes for own_votes in votes]),
         )
 
-    def _pool(self) -> AbstractContextManager[Executor | None]:
-        if self._at_once == 1:
+    def _pool(self, passes: int) -> AbstractContextManager[Executor | None]:
+        at_once = min(self._at_once, passes)
+        if at_once == 1:
             return nullcontext()
-        return side_by_side(self._at_once, self._threads // self._at_once)
+        return side_by_side(at_once, self._threads // at_once)
 
     def probabilities(self, output: NDArray[np.float32]) -> NDArray[np.float32]:
         """Convert the output of `infer` to probabilities on the network's grid, in place."""
@@ -297,7 +308,7 @@ class NnUNet:
             Probabilities of `labels`.
         """
         prepared = self.prepare(image, spacing)
-        return self.restore(self.infer(prepared).mean, prepared)
+        return self.restore(self.infer(prepared.data).mean, prepared)
 
 
 def _agreement(maps: Sequence[NDArray[np.uint8]], classes: int) -> tuple[float, ...]:

@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.accuracy import robustness
 from benchmarks.accuracy.changes import without_brainstem
-from benchmarks.accuracy.runs import ODD, UNCHANGED, Folders, Result
+from benchmarks.accuracy.runs import ODD, SHAPES, UNCHANGED, Folders, Result
 from benchmarks.accuracy.setup import REGIONS, Setup
 
 HEAD = "ds011_sub-06"
@@ -26,7 +26,8 @@ def follow(job, by):
     ml = dict.fromkeys(REGIONS, 10 * (1 + by * np.nan_to_num(true)))
     gone = job.change in EMPTY or job.head == ODD
     labels = np.full((2, 2, 2), 0 if gone else 1, np.uint8)
-    return Result(labels, ml, ml, 1500.0, "no_brainstem" if gone else "", 1.0, true)
+    shape = dict.fromkeys(SHAPES, 10 * (1 + by * np.nan_to_num(true)))
+    return Result(labels, ml, ml, shape, 1500.0, "no_brainstem" if gone else "", 1.0, true)
 
 
 def lines_of(part, setup, by=1.0):

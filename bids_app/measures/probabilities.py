@@ -14,35 +14,14 @@ import numpy as np
 from nibabel.affines import voxel_sizes
 from scipy import ndimage
 
+from bids_app.segmentation.labels import most_probable
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Floats = NDArray[np.float64]
 
 REACH_MM = 3.0  # from the largest component; within it fades the probability of a border
-
-
-def most_probable(probabilities: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Mark the voxels of each region: those where it is more probable than all else.
-
-    Parameters
-    ----------
-    probabilities : ndarray of float32, shape (K, X, Y, Z)
-        Of K regions; the background has what is left to 1.
-
-    Returns
-    -------
-    ndarray of bool, shape (K, X, Y, Z)
-        Of equal classes the background wins, then the first region.
-    """
-    highest = 1 - probabilities.sum(axis=0)
-    best = np.full(highest.shape, -1)
-    for k, part in enumerate(probabilities):
-        better = part > highest
-        best[better] = k
-        np.maximum(highest, part, out=highest)
-    masks: NDArray[np.bool_] = np.stack([best == k for k in range(len(probabilities))])
-    return masks
 
 
 def near_largest(
@@ -60,7 +39,7 @@ def near_largest(
     affine : ndarray, shape (4, 4)
         Voxel indices to millimetres.
     masks : ndarray of bool, shape (K, X, Y, Z), optional
-        Voxels of the regions; by default those of `most_probable`.
+        Voxels of the regions; by default those where it is the most probable.
     reach_mm : float
         Largest distance between voxel centres that counts as near.
 
@@ -69,7 +48,9 @@ def near_largest(
     ndarray of float32, shape (K, X, Y, Z)
         All 0 for a region without a voxel.
     """
-    masks = most_probable(probabilities) if masks is None else masks
+    if masks is None:
+        best = most_probable(probabilities)
+        masks = np.stack([best == k for k in range(1, len(probabilities) + 1)])
     edges = voxel_sizes(affine)
     margin = np.ceil(reach_mm / edges).astype(int)
     kept = np.zeros_like(probabilities)
@@ -88,26 +69,20 @@ def near_largest(
     return kept
 
 
-def soft_volumes(
-    probabilities: NDArray[np.float32], affine: Floats, masks: NDArray[np.bool_] | None = None
-) -> tuple[float, ...]:
+def sum_volumes(kept: NDArray[np.float32], affine: Floats) -> tuple[float, ...]:
     """Measure the volume of each region as the sum of its probabilities.
 
     Parameters
     ----------
-    probabilities : ndarray of float32, shape (K, X, Y, Z)
-        Of K regions.
+    kept : ndarray of float32, shape (K, X, Y, Z)
+        Probabilities of K regions from `near_largest`.
     affine : ndarray, shape (4, 4)
         Voxel indices to millimetres.
-    masks : ndarray of bool, shape (K, X, Y, Z), optional
-        Voxels of the regions; by default those of `most_probable`.
 
     Returns
     -------
     tuple of K float
-        Cubic millimetres; 0 for a region without a voxel. The volume of several regions together
-        is their sum.
+        Cubic millimetres. The volume of several regions together is their sum.
     """
     voxel_mm3 = float(abs(np.linalg.det(affine[:3, :3])))
-    kept = near_largest(probabilities, affine, masks)
     return tuple(float(part.sum(dtype=np.float64)) * voxel_mm3 for part in kept)
