@@ -331,7 +331,7 @@ def time_head(out: Output, heads: Path, _reference: Path) -> None:
                 clock = [time.perf_counter()]
                 prepared = network.prepare(whole, (1, 1, 1))
                 clock.append(time.perf_counter())
-                mean = network.infer(prepared).mean
+                mean = network.infer(prepared.data).mean
                 clock.append(time.perf_counter())
                 labels[half] = network.restore(mean, prepared).argmax(0)
                 clock.append(time.perf_counter())

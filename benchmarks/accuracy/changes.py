@@ -9,12 +9,13 @@ import math
 from dataclasses import dataclass
 from functools import partial
 from itertools import permutations, product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from nibabel.affines import apply_affine, voxel_sizes
 from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff
 from scipy import ndimage
+from scipy.spatial.transform import Rotation
 
 from benchmarks.accuracy.deformation import shrink
 from training.cases import MEDULLA, REGIONS
@@ -30,6 +31,8 @@ Changed = tuple["NDArray[np.float32]", "NDArray[np.float64]"]
 SHARES = (0.02, 0.05, 0.10, 0.20)  # by which regions shrink in all directions
 SHARES_IN_ONE_DIRECTION = (0.10,)
 LABEL_MARGIN_MM = 2.0  # kept around the labels when a skull is stripped
+PAIRS = 5  # of simulated scans per head
+SCAN_EDGES_MM = (0.7, 1.2)  # smallest and largest voxel edge of a simulated scan
 MIN_EXTENT_MM = 81.0  # of a cut image; the app refuses less than 80
 FWHM = 2 * math.sqrt(2 * math.log(2))
 
@@ -98,6 +101,15 @@ def atrophy(region: str, direction: str = "") -> list[Change]:
     ]
 
 
+def simulated_scans() -> list[Change]:
+    """List pairs of simulated scans of one head, the first and second of each pair in sequence."""
+    return [
+        Change(f"scan {k} of pair {pair}", partial(scan, seed=2 * pair + k))
+        for pair in range(1, PAIRS + 1)
+        for k in (1, 2)
+    ]
+
+
 def without_brainstem() -> list[Change]:
     """List the changes after which an image shows no brainstem."""
     return [
@@ -125,6 +137,40 @@ def rotate(head: HeldOut, degrees: float, axis: int) -> Changed:
     new[:3, :3] = affine[:3, :3]
     new[:3, 3] = apply_affine(affine, middle / edges) - new[:3, :3] @ ((np.array(shape) - 1) / 2)
     return sample(data, to_mm / edges[:, None], start / edges, shape), new
+
+
+def scan(head: HeldOut, seed: int) -> Changed:
+    """Simulate a scan: another pose and voxel size, 3 % noise and a bias field of 20 %.
+
+    The head is turned by up to 10 degrees about a random axis and shifted by part of a voxel, on a
+    grid of isotropic voxels. Half of all scans have the head's own voxel size.
+    """
+    rng = np.random.default_rng(seed)
+    axis = rng.normal(size=3)
+    turn = math.radians(rng.uniform(0, 10)) * axis / np.linalg.norm(axis)
+    rotation = Rotation.from_rotvec(turn).as_matrix()
+    data, affine = head.volume.data, head.volume.affine
+    old = voxel_sizes(affine)
+    new = np.full(3, rng.uniform(*SCAN_EDGES_MM)) if rng.random() < 0.5 else old
+    shift = rng.uniform(-0.5, 0.5, 3) * new
+    sigma = np.sqrt(np.maximum(new**2 - old**2, 0)) / FWHM / old
+    smooth = ndimage.gaussian_filter(data, sigma) * (data > 0) if sigma.any() else data
+    filled = np.argwhere(data > 0)
+    corners = np.array(list(product(*zip(filled.min(0), filled.max(0), strict=True)))) * old
+    middle = corners.mean(0)
+    half = np.abs((corners - middle) @ rotation.T).max(0)
+    shape = tuple(int(n) for n in np.ceil(2 * half / new) + 2)
+    # From voxels of the scan, less their middle, to millimetres along the head's grid.
+    to_mm = rotation.T * new
+    start = middle - rotation.T @ shift - to_mm @ ((np.array(shape) - 1) / 2)
+    drawn = sample(smooth, to_mm / old[:, None], start / old, shape)
+    of_scan = np.eye(4)
+    of_scan[:3, :3] = affine[:3, :3] / old * new
+    of_scan[:3, 3] = apply_affine(affine, middle / old)
+    of_scan[:3, 3] -= of_scan[:3, :3] @ ((np.array(shape) - 1) / 2)
+    sigma_noise = 0.03 * float(np.median(data[np.isin(head.truth, REGIONS)]))
+    biased = drawn * (1 + 0.2 * bias_field(shape, rng.choice([-1, 1], 3).tolist()))
+    return rician(biased, sigma_noise, rng), of_scan
 
 
 def rotation_about(axis: int, degrees: float) -> NDArray[np.float64]:
@@ -183,22 +229,37 @@ def resample(head: HeldOut, edges: Sequence[float]) -> Changed:
 def add_bias(head: HeldOut, share: float) -> Changed:
     """Multiply by a smooth field of 1 - `share` to 1 + `share`."""
     data = head.volume.data
-    x, y, z = np.ogrid[
-        -1 : 1 : data.shape[0] * 1j, -1 : 1 : data.shape[1] * 1j, -1 : 1 : data.shape[2] * 1j
-    ]
-    field = 0.5 * x - 0.8 * y + z + 0.7 * (x**2 - y**2) + 0.6 * y * z - 0.5 * z**2
-    field = 2 * (field - field.min()) / np.ptp(field) - 1
+    field = bias_field(data.shape)
     return (data * (1 + share * field)).astype(np.float32), head.volume.affine
+
+
+def bias_field(shape: tuple[int, ...], signs: Sequence[int] = (1, 1, 1)) -> NDArray[np.float64]:
+    """Draw a smooth field from -1 to 1; `signs` mirror it along the axes."""
+    x, y, z = (
+        axis * sign
+        for axis, sign in zip(
+            np.ogrid[tuple(slice(-1, 1, n * 1j) for n in shape)], signs, strict=True
+        )
+    )
+    field = 0.5 * x - 0.8 * y + z + 0.7 * (x**2 - y**2) + 0.6 * y * z - 0.5 * z**2
+    scaled: NDArray[np.float64] = 2 * (field - field.min()) / np.ptp(field) - 1
+    return scaled
 
 
 def add_noise(head: HeldOut, share: float) -> Changed:
     """Add Rician noise, a share of the brainstem's median; zero voxels stay zero."""
     data = head.volume.data
     sigma = share * float(np.median(data[np.isin(head.truth, REGIONS)]))
-    rng = np.random.default_rng(0)
+    return rician(data, sigma, np.random.default_rng(0)), head.volume.affine
+
+
+def rician(
+    data: NDArray[np.floating[Any]], sigma: float, rng: np.random.Generator
+) -> NDArray[np.float32]:
+    """Add Rician noise of a standard deviation; zero voxels stay zero."""
     real = data + rng.normal(0, sigma, data.shape)
     noisy = np.hypot(real, rng.normal(0, sigma, data.shape)) * (data > 0)
-    return noisy.astype(np.float32), head.volume.affine
+    return noisy.astype(np.float32)
 
 
 def apply_gamma(head: HeldOut, gamma: float) -> Changed:

@@ -10,12 +10,13 @@ seconds each on one core. Beside ``--out``, the part "agreement" writes a figure
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.accuracy import agreement, robustness
 from benchmarks.accuracy.figures import draw_contours, draw_volumes
-from benchmarks.accuracy.runs import UNCHANGED, Folders, Job, Result, read_head, run
+from benchmarks.accuracy.runs import UNCHANGED, Folders, Job, Result, read_head, read_kept, run
 from benchmarks.accuracy.setup import Setup
 from benchmarks.app import find_model
 from benchmarks.common import Output, header
@@ -42,6 +43,11 @@ PARTS: dict[
         "Robustness to changes that should leave volumes as they are",
         robustness.harmless_jobs,
         robustness.harmless_lines,
+    ),
+    "pairs": (
+        "Pairs of simulated scans of one head",
+        robustness.pairs_jobs,
+        robustness.pairs_lines,
     ),
     "atrophy": ("Known atrophy", robustness.atrophy_jobs, robustness.atrophy_lines),
     "etiv": ("Estimated intracranial volume", robustness.etiv_jobs, robustness.etiv_lines),
@@ -72,6 +78,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--registered", type=Path, help="folder of `accuracy register --maps`")
     parser.add_argument("--kept", type=Path, default=Path("accuracy_kept"), help="kept results")
+    parser.add_argument(
+        "--before", type=Path, help="results kept by another version of the app, to show beside"
+    )
     parser.add_argument("--pictures", type=Path, help="folder for pictures of the worst heads")
     parser.add_argument("--heads", nargs="+", help="limit all parts to these test heads")
     parser.add_argument("--only", nargs="+", choices=list(PARTS), help="default: all parts")
@@ -87,6 +96,8 @@ def main(options: argparse.Namespace) -> None:
     jobs = [job for name in chosen for job in PARTS[name][1](setup)]
     print(f"{len(set(jobs))} images")
     results = run(jobs, folders, options.processes)
+    if options.before:
+        setup = replace(setup, before=read_kept(set(jobs), folders, options.before))
     with Output(options.out) as out:
         out(*header_lines(setup))
         for name in chosen:

@@ -21,6 +21,7 @@ from benchmarks.accuracy.changes import (
     atrophy,
     harmless,
     keep_above_medulla,
+    simulated_scans,
     strip,
     without_brainstem,
 )
@@ -30,7 +31,7 @@ from benchmarks.common import REPOSITORY
 from training.evaluate import VALUES, HeldOut, read_held_out, volume_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -42,6 +43,12 @@ UNCHANGED, STRIPPED, ABOVE_MEDULLA = (
     "cut above the medulla",
 )
 ODD = "odd_medulla_cut_off"  # of `data/odd`: a head whose medulla is out of view
+SHAPES = tuple(
+    f"{name} {column}"
+    for column in ("midsagittal_mm2", "ap_diameter_mm", "surface_mm2", "volume_20mm_mm3")
+    for name in ("midbrain", "pons", "medulla")
+    if column != "volume_20mm_mm3" or name == "medulla"
+)
 
 
 @dataclass(frozen=True, order=True)
@@ -70,8 +77,10 @@ class Result:
     ----------
     labels : ndarray of uint8, shape (X, Y, Z)
         On the RAS grid of the image; empty if the image was refused.
-    ml, soft_ml : dict of str to float
-        Volume of each region and of the brainstem, from voxels and from probabilities.
+    ml, label_ml : dict of str to float
+        Volume of each region and of the brainstem, from probabilities and from voxels.
+    shape : dict of str to float
+        Areas (mm2) and diameters (mm) by `SHAPES`; NaN where there is none.
     intracranial_ml : float
         NaN if it is unknown.
     flags : str
@@ -84,7 +93,8 @@ class Result:
 
     labels: NDArray[np.uint8]
     ml: dict[str, float]
-    soft_ml: dict[str, float]
+    label_ml: dict[str, float]
+    shape: dict[str, float]
     intracranial_ml: float
     flags: str
     seconds: float
@@ -112,11 +122,22 @@ def run(jobs: Iterable[Job], folders: Folders, processes: int) -> dict[Job, Resu
     return {job: read(file) for job, file in zip(ordered, files, strict=True)}
 
 
+def read_kept(jobs: Iterable[Job], folders: Folders, kept: Path) -> dict[Job, Result]:
+    """Read those results that another folder of kept results has."""
+    files = {job: path_of(job, read_head(job.head, folders.data), kept) for job in sorted(jobs)}
+    return {job: read(file) for job, file in files.items() if file.exists()}
+
+
+def path_of(job: Job, head: HeldOut, kept: Path) -> Path:
+    """Return the file of a job's result."""
+    key = f"{find_model(job.model).sha256} {head.volume.sha256} {job.change}"
+    return kept / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.npz"
+
+
 def do(job: Job, folders: Folders) -> Path:
     """Do a job unless it is done; return the file of its result."""
     head = read_head(job.head, folders.data)
-    key = f"{find_model(job.model).sha256} {head.volume.sha256} {job.change}"
-    file = folders.kept / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.npz"
+    file = path_of(job, head, folders.kept)
     if not file.exists():
         found = segment(job, head, folders)
         part = file.with_suffix(".part.npz")
@@ -143,7 +164,8 @@ def segment(job: Job, head: HeldOut, folders: Folders) -> dict[str, Any]:
         nothing = np.full(len(VALUES), np.nan)
         return {
             "labels": np.zeros((0, 0, 0), np.uint8), "start": (0, 0, 0), "shape": (0, 0, 0),
-            "ml": nothing, "soft_ml": nothing, "intracranial_ml": np.nan,
+            "ml": nothing, "label_ml": nothing, "shapes": np.full(len(SHAPES), np.nan),
+            "intracranial_ml": np.nan,
             "flags": f"refused: {error}", "seconds": np.nan, "true_change": true,
         }  # fmt: skip
     found = load(job.model)(volume)
@@ -155,10 +177,17 @@ def segment(job: Job, head: HeldOut, folders: Folders) -> dict[str, Any]:
     return {
         "labels": found.labels[window], "start": start, "shape": found.labels.shape,
         "ml": [m.volume_mm3 / 1000 for m in findings.volumes],
-        "soft_ml": [(m.soft_volume_mm3 or 0) / 1000 for m in findings.volumes],
+        "label_ml": [(m.label_volume_mm3 or 0) / 1000 for m in findings.volumes],
+        "shapes": [shape_of(findings.volumes, *key.split(" ", 1)) for key in SHAPES],
         "intracranial_ml": (found.intracranial_mm3 or np.nan) / 1000,
         "flags": ", ".join(findings.flags), "seconds": seconds, "true_change": true,
     }  # fmt: skip
+
+
+def shape_of(rows: Sequence[Any], region: str, column: str) -> float:
+    """Take a measure of shape from the rows of a table of volumes; NaN where there is none."""
+    values = (getattr(row, column) for row in rows if row.name == region)
+    return next((value for value in values if value is not None), np.nan)
 
 
 def read(file: Path) -> Result:
@@ -169,13 +198,11 @@ def read(file: Path) -> Result:
             slice(a, a + n) for a, n in zip(kept["start"], kept["labels"].shape, strict=True)
         )
         labels[box] = kept["labels"]
-        volumes: list[Mapping[str, float]] = [
-            dict(zip(VALUES, kept[key].tolist(), strict=True)) for key in ("ml", "soft_ml")
-        ]
         return Result(
             labels,
-            dict(volumes[0]),
-            dict(volumes[1]),
+            dict(zip(VALUES, kept["ml"].tolist(), strict=True)),
+            dict(zip(VALUES, kept["label_ml"].tolist(), strict=True)),
+            dict(zip(SHAPES, kept["shapes"].tolist(), strict=True)),
             float(kept["intracranial_ml"]),
             str(kept["flags"]),
             float(kept["seconds"]),
@@ -188,7 +215,8 @@ def find_change(title: str, head: str, folders: Folders) -> Change:
     if title == STRIPPED:
         brain = mask_path(head, folders)
         return Change(title, lambda held: strip(held, np.asarray(nib.load(brain).dataobj) > 0))
-    listed = [*harmless(), *without_brainstem(), Change(ABOVE_MEDULLA, keep_above_medulla)]
+    listed = [*harmless(), *simulated_scans(), *without_brainstem()]
+    listed += [Change(ABOVE_MEDULLA, keep_above_medulla)]
     listed += [
         change
         for direction in DIRECTIONS

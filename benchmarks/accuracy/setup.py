@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -12,9 +12,11 @@ from training.evaluate import VALUES
 from training.sources import read_faults
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy as np
 
-    from benchmarks.accuracy.runs import Folders
+    from benchmarks.accuracy.runs import Folders, Result
 
 REGIONS = tuple(VALUES)
 VARIED = ("ds011_sub-06", "ds011_sub-07", "ds002748_sub-14", "ds002748_sub-15")
@@ -33,6 +35,8 @@ class Setup:
     chosen : tuple of str
         Heads to which all parts are limited; empty for the default heads of each part.
     folders : Folders
+    before : dict of Job to Result
+        Results by another version of the app, to show beside; empty without ``--before``.
     """
 
     model: str
@@ -40,6 +44,7 @@ class Setup:
     left_out: dict[str, str]
     chosen: tuple[str, ...]
     folders: Folders
+    before: Mapping[Job, Result] = field(default_factory=dict)
 
     @property
     def tests(self) -> list[str]:

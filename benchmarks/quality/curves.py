@@ -45,12 +45,34 @@ def average(ending: str) -> Callable[[Run], float]:
     return lambda found: sum(found.quality.get(f"{name}_{ending}", 0.0) for name in PARTS) / 3
 
 
+def both(first: str, second: str) -> Callable[[Run], float]:
+    """Return a function for the mean of two measures over regions."""
+    return lambda found: (average(first)(found) + average(second)(found)) / 2
+
+
+def in_view(found: Run) -> float:
+    """Return the share of the brainstem's surroundings within the field of view."""
+    return found.quality.get("view_fraction", 1.0)
+
+
 MEASURES: dict[str, Callable[[Run], float]] = {
     MAIN: lambda found: self_consistency(found.quality) or 0.0,
     "self_consistency and mean soft_dice": lambda found: (
         ((self_consistency(found.quality) or 0.0) + average("soft_dice")(found)) / 2
     ),
+    "mean mirror_dice": average("mirror_dice"),
     "lowest mirror_dice": lowest("mirror_dice"),
+    "mean pass_dice": average("pass_dice"),
+    "lowest pass_dice": lowest("pass_dice"),
+    "mean of mirror_dice and pass_dice": both("mirror_dice", "pass_dice"),
+    "mean of pass_dice and soft_dice": both("pass_dice", "soft_dice"),
+    "view_fraction": in_view,
+    "mean mirror_dice x view_fraction": lambda r: average("mirror_dice")(r) * in_view(r),
+    "mean pass_dice x view_fraction": lambda r: average("pass_dice")(r) * in_view(r),
+    "mean of mirror_dice and pass_dice x view_fraction": lambda r: (
+        both("mirror_dice", "pass_dice")(r) * in_view(r)
+    ),
+    "mean soft_dice x view_fraction": lambda r: average("soft_dice")(r) * in_view(r),
     "mean soft_dice": average("soft_dice"),
     "lowest soft_dice": lowest("soft_dice"),
     "lowest symmetry": lowest("symmetry"),

@@ -105,7 +105,7 @@ def time_steps(
         clock = [now()]
         prepared = engine.prepare(image, SPACING)
         clock.append(now())
-        output = engine.infer(prepared).mean
+        output = engine.infer(prepared.data).mean
         clock.append(now())
         engine.restore(output, prepared)
         clock.append(now())
