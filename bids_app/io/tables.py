@@ -7,11 +7,11 @@ of the data dictionary. ``n/a`` in a file is None in a row and NaN in a DataFram
 from __future__ import annotations
 
 import codecs
-import csv
-import io
 import json
 import math
+import re
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, Literal
 
 from bids_app.errors import reason
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 NOT_AVAILABLE = "n/a"
 _BREAKS = str.maketrans("\t\n\r", "   ")
+_LINE_END = re.compile("\r\n|\r|\n")
 
 
 @dataclass(frozen=True)
@@ -199,6 +200,20 @@ def make_frame(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, Column])
 # --- reading ------------------------------------------------------------------------------
 
 
+def parse_json(text: str | bytes) -> Any:
+    """Read JSON, bytes as UTF-8 with or without a byte order mark.
+
+    Raises
+    ------
+    ValueError
+        It is not JSON; says why.
+    """
+    try:
+        return json.loads(text.decode("utf-8-sig") if isinstance(text, bytes) else text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
 def load_json(path: Path) -> dict[str, Any]:
     """Read a JSON object.
 
@@ -209,10 +224,7 @@ def load_json(path: Path) -> dict[str, Any]:
     ValueError
         It holds no JSON object; says why.
     """
-    try:
-        content = json.loads(read_bytes(path).decode("utf-8-sig"))
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
+    content = parse_json(read_bytes(path))
     if not isinstance(content, dict):
         raise ValueError("it holds no JSON object")  # noqa: TRY004 - as for any other content
     return content
@@ -267,7 +279,7 @@ def read_rows(path: Path, columns: Mapping[str, Column]) -> list[dict[str, Any]]
     ]
 
 
-def read_user_table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+def read_user_table(path: Path) -> tuple[list[str], list[dict[str, Any]]]:
     """Read a user's table of tab-separated values in UTF-8, UTF-16 or Latin-1.
 
     Parameters
@@ -279,8 +291,7 @@ def read_user_table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     -------
     columns : list of str
     rows : list of dict
-        As `csv.DictReader` gives them: a missing cell is None; surplus cells are under the key
-        None.
+        A missing cell is None; surplus cells are left out. Blank lines are skipped.
 
     Raises
     ------
@@ -288,11 +299,11 @@ def read_user_table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
         It cannot be read, or commas or semicolons separate its columns; says which.
     """
     try:
-        stream = io.StringIO(_decode(read_bytes(path)), newline="")
-        reader = csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE)
-        columns, rows = list(reader.fieldnames or []), list(reader)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        text = _decode(read_bytes(path))
+    except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"cannot be read ({reason(error)}).") from None
+    columns, *lines = [line.split("\t") for line in _LINE_END.split(text) if line] or [[]]
+    rows = [dict(zip_longest(columns, cells[: len(columns)])) for cells in lines]
     if len(columns) == 1:
         for mark, name in ((",", "commas"), (";", "semicolons")):
             if mark in columns[0]:

@@ -146,6 +146,17 @@ def test_json_nested_too_deeply_is_no_object(tmp_path, text):
     assert read_json(tmp_path / "a.json") == {}
 
 
+def test_a_users_table_may_have_cells_of_any_length(tmp_path):
+    path = tmp_path / "participants.tsv"
+    path.write_text("participant_id\tnote\tage\n\nsub-01\t" + "x" * 200_000 + "\t3\nsub-02\n")
+    columns, rows = read_user_table(path)
+    assert columns == ["participant_id", "note", "age"]
+    assert rows == [
+        {"participant_id": "sub-01", "note": "x" * 200_000, "age": "3"},
+        {"participant_id": "sub-02", "note": None, "age": None},
+    ]
+
+
 def test_a_text_stays_in_its_cell():
     columns = by_name([Column("name"), Column("other")])
     assert dump_rows([{"name": "a\tb\r\nc"}], columns) == b"name\tother\na b  c\tn/a\n"
