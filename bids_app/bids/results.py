@@ -494,7 +494,9 @@ def read_failures(output_dir: Path) -> list[Failure]:
 
 
 def _failure(row: Mapping[str, str], run: str) -> Failure:
-    texts = {name: row.get(name) or NOT_AVAILABLE for name in FAILURES}
+    texts = {
+        name: str(column.parse(row.get(name)) or NOT_AVAILABLE) for name, column in FAILURES.items()
+    }
     if NOT_AVAILABLE in (texts["participant_id"], texts["source"], texts["label"]):
         raise ValueError("a row has no participant_id, source or label")
     return Failure(

@@ -29,6 +29,11 @@ if TYPE_CHECKING:
 
 NOT_AVAILABLE = "n/a"
 _BREAKS = str.maketrans("\t\n\r", "   ")
+_FORMULA = ("=", "+", "-", "@")
+_APOSTROPHE = (
+    "A text that begins with =, +, - or @ has an apostrophe before it, since spreadsheets "
+    "would take it for a formula."
+)
 _LINE_END = re.compile("\r\n|\r|\n")
 
 
@@ -81,7 +86,7 @@ class Column:
         if text is None or text == NOT_AVAILABLE:
             return None
         if self.dtype == "str":
-            return text
+            return _without_apostrophe(text)
         number = float(text)
         if math.isnan(number):
             return None
@@ -121,7 +126,29 @@ class Column:
 
 def _cell(value: Any) -> str:
     """Write a text in one cell: tabs and line breaks become spaces."""
-    return str(value).translate(_BREAKS)
+    return as_text(str(value).translate(_BREAKS))
+
+
+def as_text(cell: str) -> str:
+    """Keep a spreadsheet from taking a text for a formula: an apostrophe goes before it.
+
+    Numbers stay numbers. See https://owasp.org/www-community/attacks/CSV_Injection
+    """
+    return f"'{cell}" if _is_formula(cell) else cell
+
+
+def _is_formula(cell: str) -> bool:
+    if not cell.lstrip().startswith(_FORMULA):
+        return False
+    try:
+        float(cell)
+    except ValueError:
+        return True
+    return False
+
+
+def _without_apostrophe(cell: str) -> str:
+    return cell[1:] if cell[:1] == "'" and _is_formula(cell[1:]) else cell
 
 
 Columns = dict[str, Column]
@@ -132,9 +159,25 @@ def by_name(columns: Iterable[Column]) -> Columns:
     return {column.name: column for column in columns}
 
 
-def data_dictionary(columns: Mapping[str, Column]) -> dict[str, dict[str, Any]]:
-    """Describe the columns of a table as the JSON file beside it does."""
-    return {name: column.entry() for name, column in columns.items()}
+def data_dictionary(
+    columns: Mapping[str, Column], frame: pd.DataFrame | None = None
+) -> dict[str, dict[str, Any]]:
+    """Describe the columns of a table as the JSON file beside it does.
+
+    Parameters
+    ----------
+    columns : mapping of str to Column
+    frame : pandas.DataFrame, optional
+        What the table holds: where `as_text` changes a cell, the description says so.
+    """
+    entries = {name: column.entry() for name, column in columns.items()}
+    for name, column in columns.items():
+        if frame is None or column.dtype != "str" or name not in frame:
+            continue
+        if any(isinstance(value, str) and _is_formula(value) for value in frame[name]):
+            described = str(entries[name].get("Description", ""))
+            entries[name]["Description"] = f"{described.rstrip('. ')}. {_APOSTROPHE}".lstrip(". ")
+    return entries
 
 
 # --- writing ------------------------------------------------------------------------------

@@ -306,7 +306,7 @@ def _write(tables: GroupTables, columns: Columns, files: GroupFiles) -> None:
             remove([path, dictionary])
         else:
             write_atomic(path, dump_frame(frame, described))
-            write_atomic(dictionary, dump_json(data_dictionary(described)))
+            write_atomic(dictionary, dump_json(data_dictionary(described, frame)))
 
 
 # --- messages -----------------------------------------------------------------------------

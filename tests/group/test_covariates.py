@@ -80,6 +80,14 @@ def test_rows_that_contradict_each_other_are_refused(rows):
         join_covariates(volumes({}), ["age"], people, {}, {})
 
 
+def test_rows_of_the_same_participant_are_named(caplog):
+    people = table_of("participant_id|age", "sub-01|61", "sub-02|50", "01|61")
+    with caplog.at_level("WARNING"):
+        found, _ = join_covariates(volumes({}), ["age"], people, {}, {})
+    assert texts(found["age"]) == ["61"]
+    assert "participants.tsv has several rows of sub-01\n" in caplog.text
+
+
 def test_rows_that_differ_in_other_columns_only_are_one():
     people = table_of("participant_id|age|visit", "sub-01|61|a", "sub-01|61|b")
     found, _ = join_covariates(volumes({}), ["age"], people, {}, {})
