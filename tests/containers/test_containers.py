@@ -72,4 +72,4 @@ def test_workflows_name_actions_by_commit_and_ask_for_no_more_than_they_need():
     jobs = re.split(r"\n  (?=\w+:\n)", text[text.index("\njobs:") :])
     writing = [job for job in jobs if "contents: write" in job]
     assert {job.partition(":")[0] for job in writing} == {"pages", "release"}
-    assert not any(re.search(r"pip install|make |mkdocs", job) for job in writing), "no code of others"
+    assert not any(re.search(r"pip install|make |mkdocs", job) for job in writing)
