@@ -55,7 +55,7 @@ def test_a_row_per_session_is_joined_by_session():
     [
         table_of("participant_id|age", "01|61", "02|50"),
         table_of("participant_id |age  ", "sub-01  |61 ", " 02|50"),
-        table_of("participant_id|age", "sub-01|61", "sub-01|61", "sub-02|50", "n/a|3", "|4"),
+        table_of("participant_id|age", "sub-01|61", "sub-02|50", "n/a|3", "|4"),
         table_of("participant_id|age|sex", "sub-01|61", "sub-02|50|F"),
     ],
 )
