@@ -259,6 +259,8 @@ def _content_missing(path: Path) -> ImageError:
 def _read_header(stream: Any) -> Any:
     start = stream.read(348)
     kind: Any
+    if len(start) < nib.Nifti1Header.sizeof_hdr:
+        raise ImageError("it is no NIfTI image: it is shorter than a header")
     if start[:4] in (b"\x5c\x01\0\0", b"\0\0\x01\x5c") and start[344:347] in (b"n+1", b"ni1"):
         kind, magic = nib.Nifti1Header, start[344:347]
     elif start[:4] in (b"\x1c\x02\0\0", b"\0\0\x02\x1c") and start[4:7] in (b"n+2", b"ni2"):

@@ -407,6 +407,9 @@ REFUSED: dict[str, tuple[str, Callable[[Head], bytes], str]] = {
     "compressed text": ("T1w.nii.gz", lambda head: gzip.compress(b"no image\n"), "no NIfTI"),
     "truncated": ("T1w.nii", lambda head: stored(head.image())[:9999], "truncated"),
     "truncated header": ("T1w.nii", lambda head: stored(head.image())[:300], "no NIfTI image"),
+    "header without its last byte": (
+        "T1w.nii", lambda head: stored(head.image())[:347], "no NIfTI image",
+    ),
     "truncated gzip": ("T1w.nii.gz", lambda head: zipped(head)[:-9], "truncated"),
     "gzip without its length": ("T1w.nii.gz", lambda head: zipped(head)[:-2], "truncated"),
     "wrong CRC": (

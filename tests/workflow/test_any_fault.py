@@ -18,7 +18,7 @@ import os
 import re
 import shutil
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -59,7 +59,7 @@ class Place:
     """A folder with a dataset of one good image, and its results."""
 
     top: Path
-    head: bytes
+    head: bytes = field(repr=False)
     model: Path
     dataset: str = "bids"
 
