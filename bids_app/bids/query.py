@@ -150,9 +150,10 @@ def index_t1w(
     """
     looked = _look(root, participants)
     if not _is_text(str(root)):
-        return Index(*_index_by_link(root, participants), looked.unreadable, looked.not_text)
+        layout, link = _index_by_link(root, participants, looked.unreadable)
+        return Index(layout, link, looked.unreadable, looked.not_text)
     if database_dir is None:
-        layout = _index(root, participants)
+        layout = _index(root, participants, None, looked.unreadable)
     else:
         database = database_dir.absolute() / f"t1w-{_identity(root)}"
         if not _is_current(database, looked.times):
@@ -235,6 +236,7 @@ def _look(root: Path, participants: Iterable[str]) -> _Looked:
         try:
             times[relative] = status(root / relative).st_mtime_ns
             entries = list_folder(root / relative)
+            status(root / relative / ".")  # fails where the folder may be listed, not entered
         except OSError as error:
             unreadable[relative] = f"it cannot be read ({reason(error)}). Check its permissions"
             continue
@@ -258,13 +260,15 @@ def _is_text(name: str) -> bool:
     return True
 
 
-def _index_by_link(root: Path, participants: Iterable[str]) -> tuple[BIDSLayout, Path]:
+def _index_by_link(
+    root: Path, participants: Iterable[str], unreadable: Iterable[str]
+) -> tuple[BIDSLayout, Path]:
     """Index a dataset whose path is no UTF-8, by way of a link to it that is gone afterwards."""
     try:
         with temporary_folder("bids-dataset", Path(tempfile.gettempdir())) as folder:
             link = folder / "dataset"
             link.symlink_to(root)
-            return _index(link, participants), link
+            return _index(link, participants, None, unreadable), link
     except OSError as error:
         raise OutputError(
             f"The temporary folder cannot be written ({reason(error)}). Set TMPDIR to another one."
@@ -285,8 +289,9 @@ def _make_database(root: Path, present: Iterable[str], database: Path) -> None:
     old = database.with_name(owned_name(f"{database.name}-old"))
     try:
         new.mkdir(parents=True)
-        stamps = _look(root, present).times
-        _index(root, present, new).session.close()
+        looked = _look(root, present)
+        stamps = looked.times
+        _index(root, present, new, looked.unreadable).session.close()
         write_new(new / _STAMPS, json.dumps(stamps).encode())
         with suppress(FileNotFoundError):
             database.rename(old)
@@ -305,12 +310,21 @@ def _make_database(root: Path, present: Iterable[str], database: Path) -> None:
             shutil.rmtree(leftover, ignore_errors=True)
 
 
-def _index(root: Path, participants: Iterable[str], database: Path | None = None) -> BIDSLayout:
+def _index(
+    root: Path,
+    participants: Iterable[str],
+    database: Path | None = None,
+    unreadable: Iterable[str] = (),
+) -> BIDSLayout:
     wanted = "|".join(re.escape(participant) for participant in participants)
     # Whatever matches is ignored, folders before they are entered. The end of the name is part of
     # the pattern: sub-01 is not sub-010.
     ignore = re.compile(rf"^/(?!({wanted}){_T1W}$)")
-    indexer = _pybids().BIDSLayoutIndexer(validate=False, index_metadata=False, ignore=[ignore])
+    # pybids fails in folders that it may not enter.
+    skipped = [re.compile(rf"^/{re.escape(folder)}(/|$)") for folder in unreadable]
+    indexer = _pybids().BIDSLayoutIndexer(
+        validate=False, index_metadata=False, ignore=[ignore, *skipped]
+    )
     return _layout(root, database, indexer)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import tarfile
 from pathlib import PurePosixPath
@@ -18,6 +19,10 @@ LARGEST = 4 * 2**30  # bytes; checkpoints of the published size have less than o
 # Weights hardly shrink.
 MOST_TIMES, ALWAYS = 20, 64 * 2**20  # of the archive's size; bytes that any archive may hold
 CHUNK = 2**20  # bytes
+
+
+# Names that no folder can have, or has already: the archive is to blame, not the disk.
+_OF_NAMES = (errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG, errno.ENOTDIR)
 
 
 class _TooLargeError(ModelError):
@@ -73,7 +78,7 @@ def unpack(archive: Path, folder: Path, wanted: re.Pattern[str]) -> None:
     except ModelError:
         raise
     except Exception as error:  # a damaged archive raises almost anything
-        if isinstance(error, OSError) and error.errno is not None:
+        if isinstance(error, OSError) and error.errno not in (None, *_OF_NAMES):
             raise
         wrong = _what_is_wrong(archive, error) if tar is None else "damaged. Get it again."
         raise ModelError(f"{archive.name}: {wrong}") from error
