@@ -48,4 +48,6 @@ LABEL org.opencontainers.image.title="brainstem BIDS App" \
       org.opencontainers.image.description="Midbrain, pons and medulla on T1-weighted MRI, as a BIDS App" \
       org.opencontainers.image.version="0.1.0" \
       org.opencontainers.image.licenses="Apache-2.0 AND CC-BY-4.0"
+# Not root, where nobody says who: docs/install.md runs it as the user who calls.
+USER 1001:1001
 ENTRYPOINT ["bids_app"]

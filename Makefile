@@ -1,5 +1,6 @@
 # make demo   segments a small BIDS dataset from start to end and prints the group table
 # make test   runs the tests
+# make fuzz   runs the properties of faulty input on $(FUZZ) random examples each (hours)
 # make lowest runs them on the lowest versions that setup.cfg allows, in $(VENV)-lowest
 # make lint   checks style, types, the layers of the package and spelling
 # make docs   writes the documentation as a site to site/; a broken link is an error
@@ -11,6 +12,7 @@
 #           one of these, else the newest that is there
 #   VENV    folder of the environment
 #   DEMO    folder of the demo's input and output
+#   FUZZ    examples of each property, for make fuzz
 #
 # On Linux pip takes a build of PyTorch with several GB of CUDA libraries. On a machine without an
 # NVIDIA GPU set PIP_EXTRA_INDEX_URL to PyTorch's index of CPU builds ("Start locally" on PyTorch's
@@ -19,6 +21,7 @@
 PYTHON ?=
 VENV ?= .venv
 DEMO ?= demo_output
+FUZZ ?= 300
 
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
@@ -30,7 +33,7 @@ elapsed = $$(($$(date +%s) - $(START))) s
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lowest lint docs
+.PHONY: demo test fuzz lowest lint docs
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.stamp-app
@@ -48,6 +51,11 @@ demo: $(VENV)/.stamp-app
 
 test: $(VENV)/.stamp-test
 	@$(BIN)/python -m pytest; status=$$?; echo "make test: $(elapsed)"; exit $$status
+
+fuzz: $(VENV)/.stamp-test
+	@BRAINSTEM_FUZZ=$(FUZZ) $(BIN)/python -m pytest --hypothesis-show-statistics \
+	    tests/workflow/test_any_fault.py tests/test_any_bytes.py; \
+	    status=$$?; echo "make fuzz: $(elapsed)"; exit $$status
 
 # Older releases bring packages that constraints.txt does not pin.
 lowest: $(VENV)-lowest/.stamp-test

@@ -54,9 +54,36 @@ class OutputError(BrainstemError):
     exit_code = 6
 
 
+class PlaceError(OutputError):
+    """One file or folder of the output cannot be written; others may be."""
+
+
+def printable(text: object, keep: str = "") -> str:
+    """Escape what a terminal would not print as it stands, such as in names of files.
+
+    Those are control characters, line breaks, half surrogates (bytes that are no UTF-8) and
+    characters that turn the direction of writing, except for those to keep.
+    """
+    return "".join(
+        c if c.isprintable() or c in keep else c.encode("unicode_escape").decode()
+        for c in str(text)
+    )
+
+
 def reason(error: Exception) -> str:
     """Say why a file cannot be used, without the number and path that Python adds."""
     return getattr(error, "strerror", None) or str(error)
+
+
+def unforeseen(error: BaseException) -> str:
+    """Describe an error that the app did not foresee, in one line."""
+    if isinstance(error, MemoryError):
+        return "there is too little memory; give the run more, or close other programs"
+    text = " ".join(printable(error, keep="\n").split())
+    return (
+        f"unexpected {type(error).__name__}: {text or 'no message'}. This is a fault of the app: "
+        "please report it to its developers, with the run's log"
+    )
 
 
 def few(names: Iterable[str], most: int = 3) -> str:

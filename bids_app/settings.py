@@ -145,7 +145,14 @@ def _convert(value: Any, kind: Any, least: int) -> Any:
 def _toml(value: Any) -> str:
     # JSON's strings, numbers, booleans and lists are valid TOML.
     if isinstance(value, tuple):
-        value = list(value)
-    elif isinstance(value, Path):
-        value = str(value.absolute())
-    return json.dumps(value, ensure_ascii=False)
+        return json.dumps([_text(item) for item in value], ensure_ascii=False)
+    if isinstance(value, Path):
+        value = value.absolute()
+    return json.dumps(_text(value), ensure_ascii=False)
+
+
+def _text(value: Any) -> Any:
+    """Escape bytes of a path that are no UTF-8, which TOML cannot hold."""
+    if not isinstance(value, str | Path):
+        return value
+    return str(value).encode(errors="backslashreplace").decode()

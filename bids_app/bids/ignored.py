@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from bids_app.io.files import read_text
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
@@ -33,7 +35,7 @@ class Ignored:
     def of(cls, bids_dir: Path) -> Ignored:
         """Read the ``.bidsignore`` of a dataset; without one nothing is ignored."""
         try:
-            text = (bids_dir / NAME).read_text(encoding="utf-8-sig", errors="replace")
+            text = read_text(bids_dir / NAME, "utf-8-sig", "replace")
         except OSError:
             text = ""
         return cls(text.splitlines())

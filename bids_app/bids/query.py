@@ -2,7 +2,8 @@
 
 Contract: `read_query` translates the user's filters for pybids. `index_t1w` gives a pybids layout
 with the T1w images of at least the requested participants and nothing else from the dataset.
-Nothing outside their folders is looked at, so the time does not depend on other participants;
+Folders that cannot be read are named, and the others are indexed. Nothing outside the participants'
+folders is looked at, so the time does not depend on other participants;
 `derivatives/`, `sourcedata/` and `code/` are never entered.
 
 A database holds all participants, no matter which were requested when it was built, and the times
@@ -17,12 +18,21 @@ import json
 import os
 import re
 import shutil
+import tempfile
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bids_app.errors import DatasetError, OutputError, UsageError
-from bids_app.io.files import owned_name
+from bids_app.errors import OutputError, UsageError, reason
+from bids_app.io.files import (
+    is_folder,
+    list_folder,
+    owned_name,
+    status,
+    temporary_folder,
+    write_new,
+)
 from bids_app.io.tables import load_json
 
 if TYPE_CHECKING:
@@ -33,9 +43,14 @@ if TYPE_CHECKING:
 # Names match in upper and lower case, and images directly below a participant or session too, so
 # that files that are nearly BIDS are reported instead of ignored.
 _IMAGE_FOLDER = re.compile("ses-.+|anat", re.IGNORECASE)
-_T1W = r"(?i:(/ses-[^/]+)?(/anat)?(/[^/]*_T1w\.nii(\.gz)?)?)"
+_DEEPEST = 2  # sub-*/ses-*/anat; links may lead around in circles
+# pybids keeps names in a database that takes text only, not bytes that are no UTF-8 (surrogates).
+_NAME = r"[^/\ud800-\udfff]"
+_T1W = rf"(?i:(/ses-{_NAME}+)?(/anat)?(/{_NAME}*_T1w\.nii(\.gz)?)?)"
+_IMAGE = re.compile(r".*_T1w\.nii(\.gz)?", re.IGNORECASE)
 
 _STAMPS = "folders.json"
+_REGEX = "regex_search"  # makes pybids read values as regular expressions
 
 # How fMRIPrep's records of a run spell queries that JSON cannot express.
 _QUERY_NAME = re.compile(r"<?Query\.(NONE|ANY|REQUIRED|OPTIONAL)(: \d+>)?")
@@ -66,8 +81,8 @@ def read_query(filter_file: Path | None, sessions: Sequence[str]) -> dict[str, A
     ----------
     filter_file : Path, optional
         JSON file with a key ``t1w`` or ``T1w``: pybids entities and the values to match, null for
-        an absent entity, ``"*"`` for any value, several in a list. Without such a key it selects
-        every image.
+        an absent entity, ``"*"`` for any value, several in a list; with ``"regex_search": true``
+        the values are regular expressions. Without such a key it selects every image.
     sessions : sequence of str
         Labels with or without ``ses-``. None: all.
 
@@ -91,9 +106,30 @@ def read_query(filter_file: Path | None, sessions: Sequence[str]) -> dict[str, A
     return query
 
 
+@dataclass(frozen=True)
+class Index:
+    """The T1w images of some participants.
+
+    Attributes
+    ----------
+    layout : BIDSLayout
+    root : Path
+        Top folder of the dataset in the paths of `layout`.
+    unreadable : dict of str to str
+        Folders that cannot be read, by their path in the dataset, and why.
+    not_text : tuple of str
+        Folders and images with names that are no UTF-8, which `layout` lacks.
+    """
+
+    layout: BIDSLayout
+    root: Path
+    unreadable: dict[str, str]
+    not_text: tuple[str, ...]
+
+
 def index_t1w(
     root: Path, participants: Collection[str], present: Collection[str], database_dir: Path | None
-) -> BIDSLayout:
+) -> Index:
     """Index the T1w images of some participants.
 
     Parameters
@@ -109,18 +145,21 @@ def index_t1w(
 
     Raises
     ------
-    DatasetError
-        A folder of theirs cannot be read.
     OutputError
-        The database cannot be written.
+        The database, or a temporary folder, cannot be written.
     """
-    stamps = _folder_times(root, participants)
+    looked = _look(root, participants)
+    if not _is_text(str(root)):
+        layout, link = _index_by_link(root, participants, looked.unreadable)
+        return Index(layout, link, looked.unreadable, looked.not_text)
     if database_dir is None:
-        return _index(root, participants)
-    database = database_dir.absolute() / f"t1w-{_identity(root)}"
-    if not _is_current(database, stamps):
-        _make_database(root, present, database)
-    return _layout(root, database)
+        layout = _index(root, participants, None, looked.unreadable)
+    else:
+        database = database_dir.absolute() / f"t1w-{_identity(root)}"
+        if not _is_current(database, looked.times):
+            _make_database(root, present, database)
+        layout = _layout(root, database)
+    return Index(layout, root, looked.unreadable, looked.not_text)
 
 
 def _read_filter(path: Path) -> dict[str, Any]:
@@ -138,12 +177,34 @@ def _read_filter(path: Path) -> dict[str, Any]:
     filters = content[keys[0]]
     if "subject" in filters:
         raise UsageError(f"{path} selects subjects. Use --participant-label for this.")
+    known = {entity["name"] for entity in _file_name_entities()["entities"]}
+    # Anything else may be an argument of pybids. fMRIPrep's users know one of these.
+    if unknown := sorted(set(filters) - known - {_REGEX}):
+        raise UsageError(
+            f"{path}: {', '.join(map(repr, unknown))}: no such entity. There are "
+            f"{', '.join(sorted(known - {'subject'}))}, and {_REGEX} (true or false)."
+        )
+    if not isinstance(filters.get(_REGEX, False), bool):
+        raise UsageError(f"{path}: {_REGEX} must be true or false.")
+    if filters.get(_REGEX):
+        _check_expressions(path, filters)
     return {
         entity: [_query_value(one) for one in value]
         if isinstance(value, list)
         else _query_value(value)
         for entity, value in filters.items()
     }
+
+
+def _check_expressions(path: Path, filters: dict[str, Any]) -> None:
+    values = [
+        v for value in filters.values() for v in (value if isinstance(value, list) else [value])
+    ]
+    for value in values:
+        try:
+            re.compile("" if value == "*" else str(value))
+        except re.error as error:
+            raise UsageError(f"{path}: {value!r} is no regular expression ({error}).") from None
 
 
 def _query_value(value: Any) -> Any:
@@ -158,27 +219,60 @@ def _query_value(value: Any) -> Any:
     return query[named[1]] if named else value
 
 
-def _folder_times(root: Path, participants: Iterable[str]) -> dict[str, int]:
-    """Find when anything was last added to or removed from the folders of T1w images, in ns.
+@dataclass(frozen=True)
+class _Looked:
+    """What is in the folders of T1w images; `times` is when each last changed, in ns."""
 
-    pybids skips folders that it cannot read, so they are found here.
-    """
-    folders = [root / participant for participant in participants]
-    times = {}
-    for folder in folders:  # grows as subfolders are found
+    times: dict[str, int]
+    unreadable: dict[str, str]
+    not_text: tuple[str, ...]
+
+
+def _look(root: Path, participants: Iterable[str]) -> _Looked:
+    """Look through the folders of T1w images for what pybids skips without a word."""
+    folders = [(participant, 0) for participant in participants]
+    times, unreadable, not_text = {}, {}, []
+    for relative, depth in folders:  # grows as subfolders are found
         try:
-            times[folder.relative_to(root).as_posix()] = folder.stat().st_mtime_ns
-            with os.scandir(folder) as entries:
-                folders += [
-                    folder / entry.name
-                    for entry in entries
-                    if _IMAGE_FOLDER.fullmatch(entry.name) and entry.is_dir()
-                ]
+            times[relative] = status(root / relative).st_mtime_ns
+            entries = list_folder(root / relative)
+            status(root / relative / ".")  # fails where the folder may be listed, not entered
         except OSError as error:
-            raise DatasetError(
-                f"{folder} cannot be read ({error.strerror}). Check its permissions."
-            ) from None
-    return times
+            unreadable[relative] = f"it cannot be read ({reason(error)}). Check its permissions"
+            continue
+        for entry in entries:
+            inner = f"{relative}/{entry.name}"
+            if _IMAGE_FOLDER.fullmatch(entry.name) and depth < _DEEPEST and entry.is_dir():
+                if _is_text(entry.name):
+                    folders.append((inner, depth + 1))
+                else:
+                    not_text.append(inner)
+            elif _IMAGE.fullmatch(entry.name) and not _is_text(entry.name):
+                not_text.append(inner)
+    return _Looked(times, unreadable, tuple(not_text))
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _index_by_link(
+    root: Path, participants: Iterable[str], unreadable: Iterable[str]
+) -> tuple[BIDSLayout, Path]:
+    """Index a dataset whose path is no UTF-8, by way of a link to it that is gone afterwards."""
+    try:
+        with temporary_folder("bids-dataset", Path(tempfile.gettempdir())) as folder:
+            link = folder / "dataset"
+            link.symlink_to(root)
+            return _index(link, participants, None, unreadable), link
+    except OSError as error:
+        raise OutputError(
+            f"The temporary folder cannot be written ({reason(error)}). Set TMPDIR to another one."
+        ) from None
 
 
 def _is_current(database: Path, stamps: dict[str, int]) -> bool:
@@ -195,15 +289,16 @@ def _make_database(root: Path, present: Iterable[str], database: Path) -> None:
     old = database.with_name(owned_name(f"{database.name}-old"))
     try:
         new.mkdir(parents=True)
-        stamps = _folder_times(root, present)
-        _index(root, present, new).session.close()
-        (new / _STAMPS).write_text(json.dumps(stamps))
+        looked = _look(root, present)
+        stamps = looked.times
+        _index(root, present, new, looked.unreadable).session.close()
+        write_new(new / _STAMPS, json.dumps(stamps).encode())
         with suppress(FileNotFoundError):
             database.rename(old)
         try:
             new.rename(database)
         except OSError:
-            if not database.is_dir():  # otherwise another run was faster
+            if not is_folder(database):  # otherwise another run was faster
                 raise
     except OSError as error:
         raise OutputError(
@@ -215,12 +310,21 @@ def _make_database(root: Path, present: Iterable[str], database: Path) -> None:
             shutil.rmtree(leftover, ignore_errors=True)
 
 
-def _index(root: Path, participants: Iterable[str], database: Path | None = None) -> BIDSLayout:
+def _index(
+    root: Path,
+    participants: Iterable[str],
+    database: Path | None = None,
+    unreadable: Iterable[str] = (),
+) -> BIDSLayout:
     wanted = "|".join(re.escape(participant) for participant in participants)
     # Whatever matches is ignored, folders before they are entered. The end of the name is part of
     # the pattern: sub-01 is not sub-010.
     ignore = re.compile(rf"^/(?!({wanted}){_T1W}$)")
-    indexer = _pybids().BIDSLayoutIndexer(validate=False, index_metadata=False, ignore=[ignore])
+    # pybids fails in folders that it may not enter.
+    skipped = [re.compile(rf"^/{re.escape(folder)}(/|$)") for folder in unreadable]
+    indexer = _pybids().BIDSLayoutIndexer(
+        validate=False, index_metadata=False, ignore=[ignore, *skipped]
+    )
     return _layout(root, database, indexer)
 
 

@@ -10,13 +10,13 @@ an image: all its files must be there, made from the same image, models and sett
 
 from __future__ import annotations
 
-import csv
 import logging
 import math
 import re
 import stat
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -26,7 +26,7 @@ from bids_app.bids.columns import COMPARISON, FAILURES, VOLUMES
 from bids_app.bids.labels import LABEL
 from bids_app.bids.outputs import ENTITIES, Outputs
 from bids_app.errors import ImageError, reason
-from bids_app.io.files import read_bytes
+from bids_app.io.files import is_file, read_bytes, status
 from bids_app.io.nifti import bytes_sha256, file_sha256
 from bids_app.io.tables import NOT_AVAILABLE, load_json, read_json, read_rows, read_user_table
 from bids_app.regions import PARTS
@@ -113,7 +113,7 @@ class FileRecord(_File):
         return cls.model_validate(
             {
                 "Size": len(data),
-                "Modified": _modified(path.stat()),
+                "Modified": _modified(status(path)),
                 "SHA256": bytes_sha256(data),
             }
         )
@@ -121,7 +121,7 @@ class FileRecord(_File):
     def describes(self, path: Path) -> bool:
         """Whether a file is still as it was; its digest is computed only if its time differs."""
         try:
-            found = path.stat()
+            found = status(path)
             if not stat.S_ISREG(found.st_mode) or found.st_size != self.size:
                 return False
             return _modified(found) == self.modified or file_sha256(path) == self.sha256
@@ -373,7 +373,7 @@ def timestamp(when: datetime | None = None) -> str:
 
 def _modification_time(path: Path) -> str:
     try:
-        return timestamp(datetime.fromtimestamp(path.stat().st_mtime, UTC))
+        return timestamp(datetime.fromtimestamp(status(path).st_mtime, UTC))
     except (OSError, ValueError):
         return ""
 
@@ -488,13 +488,15 @@ def read_failures(output_dir: Path) -> list[Failure]:
             for row in read_user_table(path)[1]:
                 failure = _failure(row, path.parent.name)
                 failures[failure.label, failure.source] = failure
-        except (ValueError, KeyError, csv.Error) as error:
+        except (ValueError, KeyError) as error:
             LOG.warning("%s: damaged (%s), skipped", path, _in_one_line(error))
     return list(failures.values())
 
 
 def _failure(row: Mapping[str, str], run: str) -> Failure:
-    texts = {name: row.get(name) or NOT_AVAILABLE for name in FAILURES}
+    texts = {
+        name: str(column.parse(row.get(name)) or NOT_AVAILABLE) for name, column in FAILURES.items()
+    }
     if NOT_AVAILABLE in (texts["participant_id"], texts["source"], texts["label"]):
         raise ValueError("a row has no participant_id, source or label")
     return Failure(
@@ -529,6 +531,11 @@ def keep_newest(
     failed = {(failure.label, failure.source): failure for failure in failures}
     newest: list[Result] = []
     for result in results:
+        if failed:  # of a folder that could not be read, but has been read since
+            for folder in PurePosixPath(result.source).parents:
+                of_folder = failed.get((result.label, str(folder)))
+                if of_folder is not None and of_folder.time <= result.verified:
+                    del failed[result.label, str(folder)]
         failure = failed.get((result.label, result.source)) if failed else None
         if failure is None:
             newest.append(result)
@@ -553,7 +560,7 @@ def read_agreement(results: Iterable[Result]) -> list[ModelAgreement]:
     for of_image in by_image(results):
         first = of_image[0]
         path = first.outputs.comparison
-        if len(of_image) > 1 and path.is_file():
+        if len(of_image) > 1 and is_file(path):
             try:
                 rows += [agreement(first, **row) for row in read_rows(path, COMPARISON)]
             except (OSError, ValueError) as error:
@@ -605,7 +612,7 @@ def find_differences(
         None if there are no complete results of this input: files are missing, damaged, or not
         as they were written.
     """
-    if not all(path.is_file() for path in outputs.expected(probabilities=False)):
+    if not all(is_file(path) for path in outputs.expected(probabilities=False)):
         return None
     sidecar = read_json(outputs.sidecar)
     if find_changed(outputs, sidecar):
@@ -628,7 +635,7 @@ def find_differences(
         for name in names
         if old.get(name) != settings.get(name)
     }
-    if differing or all(path.is_file() for path in outputs.expected(probabilities=probabilities)):
+    if differing or all(is_file(path) for path in outputs.expected(probabilities=probabilities)):
         return differing
     return None
 

@@ -10,7 +10,6 @@ Names follow https://bids-specification.readthedocs.io/en/stable/appendices/enti
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from bids_app.bids.ignored import Ignored
 from bids_app.bids.labels import LABEL, differing_in_case
 from bids_app.bids.query import index_t1w, read_query
 from bids_app.errors import DatasetError, NoScanError, UsageError, listing
+from bids_app.io.files import is_folder, list_folder
 from bids_app.io.tables import load_json
 
 if TYPE_CHECKING:
@@ -78,11 +78,14 @@ class Found:
         Path in the dataset, and the reason why it is left out.
     same_but_case : tuple of tuple of str
         Folders and images whose names differ in upper and lower case only.
+    unreadable : tuple of (str, str)
+        Path of a folder of T1w images that cannot be read, and the reason.
     """
 
     scans: tuple[Scan, ...]
     left_out: tuple[tuple[str, str], ...]
     same_but_case: tuple[tuple[str, ...], ...] = ()
+    unreadable: tuple[tuple[str, str], ...] = ()
 
 
 def find_scans(
@@ -115,7 +118,7 @@ def find_scans(
     UsageError
         There is no such folder, or the filter file is invalid.
     DatasetError
-        The folder is not a BIDS dataset, or a part of it cannot be read.
+        The folder is not a BIDS dataset, or it has no image and a folder that cannot be read.
     NoScanError
         No image matches, or a requested participant does not exist.
     OutputError
@@ -133,22 +136,23 @@ def find_scans(
         left_out = []
 
     query = read_query(filter_file, sessions)
-    layout = index_t1w(root, chosen, present, database_dir)
+    index = index_t1w(root, chosen, present, database_dir)
+    layout = index.layout
     try:
         matching = set(layout.get(**query | {"return_type": "filename"}))
-    except ValueError as error:  # an entity that pybids does not know
+    except ValueError as error:  # of pybids, such as a value that an entity cannot have
         raise UsageError(f"{filter_file}: {error}") from None
     ignored = Ignored.of(root)
     scans, passed_over = [], set()
     for path in map(Path, layout.get(return_type="filename")):
-        relative = path.relative_to(root).as_posix()
+        relative = path.relative_to(index.root).as_posix()
         if relative.split("/")[0] not in chosen:
             continue  # the database knows all participants
         if relative in ignored:
             left_out.append((relative, "the dataset's .bidsignore lists it"))
             continue
         try:
-            scan = Scan(path, relative, read_entities(relative))
+            scan = Scan(root / relative, relative, read_entities(relative))
             if str(path) in matching:
                 _check_usable(scan, include_ce=include_ce)
                 scans.append(scan)
@@ -156,10 +160,14 @@ def find_scans(
                 passed_over.add(str(path))
         except ValueError as error:
             left_out.append((relative, str(error)))
-    heard_of = {scan.participant for scan in scans} | {name.split("/")[0] for name, _ in left_out}
+    left_out += [(name, "its name is no text in UTF-8") for name in index.not_text]
+    named = [name for name, _ in left_out] + list(index.unreadable)
+    heard_of = {scan.participant for scan in scans} | {name.split("/")[0] for name in named}
     left_out += [(name, "no T1w image matches") for name in chosen if name not in heard_of]
     if not scans:
-        if passed_over and not any(str(root / name) in matching for name, _ in left_out):
+        for name, why in index.unreadable.items():
+            raise DatasetError(f"{root / name}: {why}.")
+        if passed_over and not any(str(index.root / name) in matching for name, _ in left_out):
             options = [f"--session-label {' '.join(sessions)}"] if sessions else []
             options += [f"--bids-filter-file {filter_file}"] if filter_file else []
             raise NoScanError(
@@ -170,7 +178,8 @@ def find_scans(
         reasons = [f" {name}: {reason}." for name, reason in sorted(left_out)[:1]]
         raise NoScanError("".join([f"No T1w image to work on in {bids_dir}.", *reasons]))
     alike = differing_in_case([*present, *(scan.relative for scan in scans)])
-    return Found(tuple(sorted(scans)), tuple(sorted(left_out)), tuple(alike))
+    unreadable = tuple(sorted(index.unreadable.items()))
+    return Found(tuple(sorted(scans)), tuple(sorted(left_out)), tuple(alike), unreadable)
 
 
 def read_entities(relative: str) -> tuple[tuple[str, str], ...]:
@@ -226,7 +235,7 @@ def _check_usable(scan: Scan, *, include_ce: bool) -> None:
 
 
 def _check_dataset(root: Path) -> None:
-    if not root.is_dir():
+    if not is_folder(root):
         raise UsageError(f"{root}: no such folder.")
     path = root / "dataset_description.json"
     try:
@@ -243,8 +252,7 @@ def _participants(root: Path) -> tuple[list[str], list[tuple[str, str]]]:
     """List the participants' folders, and entries that look like one but are not."""
     names, left_out = [], []
     try:
-        with os.scandir(root) as found:
-            entries = sorted(found, key=lambda entry: entry.name)
+        entries = list_folder(root)
     except OSError as error:
         raise DatasetError(f"{root} cannot be read ({error.strerror}).") from None
     for entry in entries:

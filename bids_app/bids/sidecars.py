@@ -14,6 +14,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from bids_app.bids.columns import ACQUISITION
+from bids_app.io.files import is_file, list_folder
 from bids_app.io.tables import read_json, read_user_table
 
 if TYPE_CHECKING:
@@ -84,10 +85,10 @@ def inherited(bids_dir: Path, source: str) -> dict[str, Any]:
 def _sidecars(folder: Path) -> list[tuple[Path, frozenset[str]]]:
     """List the sidecars of T1w images in a folder with their entities, the fewest first."""
     try:
-        paths = [path for path in folder.iterdir() if path.name.endswith(_ENDING)]
+        names = [entry.name for entry in list_folder(folder) if entry.name.endswith(_ENDING)]
     except OSError:
         return []
-    found = [(path, frozenset(path.name.split("_")[:-1])) for path in paths]
+    found = [(folder / name, frozenset(name.split("_")[:-1])) for name in names]
     return sorted(found, key=lambda pair: (len(pair[1]), pair[0]))
 
 
@@ -169,7 +170,7 @@ def _sessions(bids_dir: Path, participant: str) -> dict[str, dict[str, str]]:
 @lru_cache(maxsize=8)
 def _rows_by(key: str, path: Path) -> dict[str, dict[str, str]]:
     """Read a table of a BIDS dataset by the texts in one column; empty if there is none."""
-    if not path.is_file():
+    if not is_file(path):
         return {}
     try:
         _, rows = read_user_table(path)

@@ -11,21 +11,21 @@ folder of links, because it has no option to select participants.
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module, resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bids_app.bids.dataset import APP_NAME
-from bids_app.errors import DatasetError, OutputError, reason
-from bids_app.io.tables import read_json
+from bids_app.errors import DatasetError, OutputError, printable, reason
+from bids_app.io.files import list_folder, temporary_folder
+from bids_app.io.tables import parse_json, read_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
 
 # Codes of errors in the bytes or the header of a single image.
 IMAGE_CODES = frozenset(
@@ -92,105 +92,136 @@ def validate(
     Raises
     ------
     DatasetError
-        A folder cannot be read, or the validator itself failed.
+        The top folder cannot be read, or the validator itself failed.
     OutputError
         The temporary folder cannot be created.
     """
     wanted = {f"sub-{label.removeprefix('sub-')}" for label in participants}
     try:
-        if work_dir is not None:
-            work_dir.mkdir(parents=True, exist_ok=True)
-        folder = tempfile.TemporaryDirectory(prefix="bids-validation-", dir=work_dir)
+        with temporary_folder("bids-validation", work_dir or Path(tempfile.gettempdir())) as folder:
+            temporary = folder.absolute()
+            of_app = {temporary, *(path.absolute() for path in written)}
+            of_app |= {work_dir.absolute()} if work_dir else set()
+            mirror = _Mirror(bids_dir, temporary, {path.resolve() for path in of_app})
+            mirror.make(wanted)
+            issues = _run_validator(temporary)
     except OSError as error:
         raise OutputError(
-            f"The temporary folder cannot be created ({reason(error)}). Choose another one with "
+            f"The temporary folder cannot be written ({reason(error)}). Choose another one with "
             "--work-dir."
         ) from None
-    with folder as name:
-        temporary = Path(name).absolute()
-        of_app = {temporary, *(path.absolute() for path in written)}
-        of_app |= {work_dir.absolute()} if work_dir else set()
-        _link_dataset(bids_dir, wanted, temporary, {path.resolve() for path in of_app})
-        issues = _run_validator(temporary)
-        return _sort_out(issues, bids_dir, partial=bool(wanted))
+    report = _sort_out(issues, bids_dir, partial=bool(wanted))
+    unseen = [
+        f"{printable(folder)}: not validated, it cannot be read ({why})"
+        for folder, why in sorted(mirror.unreadable.items())
+    ]
+    return replace(report, errors=(*report.errors, *unseen))
 
 
-def _link_dataset(bids_dir: Path, wanted: set[str], temporary: Path, of_app: set[Path]) -> None:
-    """Mirror the wanted part of the dataset: a link to each folder of plain files.
+class _Mirror:
+    """Mirrors the wanted part of a dataset: a link to each folder of plain files.
 
     A link in the dataset gets a link of its own, by way of one link to the dataset: when the
     validator itself reads a link that leads into git-annex, it takes the content for remote.
+
+    Parameters
+    ----------
+    bids_dir : Path
+    temporary : Path
+        The mirror is made in its folder ``dataset``.
+    of_app : set of Path
+        Real paths of folders that the app writes to; they are left out.
+
+    Attributes
+    ----------
+    unreadable : dict of str to str
+        Folders that cannot be read, by their path in the dataset, and why. They are left out.
     """
-    (temporary / "source").symlink_to(bids_dir.absolute())
-    mirror = temporary / "dataset"
-    mirror.mkdir()
-    for entry in _entries(temporary / "source"):
-        is_participant = entry.name.startswith("sub-") and entry.is_dir()
-        is_hidden = entry.name.startswith(".") and entry.name != ".bidsignore"
-        if is_hidden or entry.name in _OPAQUE or _is_of_app(entry, of_app):
-            continue
-        if not (wanted and is_participant) or entry.name in wanted:
-            _link(entry, mirror / entry.name, of_app)
 
+    def __init__(self, bids_dir: Path, temporary: Path, of_app: set[Path]) -> None:
+        self._source = temporary / "source"
+        self._source.symlink_to(bids_dir.absolute())
+        self._mirror = temporary / "dataset"
+        self._mirror.mkdir()
+        self._of_app = of_app
+        self.unreadable: dict[str, str] = {}
 
-def _link(
-    entry: os.DirEntry[str],
-    mirror: Path,
-    of_app: set[Path],
-    above: frozenset[Path] = frozenset(),
-) -> None:
-    """Mirror an entry; `above` has the real paths of the folders that lead to it."""
-    source = Path(entry.path)
-    if not entry.is_dir() and not entry.is_file() and source.exists():
-        mirror.touch()  # a FIFO, socket or device, which the validator would wait for: empty
-        return
-    # A folder with an extension (.ds, .zarr) is one recording; only its name counts.
-    if not entry.is_dir() or source.suffix or _is_plain(source, of_app):
-        mirror.symlink_to(source)
-        return
-    real = source.resolve()
-    if entry.is_symlink() and (real in above or source.parent.resolve().is_relative_to(real)):
-        mirror.symlink_to(mirror.name)  # a link to a folder that leads to it is a cycle there too
-        return
-    mirror.mkdir()
-    for inner in _entries(source):
-        if not _is_of_app(inner, of_app):
-            _link(inner, mirror / inner.name, of_app, above | {real})
-    if not any(mirror.iterdir()):
-        mirror.rmdir()  # it holds nothing but folders of the app
+    def make(self, wanted: set[str]) -> None:
+        """Mirror the top folder, with the wanted participants; all if there are none.
 
+        Raises
+        ------
+        DatasetError
+            The top folder cannot be read.
+        OSError
+            The mirror cannot be written.
+        """
+        try:
+            entries = list_folder(self._source)
+        except OSError as error:
+            raise DatasetError(
+                f"{self._source.resolve()} cannot be read ({reason(error)}). Check its permissions."
+            ) from None
+        for entry in entries:
+            is_participant = entry.name.startswith("sub-") and entry.is_dir()
+            is_hidden = entry.name.startswith(".") and entry.name != ".bidsignore"
+            if is_hidden or entry.name in _OPAQUE or self._is_of_app(entry):
+                continue
+            if not (wanted and is_participant) or entry.name in wanted:
+                self._link(entry, self._mirror / entry.name)
 
-def _is_plain(folder: Path, of_app: set[Path]) -> bool:
-    """Whether a folder holds plain files and folders only, and none of the app, at any depth."""
-    return not any(
-        entry.is_symlink()
-        or _is_of_app(entry, of_app)
-        or not (_is_plain(Path(entry.path), of_app) if entry.is_dir() else entry.is_file())
-        for entry in _entries(folder)
-    )
+    def _link(
+        self, entry: os.DirEntry[str], mirror: Path, above: frozenset[Path] = frozenset()
+    ) -> None:
+        """Mirror an entry; `above` has the real paths of the folders that lead to it."""
+        source = Path(entry.path)
+        if not entry.is_dir() and not entry.is_file() and source.exists():
+            mirror.touch()  # a FIFO, socket or device, which the validator would wait for: empty
+            return
+        # A folder with an extension (.ds, .zarr) is one recording; only its name counts.
+        if not entry.is_dir() or source.suffix or self._is_plain(source):
+            mirror.symlink_to(source)
+            return
+        real = source.resolve()
+        if entry.is_symlink() and (real in above or source.parent.resolve().is_relative_to(real)):
+            # a link to a folder that leads to it is a cycle there too
+            mirror.symlink_to(mirror.name)
+            return
+        mirror.mkdir()
+        for inner in self._entries(source):
+            if not self._is_of_app(inner):
+                self._link(inner, mirror / inner.name, above | {real})
+        if not list_folder(mirror):
+            mirror.rmdir()  # it holds nothing but folders of the app, or cannot be read
 
+    def _is_plain(self, folder: Path) -> bool:
+        """Whether a folder holds readable plain files and folders only, and none of the app."""
+        entries = self._entries(folder)
+        return folder.relative_to(self._source).as_posix() not in self.unreadable and not any(
+            entry.is_symlink()
+            or self._is_of_app(entry)
+            or not (self._is_plain(Path(entry.path)) if entry.is_dir() else entry.is_file())
+            for entry in entries
+        )
 
-def _is_of_app(entry: os.DirEntry[str], of_app: set[Path]) -> bool:
-    """Whether the app writes to this folder, or wrote its results there earlier."""
-    if not entry.is_dir():
-        return False
-    folder = Path(entry)
-    if folder.resolve() in of_app:
-        return True
-    generators = read_json(folder / "dataset_description.json").get("GeneratedBy")
-    return isinstance(generators, list) and any(
-        isinstance(one, dict) and one.get("Name") == APP_NAME for one in generators
-    )
+    def _is_of_app(self, entry: os.DirEntry[str]) -> bool:
+        """Whether the app writes to this folder, or wrote its results there earlier."""
+        if not entry.is_dir():
+            return False
+        folder = Path(entry)
+        if folder.resolve() in self._of_app:
+            return True
+        generators = read_json(folder / "dataset_description.json").get("GeneratedBy")
+        return isinstance(generators, list) and any(
+            isinstance(one, dict) and one.get("Name") == APP_NAME for one in generators
+        )
 
-
-def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
-    try:
-        with os.scandir(folder) as entries:
-            yield from entries
-    except OSError as error:
-        raise DatasetError(
-            f"{folder.resolve()} cannot be read ({error.strerror}). Check its permissions."
-        ) from None
+    def _entries(self, folder: Path) -> list[os.DirEntry[str]]:
+        try:
+            return list_folder(folder)
+        except OSError as error:
+            self.unreadable[folder.relative_to(self._source).as_posix()] = reason(error)
+            return []
 
 
 def _run_validator(temporary: Path) -> dict[str, Any]:
@@ -217,7 +248,7 @@ def _run_validator(temporary: Path) -> dict[str, Any]:
             f"The BIDS validator cannot start ({reason(error)}). {_WITHOUT}"
         ) from None
     try:
-        issues: dict[str, Any] = json.loads(done.stdout)["issues"]
+        issues: dict[str, Any] = parse_json(done.stdout)["issues"]
     except (ValueError, KeyError, TypeError):
         ended = f"exit status {done.returncode}"
         if done.returncode < 0:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from bids_app.cli.options import guarded
 from bids_app.errors import ModelError, UsageError
+from bids_app.io.files import status
 from bids_app.models import install, store
 from bids_app.models.manifest import MANIFEST, read_manifest, verify
 
@@ -184,7 +185,7 @@ def _import(arguments: argparse.Namespace) -> int:
 def _files(folder: Path) -> dict[Path, int]:
     """Inodes of a model's files: a replaced file has another one."""
     paths = (path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
-    return {path: path.stat().st_ino for path in paths}
+    return {path: status(path).st_ino for path in paths}
 
 
 def _accepted_terms(name: str, entry: Mapping[str, Any], *, accepted: bool) -> str:

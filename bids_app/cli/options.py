@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import argparse
 import sys
+import traceback
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bids_app.cpus import available_cpus
-from bids_app.errors import BrainstemError, UsageError, reason
-from bids_app.io.files import read_toml
+from bids_app.errors import BrainstemError, UsageError, printable, reason, unforeseen
+from bids_app.io.files import read_text, read_toml
+from bids_app.io.streams import tolerant_streams
 from bids_app.settings import LEVELS, POSITIONAL, Settings, read_config
 from bids_app.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+_MOST_VERBOSE = 3
 DEVICES = "{auto,cpu,openvino,cuda,cuda:N,mps}"
 NPROCS = ("--nprocs", "--nthreads", "--n-cpus", "--n_cpus")  # names that fMRIPrep gives it
 
@@ -50,15 +53,28 @@ def guarded(work: Callable[[], int]) -> int:
     Returns
     -------
     int
-        The exit code of the work, that of its error, or 130 after Ctrl-C.
+        The exit code of the work, that of its error, 1 after one that the app did not foresee, or
+        130 after Ctrl-C.
     """
-    try:
-        return work()
-    except BrainstemError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        return 130
+    with tolerant_streams():
+        try:
+            return work()
+        except BrainstemError as error:
+            print(f"error: {printable(error)}", file=sys.stderr)
+            return error.exit_code
+        except KeyboardInterrupt:
+            return 130
+        except Exception as error:
+            print(f"error: {unforeseen(error)} ({_place(error)})", file=sys.stderr)
+            return 1
+
+
+def _place(error: Exception) -> str:
+    """Name the line of the app in which an error occurred."""
+    app = Path(__file__).parents[1]
+    frames = traceback.extract_tb(error.__traceback__)
+    *_, last = (frame for frame in frames if Path(frame.filename).is_relative_to(app))
+    return f"{Path(last.filename).relative_to(app).as_posix()}, line {last.lineno}"
 
 
 def make_settings(typed: dict[str, Any], *, cpus: int | None = None) -> Settings:
@@ -88,6 +104,8 @@ def make_settings(typed: dict[str, Any], *, cpus: int | None = None) -> Settings
         raise UsageError(
             f"--omp-nthreads {values['omp_nthreads']} is more than --nprocs {values['nprocs']}."
         )
+    # Given more often it does nothing more, and would make command lines endless.
+    values["verbose"] = min(values.get("verbose", 0), _MOST_VERBOSE)
     if "folds" in values:  # a set: 1 0 0 is 0 1
         values["folds"] = sorted(set(values["folds"]))
     values = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
@@ -122,7 +140,7 @@ def _read_labels(name: str, texts: Iterable[str]) -> list[str]:
 
 def _labels_in(name: str, file: Path) -> list[str]:
     try:
-        text = file.read_text(encoding="utf-8-sig")
+        text = read_text(file, "utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         option = name.replace("_", "-")
         raise UsageError(f"--{option} @{file}: cannot be read ({reason(error)}).") from None

@@ -39,7 +39,7 @@ from bids_app.cli.slurm_tasks import (
     starter,
 )
 from bids_app.errors import UsageError
-from bids_app.io.files import write_atomic
+from bids_app.io.files import read_text, write_atomic
 from bids_app.settings import Settings
 from bids_app.workflow.log import new_run_id
 
@@ -202,7 +202,7 @@ def _check_cluster(output_dir: Path) -> None:
     sent = {
         number
         for path in output_dir.glob(f"logs/slurm/*/{SENT}")
-        for number in path.read_text(encoding="utf-8").split()
+        for number in read_text(path, errors="replace").split()
     }
     queue = ["squeue", "--noheader", f"--user={os.getuid()}", "--format=%F"]
     try:
@@ -271,7 +271,9 @@ def _largest_array() -> int:
 
 
 def _ask(words: Sequence[str]) -> str:
-    done = subprocess.run(words, capture_output=True, encoding="utf-8", check=False)  # noqa: S603
+    done = subprocess.run(  # noqa: S603
+        words, capture_output=True, encoding="utf-8", errors="replace", check=False
+    )
     if done.returncode:
         raise UsageError(f"{words[0]} failed: {' '.join(done.stderr.split())}")
     return done.stdout

@@ -113,7 +113,9 @@ def find_states(start: Sequence[str], settings: Settings) -> tuple[int, list[str
     """
     words = [*start, *folders(settings), "participant", *as_words(replace(settings, dry_run=True))]
     left, complete = [], 0
-    with subprocess.Popen(words, stdout=subprocess.PIPE, encoding="utf-8") as listing:  # noqa: S603
+    with subprocess.Popen(  # noqa: S603
+        words, stdout=subprocess.PIPE, encoding="utf-8", errors="replace"
+    ) as listing:
         for line in listing.stdout or ():
             if not (state := _STATE.match(line)):
                 print(line, end="", flush=True)

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from bids_app.cli.options import guarded
-from bids_app.errors import NoScanError, UsageError
+from bids_app.errors import NoScanError, UsageError, printable
 from bids_app.io.files import write_atomic
+from bids_app.io.tables import as_text
 from bids_app.regions import region
 from bids_app.workflow.label_maps import (
     ANY_DEPTH,
@@ -40,8 +41,7 @@ _TIME_FORMATS = {"date": "%Y-%m-%d", "time": "%H%M%S", "datetime": "%Y-%m-%d_%H%
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``brainstem-volumes`` and give its exit code."""
-    options = _parser().parse_args(argv)
-    return guarded(lambda: _run(options))
+    return guarded(lambda: _run(_parser().parse_args(argv)))
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -63,14 +63,17 @@ def _run(options: argparse.Namespace) -> int:
     shown = tqdm(paths, unit="map", leave=False, disable=True if options.quiet else None)
     table, left_out = volumes_table(directory, shown, regions, connectivity=options.connectivity)
     for relative, reason in left_out.items():
-        print(f"{relative}: left out: {reason}", file=sys.stderr)
+        print(f"{printable(relative)}: left out: {reason}", file=sys.stderr)
     if len(table) == 0:
         return 1
+    table = table.rename(columns=as_text).assign(
+        path=[as_text(printable(p)) for p in table["path"]]
+    )
     text = table.to_csv(sep=_SEPARATORS[output.suffix] if output else "\t", index=False)
     if output is None:
         print(text, end="")
     else:
-        write_atomic(output, text.encode())
+        write_atomic(output, text.encode(errors="backslashreplace"))
         if not options.quiet:
             print(f"{len(table)} of {len(paths)} label maps measured: {output}")
     return 1 if left_out else 0

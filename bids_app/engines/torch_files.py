@@ -11,6 +11,7 @@ import torch
 from torch.serialization import safe_globals
 
 from bids_app.errors import ModelError
+from bids_app.io.files import write_new
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,4 +54,4 @@ def save(content: object, path: Path) -> None:
     """Save with torch, but raise a plain `OSError` if the disk is full."""
     stream = io.BytesIO()
     torch.save(content, stream)
-    path.write_bytes(stream.getbuffer())
+    write_new(path, stream.getbuffer())

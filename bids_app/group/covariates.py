@@ -16,7 +16,7 @@ import pandas as pd
 
 from bids_app.bids.columns import ACQUISITION, FLAGS, GROUP
 from bids_app.bids.sidecars import FIELDS, years
-from bids_app.errors import UsageError
+from bids_app.errors import UsageError, few
 from bids_app.group.table import FAILED
 from bids_app.io.tables import NOT_AVAILABLE, Column, Columns
 
@@ -115,6 +115,7 @@ def _by_participant_and_session(
         Two rows of the same key have different covariates.
     """
     known: dict[tuple[str, str], dict[str, str]] = {}
+    repeated: list[str] = []
     for line in lines:
         # Surplus cells are under the key None, and a missing cell is None.
         cells = {name.strip(): (text or "").strip() for name, text in line.items() if name}
@@ -126,14 +127,19 @@ def _by_participant_and_session(
             f"sub-{participant.removeprefix('sub-')}",
             f"ses-{session.removeprefix('ses-')}" if session else "",
         )
+        if key in known:
+            repeated.append(" ".join(key).strip())
         earlier = known.setdefault(key, cells)
         for column in covariates:
             if earlier.get(column) != cells.get(column):
                 raise UsageError(
-                    f"--covariates {column}: participants.tsv has rows of {' '.join(key).strip()} "
-                    f"with different values, {earlier.get(column)!r} and {cells.get(column)!r}. "
+                    f"--covariates {column}: participants.tsv has several rows of "
+                    f"{' '.join(key).strip()} with different values, "
+                    f"{earlier.get(column)!r} and {cells.get(column)!r}. "
                     "Keep one row, or add a column session_id if they are of different sessions."
                 )
+    if repeated:
+        LOG.warning("--covariates: participants.tsv has several rows of %s", few(repeated))
     return known
 
 

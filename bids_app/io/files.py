@@ -17,20 +17,34 @@ import shutil
 import socket
 import stat
 import tomllib
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
+from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bids_app.errors import OutputError
+from bids_app.errors import OutputError, PlaceError, reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from io import BufferedReader
+    from io import BufferedReader, BufferedWriter
 
 # A lock that is a link or a FIFO is not one of ours: neither followed nor waited for.
 _LOCK_FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _NOT_REGULAR = "it is not a regular file"
+# What keeps one path from being written, and says nothing of the others.
+_OF_ONE_PLACE = frozenset(
+    {
+        errno.EACCES,
+        errno.EEXIST,
+        errno.EISDIR,
+        errno.ELOOP,
+        errno.ENAMETOOLONG,
+        errno.ENOTDIR,
+        errno.ENOTEMPTY,
+        errno.EPERM,
+    }
+)
 _TEMPORARY = re.compile(r"^\..+\.(?P<host>[A-Za-z0-9-]+)_(?P<pid>\d+)_[0-9a-f]{8}\.tmp$")
 
 
@@ -82,8 +96,10 @@ def write_atomic(path: Path, data: bytes) -> None:
 
     Raises
     ------
+    PlaceError
+        It cannot be written, though other files may be.
     OutputError
-        It cannot be written.
+        Nothing can be written, such as on a full disk.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -93,10 +109,15 @@ def write_atomic(path: Path, data: bytes) -> None:
             os.fsync(stream.fileno())
         _sync_folder(path.parent)
     except OSError as error:
-        raise OutputError(
-            f"{path}: cannot be written ({error.strerror}). Check the space and the permissions "
-            "of the output folder, then run the same command again."
+        raise _not_written(
+            error,
+            f"{path}: cannot be written ({reason(error)}). Check the space and the permissions "
+            "of the output folder, then run the same command again.",
         ) from None
+
+
+def _not_written(error: OSError, message: str) -> OutputError:
+    return (PlaceError if error.errno in _OF_ONE_PLACE else OutputError)(message)
 
 
 def write_if_changed(path: Path, data: bytes) -> None:
@@ -174,6 +195,112 @@ def read_bytes(path: Path) -> bytes:
         return stream.read()
 
 
+def read_text(path: Path, encoding: str = "utf-8", errors: str = "strict") -> str:
+    """Read a regular file as text.
+
+    Raises
+    ------
+    OSError
+        As for `open_regular`.
+    UnicodeDecodeError
+        It is not of this encoding, and `errors` does not allow for this.
+    """
+    return read_bytes(path).decode(encoding, errors)
+
+
+def read_packaged(package: str, *names: str) -> bytes:
+    """Read a file that comes with a package of the app."""
+    return resources.files(package).joinpath(*names).read_bytes()
+
+
+def write_new(path: Path, data: bytes | memoryview) -> None:
+    """Write a file of a folder that this process is making, where nothing else reads it yet.
+
+    Raises
+    ------
+    OSError
+        It cannot be written.
+    """
+    path.write_bytes(data)
+
+
+def open_new(path: Path) -> BufferedWriter:
+    """Open a file for writing that is not there yet; its folder is made.
+
+    Raises
+    ------
+    OSError
+        It is there, or cannot be made.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.open("xb")
+
+
+def open_part(path: Path, *, append: bool) -> BufferedWriter:
+    """Open a file that is written bit by bit, such as a download; appended to, or begun again.
+
+    Raises
+    ------
+    OSError
+        It cannot be written.
+    """
+    return path.open("ab" if append else "wb")
+
+
+def status(path: Path) -> os.stat_result:
+    """Give size, kind and times of what a path leads to.
+
+    Raises
+    ------
+    OSError
+        There is nothing, or it cannot be reached.
+    """
+    return path.stat()
+
+
+def is_file(path: Path) -> bool:
+    """Whether a path leads to a regular file that can be reached."""
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except (OSError, ValueError):  # ValueError: a name that no file can have
+        return False
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a path leads to a folder that can be reached."""
+    try:
+        return stat.S_ISDIR(path.stat().st_mode)
+    except (OSError, ValueError):
+        return False
+
+
+def list_folder(folder: Path) -> list[os.DirEntry[str]]:
+    """List the entries of a folder, sorted by name.
+
+    Raises
+    ------
+    OSError
+        It cannot be read.
+    """
+    with os.scandir(folder) as entries:
+        return sorted(entries, key=lambda entry: entry.name)
+
+
+def walk(folder: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """Walk through a folder as `os.walk` does: links to folders are not followed.
+
+    Yields
+    ------
+    folder : Path
+    subfolders : list of str
+        Those that the caller removes from the list are not entered.
+    files : list of str
+        All other names, whatever they are.
+    """
+    for path, subfolders, names in os.walk(folder):
+        yield Path(path), subfolders, names
+
+
 def read_toml(path: Path) -> dict[str, Any]:
     """Read a TOML file.
 
@@ -198,29 +325,63 @@ def remove(paths: Iterable[Path]) -> None:
         try:
             path.unlink(missing_ok=True)
         except OSError as error:
-            raise OutputError(f"{path}: cannot be removed ({error.strerror}).") from None
+            raise _not_written(error, f"{path}: cannot be removed ({reason(error)}).") from None
 
 
-def clean(folders: Iterable[Path]) -> None:
+def clean(folders: Iterable[Path], *, locks: bool = True) -> None:
     """Remove temporary files and folders, and locks, whose owners are gone.
+
+    What cannot be removed, such as files of another user, stays.
 
     Parameters
     ----------
     folders : iterable of Path
-        Searched without their subfolders; those that do not exist are skipped.
+        Searched without their subfolders; those that cannot be read are skipped.
+    locks : bool
+        Remove locks, too. Not in folders that other programs share.
     """
     for folder in folders:
-        if not folder.is_dir():
+        try:
+            names = [entry.name for entry in list_folder(folder)]
+        except OSError:
             continue
-        for path in folder.glob(".*.tmp"):
+        for path in (folder / name for name in names):
             if (owner := _TEMPORARY.match(path.name)) and _gone(owner["host"], int(owner["pid"])):
-                if path.is_dir() and not path.is_symlink():
-                    shutil.rmtree(path, ignore_errors=True)
-                else:
-                    path.unlink(missing_ok=True)
-        for path in folder.glob(".*.lock"):
-            with lock(path):
-                pass  # taking and releasing a lock that nobody holds removes its file
+                with suppress(OSError):
+                    if path.is_dir() and not path.is_symlink():
+                        shutil.rmtree(path, ignore_errors=True)
+                    else:
+                        path.unlink(missing_ok=True)
+            elif locks and path.name.startswith(".") and path.suffix == ".lock":
+                # Taking and releasing a lock that nobody holds removes its file.
+                with suppress(OutputError), lock(path):
+                    pass
+
+
+@contextmanager
+def temporary_folder(name: str, parent: Path) -> Iterator[Path]:
+    """Make a temporary folder for a ``with`` block; one that a killed run left is removed.
+
+    Parameters
+    ----------
+    name : str
+        Part of its name, which also contains its owner.
+    parent : Path
+        Created if needed.
+
+    Raises
+    ------
+    OSError
+        It cannot be made.
+    """
+    parent.mkdir(parents=True, exist_ok=True)
+    clean([parent], locks=False)
+    folder = parent / owned_name(name)
+    folder.mkdir(mode=0o700)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _gone(host: str, pid: int) -> bool:
@@ -255,7 +416,8 @@ def lock(path: Path) -> Iterator[bool]:
         yield stream is not None
     finally:
         if stream is not None:
-            path.unlink(missing_ok=True)
+            with suppress(OSError):  # in a folder of another user; it holds nothing then
+                path.unlink(missing_ok=True)
             os.close(stream)
 
 
@@ -263,7 +425,7 @@ def _acquire(path: Path) -> int | None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         while True:
-            stream = os.open(path, _LOCK_FLAGS, 0o666)
+            stream = _open_lock(path)
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
@@ -280,8 +442,17 @@ def _acquire(path: Path) -> int | None:
             os.close(stream)
     except OSError as error:
         if error.errno == errno.ELOOP:
-            raise OutputError(f"{path} is a link, not a lock of this app. Remove it.") from None
-        raise OutputError(f"{path.parent}: cannot be written ({error.strerror}).") from None
+            raise PlaceError(f"{path} is a link, not a lock of this app. Remove it.") from None
+        raise _not_written(error, f"{path.parent}: cannot be written ({reason(error)}).") from None
+
+
+def _open_lock(path: Path) -> int:
+    try:
+        return os.open(path, _LOCK_FLAGS, 0o666)
+    except PermissionError:  # a file of another user can be locked if it can be read
+        with suppress(OSError):
+            return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        raise
 
 
 def is_web_page(path: Path) -> bool:

@@ -128,7 +128,11 @@ def read_volume(path: Path, *, assume_ras: bool = False) -> Volume:
     ImageError
         The image cannot be used; the message is the reason.
     """
-    return _check(read_nifti(path), assume_ras=assume_ras)
+
+    def check(header: Any, shape: tuple[int, ...]) -> None:
+        _check_grid(header, shape, assume_ras=assume_ras)
+
+    return _check(read_nifti(path, check), assume_ras=assume_ras)
 
 
 def volume_of(image: SpatialImage, *, assume_ras: bool = False) -> Volume:
@@ -151,17 +155,25 @@ def volume_of(image: SpatialImage, *, assume_ras: bool = False) -> Volume:
     return _check(stored_image(image), assume_ras=assume_ras)
 
 
-def _check(stored: StoredImage, *, assume_ras: bool) -> Volume:
-    affine, warnings = _choose_affine(stored, assume_ras=assume_ras)
+def _check_grid(
+    header: Any, shape: tuple[int, ...], *, assume_ras: bool
+) -> tuple[NDArray[np.float64], list[str]]:
+    """Check the grid that a header states; give what `_choose_affine` gives."""
+    affine, warnings = _choose_affine(header, shape, assume_ras=assume_ras)
     # Rounded, so that what is written as 0.3 in single precision is 0.3
     edges = [round(edge, 3) for edge in _edges(affine)]
     if not all(MIN_EDGE_MM <= edge <= MAX_EDGE_MM for edge in edges):
         limits = f"{MIN_EDGE_MM} to {MAX_EDGE_MM} mm"
         raise ImageError(f"its voxel edges are {_by(edges)} mm; each must be {limits}")
-    extent = [round(edge * n, 3) for edge, n in zip(edges, stored.voxels.shape, strict=True)]
+    extent = [round(edge * n, 3) for edge, n in zip(edges, shape, strict=True)]
     if min(extent) < MIN_EXTENT_MM:
         least = f"{MIN_EXTENT_MM:.0f} mm along each axis"
         raise ImageError(f"it covers {_by(extent)} mm; a head needs at least {least}")
+    return affine, warnings
+
+
+def _check(stored: StoredImage, *, assume_ras: bool) -> Volume:
+    affine, warnings = _check_grid(stored.header, stored.voxels.shape, assume_ras=assume_ras)
     orientation = io_orientation(affine)
     data, invalid = _to_float32(stored, apply_orientation(stored.voxels, orientation))
     if invalid:
@@ -193,7 +205,7 @@ def read_label_map(path: Path) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
         The file cannot be read, or holds values that are no integers.
     """
     stored = read_nifti(path)
-    affine, _ = _choose_affine(stored, assume_ras=True)
+    affine, _ = _choose_affine(stored.header, stored.voxels.shape, assume_ras=True)
     labels = np.empty(stored.voxels.shape, np.int32)
     for block in _blocks(labels):
         values = stored.scaled(stored.voxels[block])
@@ -246,10 +258,10 @@ def probability_image(probabilities: NDArray[np.float32], grid: Grid) -> Any:
 
 
 def _choose_affine(
-    stored: StoredImage, *, assume_ras: bool
+    header: Any, axes: tuple[int, ...], *, assume_ras: bool
 ) -> tuple[NDArray[np.float64], list[str]]:
     """Voxel indices to RAS+ mm by the form that counts, and warnings for the user."""
-    header, shape = stored.header, np.array(stored.voxels.shape)
+    shape = np.array(axes)
     sform = header.get_sform() if header["sform_code"] > 0 else None
     qform = _qform(header) if header["qform_code"] > 0 else None
     warnings = []

@@ -23,9 +23,10 @@ import numpy as np
 from nibabel.spatialimages import HeaderDataError, SpatialImage
 
 from bids_app.errors import ImageError, reason
-from bids_app.io.files import open_regular
+from bids_app.io.files import open_regular, status
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from io import BufferedReader
     from pathlib import Path
 
@@ -35,6 +36,11 @@ if TYPE_CHECKING:
 # 0.02 s, level 9 gives 20 kB in 0.10 s. Probability maps: 0.6 MB, level 1 gives 1.2 MB.
 _COMPRESSION_LEVEL = 6
 _CHUNK_BYTES = 1 << 22
+# Three times the voxels of a whole head at 0.3 mm, the finest that is taken (in io/images.py)
+MOST_VOXELS = 1 << 30
+# No stream of deflate gives more bytes for one of its own
+# (https://www.zlib.net/zlib_tech.html, "Maximum Compression Factor")
+_MOST_INFLATED = 1032
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,8 +80,17 @@ class StoredImage:
         return scaled
 
 
-def read_nifti(path: Path) -> StoredImage:
+def read_nifti(
+    path: Path, check: Callable[[Any, tuple[int, ...]], object] | None = None
+) -> StoredImage:
     """Read a single-file NIfTI image of three axes, compressed or not.
+
+    Parameters
+    ----------
+    path : Path
+    check : callable, optional
+        Called with the header and the three axes' lengths before any voxel is read; it may refuse
+        the image by an `ImageError`.
 
     Raises
     ------
@@ -97,7 +112,10 @@ def read_nifti(path: Path) -> StoredImage:
         try:
             header = _read_header(stream)
             shape = _shape(header)
-            voxels = _read_voxels(stream, header, shape)
+            if check is not None:
+                check(header, shape[:3])
+            size = status(path).st_size
+            voxels = _read_voxels(stream, header, shape, size * _MOST_INFLATED if zipped else size)
             while stream.read(_CHUNK_BYTES):
                 pass
         except EOFError:
@@ -241,6 +259,8 @@ def _content_missing(path: Path) -> ImageError:
 def _read_header(stream: Any) -> Any:
     start = stream.read(348)
     kind: Any
+    if len(start) < nib.Nifti1Header.sizeof_hdr:
+        raise ImageError("it is no NIfTI image: it is shorter than a header")
     if start[:4] in (b"\x5c\x01\0\0", b"\0\0\x01\x5c") and start[344:347] in (b"n+1", b"ni1"):
         kind, magic = nib.Nifti1Header, start[344:347]
     elif start[:4] in (b"\x1c\x02\0\0", b"\0\0\x02\x1c") and start[4:7] in (b"n+2", b"ni2"):
@@ -266,6 +286,9 @@ def _check_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
     if len(shape) < 3 or min(shape) < 1 or any(n != 1 for n in shape[3:]):
         text = " x ".join(map(str, shape)) or "none"
         raise ImageError(f"its shape is {text}; one three-dimensional image is needed")
+    if math.prod(shape) > MOST_VOXELS:
+        text = " x ".join(map(str, shape))
+        raise ImageError(f"its shape is {text}; no more than {MOST_VOXELS} voxels are taken")
     return shape
 
 
@@ -274,12 +297,16 @@ def _check_kind(dtype: np.dtype[Any]) -> None:
         raise ImageError("its voxels are colours or complex numbers; real numbers are needed")
 
 
-def _read_voxels(stream: Any, header: Any, shape: tuple[int, ...]) -> NDArray[Any]:
+def _read_voxels(stream: Any, header: Any, shape: tuple[int, ...], most_bytes: int) -> NDArray[Any]:
+    """Read the voxels, if the file can hold them; at most so many bytes are in it."""
     try:
         dtype: np.dtype[Any] = header.get_data_dtype()
     except (KeyError, HeaderDataError):
         raise ImageError("the type of its voxels is unknown") from None
     _check_kind(dtype)
+    needed = math.prod(shape) * dtype.itemsize
+    if needed > most_bytes:
+        raise ImageError(f"it is truncated: the file cannot hold {needed} bytes of voxels")
     offset = float(header["vox_offset"])
     # Anything below the smallest possible offset stands for it, as in files of old writers
     skip = max(int(offset) if math.isfinite(offset) else 0, header.single_vox_offset)

@@ -7,11 +7,11 @@ of the data dictionary. ``n/a`` in a file is None in a row and NaN in a DataFram
 from __future__ import annotations
 
 import codecs
-import csv
-import io
 import json
 import math
+import re
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, Literal
 
 from bids_app.errors import reason
@@ -29,6 +29,12 @@ if TYPE_CHECKING:
 
 NOT_AVAILABLE = "n/a"
 _BREAKS = str.maketrans("\t\n\r", "   ")
+_FORMULA = ("=", "+", "-", "@")
+_APOSTROPHE = (
+    "A text that begins with =, +, - or @ has an apostrophe before it, since spreadsheets "
+    "would take it for a formula."
+)
+_LINE_END = re.compile("\r\n|\r|\n")
 
 
 @dataclass(frozen=True)
@@ -80,7 +86,7 @@ class Column:
         if text is None or text == NOT_AVAILABLE:
             return None
         if self.dtype == "str":
-            return text
+            return _without_apostrophe(text)
         number = float(text)
         if math.isnan(number):
             return None
@@ -120,7 +126,29 @@ class Column:
 
 def _cell(value: Any) -> str:
     """Write a text in one cell: tabs and line breaks become spaces."""
-    return str(value).translate(_BREAKS)
+    return as_text(str(value).translate(_BREAKS))
+
+
+def as_text(cell: str) -> str:
+    """Keep a spreadsheet from taking a text for a formula: an apostrophe goes before it.
+
+    Numbers stay numbers. See https://owasp.org/www-community/attacks/CSV_Injection
+    """
+    return f"'{cell}" if _is_formula(cell) else cell
+
+
+def _is_formula(cell: str) -> bool:
+    if not cell.lstrip().startswith(_FORMULA):
+        return False
+    try:
+        float(cell)
+    except ValueError:
+        return True
+    return False
+
+
+def _without_apostrophe(cell: str) -> str:
+    return cell[1:] if cell[:1] == "'" and _is_formula(cell[1:]) else cell
 
 
 Columns = dict[str, Column]
@@ -131,9 +159,25 @@ def by_name(columns: Iterable[Column]) -> Columns:
     return {column.name: column for column in columns}
 
 
-def data_dictionary(columns: Mapping[str, Column]) -> dict[str, dict[str, Any]]:
-    """Describe the columns of a table as the JSON file beside it does."""
-    return {name: column.entry() for name, column in columns.items()}
+def data_dictionary(
+    columns: Mapping[str, Column], frame: pd.DataFrame | None = None
+) -> dict[str, dict[str, Any]]:
+    """Describe the columns of a table as the JSON file beside it does.
+
+    Parameters
+    ----------
+    columns : mapping of str to Column
+    frame : pandas.DataFrame, optional
+        What the table holds: where `as_text` changes a cell, the description says so.
+    """
+    entries = {name: column.entry() for name, column in columns.items()}
+    for name, column in columns.items():
+        if frame is None or column.dtype != "str" or name not in frame:
+            continue
+        if any(isinstance(value, str) and _is_formula(value) for value in frame[name]):
+            described = str(entries[name].get("Description", ""))
+            entries[name]["Description"] = f"{described.rstrip('. ')}. {_APOSTROPHE}".lstrip(". ")
+    return entries
 
 
 # --- writing ------------------------------------------------------------------------------
@@ -199,6 +243,20 @@ def make_frame(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, Column])
 # --- reading ------------------------------------------------------------------------------
 
 
+def parse_json(text: str | bytes) -> Any:
+    """Read JSON, bytes as UTF-8 with or without a byte order mark.
+
+    Raises
+    ------
+    ValueError
+        It is not JSON; says why.
+    """
+    try:
+        return json.loads(text.decode("utf-8-sig") if isinstance(text, bytes) else text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
 def load_json(path: Path) -> dict[str, Any]:
     """Read a JSON object.
 
@@ -209,10 +267,7 @@ def load_json(path: Path) -> dict[str, Any]:
     ValueError
         It holds no JSON object; says why.
     """
-    try:
-        content = json.loads(read_bytes(path).decode("utf-8-sig"))
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
+    content = parse_json(read_bytes(path))
     if not isinstance(content, dict):
         raise ValueError("it holds no JSON object")  # noqa: TRY004 - as for any other content
     return content
@@ -267,7 +322,7 @@ def read_rows(path: Path, columns: Mapping[str, Column]) -> list[dict[str, Any]]
     ]
 
 
-def read_user_table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+def read_user_table(path: Path) -> tuple[list[str], list[dict[str, Any]]]:
     """Read a user's table of tab-separated values in UTF-8, UTF-16 or Latin-1.
 
     Parameters
@@ -279,8 +334,7 @@ def read_user_table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     -------
     columns : list of str
     rows : list of dict
-        As `csv.DictReader` gives them: a missing cell is None; surplus cells are under the key
-        None.
+        A missing cell is None; surplus cells are left out. Blank lines are skipped.
 
     Raises
     ------
@@ -288,11 +342,11 @@ def read_user_table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
         It cannot be read, or commas or semicolons separate its columns; says which.
     """
     try:
-        stream = io.StringIO(_decode(read_bytes(path)), newline="")
-        reader = csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE)
-        columns, rows = list(reader.fieldnames or []), list(reader)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        text = _decode(read_bytes(path))
+    except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"cannot be read ({reason(error)}).") from None
+    columns, *lines = [line.split("\t") for line in _LINE_END.split(text) if line] or [[]]
+    rows = [dict(zip_longest(columns, cells[: len(columns)])) for cells in lines]
     if len(columns) == 1:
         for mark, name in ((",", "commas"), (";", "semicolons")):
             if mark in columns[0]:

@@ -4,7 +4,8 @@ pooch checks digests and skips files that are complete; this module adds resumin
 progress. Incomplete files are named ``<name>.part``. Beside each, ``<name>.part.json`` records
 where it came from and which version of it the server had. The rest is requested with Range and
 If-Range (RFC 9110, sections 13.1.5 and 14.2), so that parts of two versions are never joined. If
-the server does not support this, the whole file is downloaded again.
+the server does not support this, the whole file is downloaded again. No more is taken than the file
+has, and a server that sends too slowly counts as one that does not answer.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ import requests
 import urllib3
 
 from bids_app.errors import ModelError, OutputError, UsageError
-from bids_app.io.files import is_web_page, write_atomic
+from bids_app.io.files import is_file, is_web_page, open_part, status, write_atomic
 from bids_app.io.progress import Progress
+from bids_app.io.tables import load_json
 from bids_app.version import __version__
 
 if TYPE_CHECKING:
@@ -35,6 +37,8 @@ CHUNK = 2**16  # bytes
 _TRANSIENT = (408, 425, 429, 500, 502, 503, 504)  # HTTP status that a retry may fix
 _TIMEOUT = (10, 60)  # seconds to connect, and between two bytes
 _MEGABYTE = 1_000_000
+LARGEST = 8 * 2**30  # bytes of a file whose size neither the registry nor the server states
+SLOWEST, WINDOW = 1000, 30  # bytes a second, on average over so many seconds
 
 
 def download(url: str, path: Path, size: int | None = None, digest: str | None = None) -> None:
@@ -140,7 +144,7 @@ class _Downloader:
                 self._attempt(url)
             except (_RetryError, requests.RequestException, urllib3.exceptions.HTTPError) as error:
                 reason = _reason_to_retry(error, url)
-                failures = 1 if self._received() > before else failures + 1
+                failures = 1 if self._received() >= before + CHUNK else failures + 1
                 if failures == ATTEMPTS:
                     origin = self._origin(url)
                     size = f" of {origin.total:,}" if origin and origin.total else ""
@@ -215,13 +219,25 @@ class _Downloader:
         megabytes = round((total or 0) / _MEGABYTE)
         self._say(f"downloading{f' {megabytes} MB' if total else ''}")
         with (
-            self._part.open("ab" if start else "wb") as stream,
+            open_part(self._part, append=bool(start)) as stream,
             Progress(self._say if total else None, "MB", start=start / _MEGABYTE) as progress,
         ):
-            # Raw bytes: an encoding that the server claims is not undone.
-            for chunk in response.raw.stream(CHUNK, decode_content=False):
+            most = self._size or origin.total or LARGEST
+            since, before = time.monotonic(), start
+            # Raw bytes as they come: an encoding that the server claims is not undone.
+            while chunk := response.raw.read1(CHUNK, decode_content=False):
+                start += len(chunk)
+                if start > most:
+                    self._discard()
+                    raise ModelError(
+                        f"{self._name}: the server sends more than the {most:,} bytes of the file."
+                    )
                 stream.write(chunk)
                 progress.add(len(chunk) / _MEGABYTE, megabytes)
+                if (now := time.monotonic()) - since >= WINDOW:
+                    if start - before < SLOWEST * WINDOW:
+                        raise _RetryError(f"less than {SLOWEST} bytes a second come")
+                    since, before = now, start
 
     def _check(self, origin: _Origin) -> None:
         """Check that the file is complete and has the size and digest that the server states."""
@@ -246,13 +262,13 @@ class _Downloader:
 
     def _origin(self, url: str) -> _Origin | None:
         try:
-            origin = _Origin(**json.loads(self._note.read_text(encoding="utf-8")))
+            origin = _Origin(**load_json(self._note))
         except (OSError, ValueError, TypeError):
             return None
         return origin if origin.url == without_password(url) else None
 
     def _received(self) -> int:
-        return self._part.stat().st_size if self._part.exists() else 0
+        return status(self._part).st_size if is_file(self._part) else 0
 
     def _discard(self) -> None:
         self._part.unlink(missing_ok=True)

@@ -46,7 +46,7 @@ from typing import TYPE_CHECKING, Any
 
 from bids_app.engines.mdgru.options import Inference
 from bids_app.errors import ModelError, UsageError, reason
-from bids_app.io.files import read_toml
+from bids_app.io.files import open_regular, read_toml
 from bids_app.regions import Region, region
 
 if TYPE_CHECKING:
@@ -295,7 +295,7 @@ def list_files(folder: Path, pattern: str = "**/*") -> tuple[ModelFile, ...]:
 
 def describe_file(path: Path, name: str) -> ModelFile:
     """Describe one file, under the path that a manifest lists it with."""
-    with path.open("rb") as stream:
+    with open_regular(path) as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
         return ModelFile(name, os.fstat(stream.fileno()).st_size, digest)
 

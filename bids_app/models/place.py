@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bids_app.errors import ModelError, OutputError, reason
-from bids_app.io.files import clean, owned_name, replacing
+from bids_app.io.files import clean, owned_name, replacing, write_new
 from bids_app.models.manifest import (
     MANIFEST,
     NOT_STATED,
@@ -58,7 +58,7 @@ def put_in_place(target: Path, make: Callable[[Path], Model]) -> Model:
         clean([target.parent])  # leftovers of imports that were killed
         existing_model(target)
         model = make(made)
-        (made / MANIFEST).write_text(manifest_text(model), encoding="utf-8")
+        write_new(made / MANIFEST, manifest_text(model).encode())
         if (existing := existing_model(target)) is None:
             made.rename(target)
             existing = read_manifest(target)
@@ -129,5 +129,5 @@ def _complete(existing: Model, new: Model) -> Model:
         completed = replace(completed, sources=new.sources)
     if completed != existing:
         with replacing(existing.folder / MANIFEST) as manifest:
-            manifest.write_text(manifest_text(completed), encoding="utf-8")
+            write_new(manifest, manifest_text(completed).encode())
     return completed

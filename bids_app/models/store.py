@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bids_app.errors import ModelError
-from bids_app.io.files import read_toml
+from bids_app.io.files import is_file, is_folder, list_folder, read_toml, status
 from bids_app.models.manifest import MANIFEST, Model, read_manifest, why_unreadable
 
 if TYPE_CHECKING:
@@ -45,10 +45,11 @@ def installed(directory: Path | None = None) -> dict[str, Path]:
     ModelError
         The folder of models cannot be read.
     """
-    found = {path.name: path for path in PACKAGED.iterdir() if (path / MANIFEST).is_file()}
+    packaged = [PACKAGED / entry.name for entry in list_folder(PACKAGED)]
+    found = {path.name: path for path in packaged if is_file(path / MANIFEST)}
     root = models_dir(directory)
     try:
-        folders = sorted(root.iterdir()) if root is not None else []
+        folders = [root / entry.name for entry in list_folder(root)] if root is not None else []
     except (FileNotFoundError, NotADirectoryError):
         folders = []
     except OSError as error:
@@ -59,18 +60,18 @@ def installed(directory: Path | None = None) -> dict[str, Path]:
 def without_manifest(directory: Path | None = None) -> dict[str, Path]:
     """Folders in the folder of models that have no manifest, by name."""
     root = models_dir(directory)
-    if root is None or not root.is_dir():
+    if root is None or not is_folder(root):
         return {}
     return {
-        path.name: path
-        for path in sorted(root.iterdir())
-        if path.is_dir() and NAME.fullmatch(path.name) and not _has_manifest(path)
+        entry.name: root / entry.name
+        for entry in list_folder(root)
+        if entry.is_dir() and NAME.fullmatch(entry.name) and not _has_manifest(root / entry.name)
     }
 
 
 def _has_manifest(folder: Path) -> bool:
     try:
-        return stat.S_ISREG((folder / MANIFEST).stat().st_mode)
+        return stat.S_ISREG(status(folder / MANIFEST).st_mode)
     except PermissionError:
         return NAME.fullmatch(folder.name) is not None  # not lost+found
     except OSError:

@@ -6,12 +6,11 @@ import re
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from functools import cache
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from bids_app.io.files import write_if_changed
+from bids_app.io.files import read_packaged, write_if_changed
 from bids_app.io.tables import dump_json, read_json
 from bids_app.regions import PARTS, first_words, in_words
 from bids_app.reports.methods_text import RESIDUAL_METHOD, thresholds_text
@@ -386,7 +385,7 @@ def _own_entry(model: ModelUse | Localizer) -> dict[str, str]:
 @cache
 def _bibliography() -> dict[str, tuple[str, str]]:
     """Read ``references.bib``: key and entry by DOI."""
-    text = (files(__package__) / "references.bib").read_text(encoding="utf-8")
+    text = read_packaged(__package__, "references.bib").decode()
     entries = re.findall(
         r"^(@\w+\{(\w+),\n.*?^  doi = \{(.+?)\}\n\})$", text, re.DOTALL | re.MULTILINE
     )

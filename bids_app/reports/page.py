@@ -11,7 +11,6 @@ import gzip
 import hashlib
 import re
 from functools import cache
-from importlib.resources import files
 from typing import Any
 from urllib.parse import quote
 
@@ -19,6 +18,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from bids_app.bids.outputs import report_name
+from bids_app.io.files import read_packaged
 from bids_app.io.tables import NOT_AVAILABLE
 from bids_app.regions import WHOLE_NAME, region
 from bids_app.version import __version__
@@ -94,13 +94,13 @@ def environment() -> Environment:
 @cache
 def resource(name: str) -> str:
     """Read a text file of this package."""
-    return (files(__package__) / name).read_text(encoding="utf-8")
+    return read_packaged(__package__, name).decode()
 
 
 @cache
 def niivue_gz() -> bytes:
     """Read the NiiVue library, compressed as it is inside a page."""
-    return (files(__package__) / "niivue" / "niivue.umd.js.gz").read_bytes()
+    return read_packaged(__package__, "niivue", "niivue.umd.js.gz")
 
 
 @cache

@@ -13,14 +13,14 @@ from bids_app.bids.dataset import check_owner
 from bids_app.bids.outputs import RATINGS, SELECTION, WHOLE, GroupFiles, report_name
 from bids_app.bids.results import keep_newest, read_agreement, read_failures, read_results
 from bids_app.bids.sidecars import read_dates, read_scanners, read_sessions
-from bids_app.errors import DatasetError, NoScanError, UsageError, few, listing
+from bids_app.errors import BrainstemError, DatasetError, NoScanError, UsageError, few, listing
 from bids_app.group.covariates import add_acquisition, join_covariates, join_ratings
 from bids_app.group.head_size import add_head_size
 from bids_app.group.longitudinal import find_changes
 from bids_app.group.model_agreement import count_images, gather_agreement
 from bids_app.group.table import FAILED, GroupTables, gather
 from bids_app.group.zscores import add_norm_scores, add_outliers, norm_columns, parse_norms
-from bids_app.io.files import remove, write_atomic
+from bids_app.io.files import is_file, remove, write_atomic
 from bids_app.io.tables import (
     NOT_AVAILABLE,
     data_dictionary,
@@ -94,6 +94,11 @@ def run(settings: Settings) -> int:
     start_log(settings, keep=settings.output_dir.is_dir() and not settings.dry_run)
     try:
         _run(settings, thresholds)
+    except BrainstemError:
+        raise  # the command prints it
+    except Exception:
+        LOG.debug("ended by an error that was not foreseen", exc_info=True)
+        raise
     finally:
         stop_log()
     return 0
@@ -124,7 +129,7 @@ def _run(settings: Settings, thresholds: Mapping[str, float]) -> None:
             read_json(settings.output_dir / "dataset_description.json").get("Name", "")
         ),
         reported=frozenset(
-            name for name in participants if (settings.output_dir / report_name(name)).is_file()
+            name for name in participants if is_file(settings.output_dir / report_name(name))
         ),
         stem=files.stem,
     )
@@ -264,7 +269,7 @@ def _join_covariates(chosen: _Chosen, settings: Settings) -> tuple[pd.DataFrame,
 
 
 def _join_ratings(volumes: pd.DataFrame, path: Path, *, whole: bool) -> pd.DataFrame:
-    if not path.is_file():
+    if not is_file(path):
         return volumes
     try:
         names, lines = read_user_table(path)
@@ -301,7 +306,7 @@ def _write(tables: GroupTables, columns: Columns, files: GroupFiles) -> None:
             remove([path, dictionary])
         else:
             write_atomic(path, dump_frame(frame, described))
-            write_atomic(dictionary, dump_json(data_dictionary(described)))
+            write_atomic(dictionary, dump_json(data_dictionary(described, frame)))
 
 
 # --- messages -----------------------------------------------------------------------------

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from fnmatch import fnmatchcase
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bids_app.errors import ImageError
+from bids_app.io.files import walk
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from pathlib import Path
 
     import pandas as pd
 
@@ -36,8 +36,7 @@ def find_label_maps(
         Folders between `directory` and a map: 0 looks only in `directory` itself, -1 at any depth.
     """
     found = []
-    for folder, subfolders, names in os.walk(directory):
-        here = Path(folder)
+    for here, subfolders, names in walk(directory):
         level = len(here.relative_to(directory).parts)
         subfolders[:] = [n for n in subfolders if not n.startswith(".") and level != depth]
         if depth in (ANY_DEPTH, level):

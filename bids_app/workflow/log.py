@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import sys
+from copy import copy
 from datetime import UTC, datetime
+from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
 
@@ -13,12 +15,12 @@ from tqdm import tqdm
 from bids_app.bids.columns import FAILURES
 from bids_app.bids.outputs import ENTITIES
 from bids_app.bids.results import Failure, timestamp
+from bids_app.errors import printable
 from bids_app.io.files import run_token, write_atomic
 from bids_app.io.tables import dump_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
 
     from bids_app.bids.scans import Scan
     from bids_app.io.tables import Value
@@ -33,18 +35,42 @@ class _Screen(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one line."""
-        text = self.format(record).encode(errors="backslashreplace").decode()  # lone surrogates
-        tqdm.write(text, file=sys.stdout)
+        tqdm.write(self.format(record), file=sys.stdout)
         sys.stdout.flush()
 
 
-class _OneLine(logging.Formatter):
+class _File(logging.FileHandler):
+    """Drops what cannot be written: a full disk is reported where results are written."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """Print no traceback."""
+
+
+class _Printable(logging.Formatter):
+    """Escapes what a terminal would not print as it stands; in paths, line breaks too."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Format a message, and its traceback."""
+        return printable(super().format(_without_breaks_in_paths(record)), keep="\n\t")
+
+
+class _OneLine(_Printable):
     """Leaves tracebacks to the log file."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Format the message only."""
-        message = record.getMessage()
+        message = printable(_without_breaks_in_paths(record).getMessage(), keep="\n\t")
         return message if record.levelno <= logging.INFO else f"{record.levelname}: {message}"
+
+
+def _without_breaks_in_paths(record: logging.LogRecord) -> logging.LogRecord:
+    if not isinstance(record.args, tuple):
+        return record
+    changed = copy(record)
+    changed.args = tuple(
+        printable(value) if isinstance(value, Path) else value for value in record.args
+    )
+    return changed
 
 
 def new_run_id() -> str:
@@ -76,8 +102,8 @@ def start_log(settings: Settings, *, keep: bool) -> Path:
     LOG.addHandler(screen)
     if keep:
         write_atomic(folder / "config.toml", settings.toml().encode())
-        file = logging.FileHandler(folder / "run.log", encoding="utf-8", errors="backslashreplace")
-        file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        file = _File(folder / "run.log", encoding="utf-8", errors="backslashreplace")
+        file.setFormatter(_Printable("%(asctime)s %(levelname)s %(message)s"))
         LOG.addHandler(file)
     return folder
 
@@ -119,15 +145,33 @@ class Failures:
     def add(self, scan: Scan, reason: str) -> None:
         """Record an image with a one-line reason; its path becomes relative to the dataset."""
         entities = dict(scan.entities)
+        named = {key: entities[key] for key in ENTITIES if key in entities}
+        reason = reason.replace(str(scan.path), scan.relative)
+        self._add(scan.participant, scan.session or "", named, scan.relative, reason)
+
+    def add_folder(self, relative: str, reason: str) -> None:
+        """Record a folder of images that cannot be read, by its path in the dataset."""
+        participant, *rest = relative.split("/")
+        session = rest[0] if rest and rest[0].startswith("ses-") else ""
+        self._add(participant, session, {}, relative, reason)
+
+    def _add(
+        self,
+        participant: str,
+        session: str,
+        entities: dict[str, str],
+        source: str,
+        reason: str,
+    ) -> None:
         failure = Failure(
-            participant=scan.participant,
-            session=scan.session or "",
-            entities={key: entities[key] for key in ENTITIES if key in entities},
-            source=scan.relative,
+            participant=participant,
+            session=session,
+            entities=entities,
+            source=source,
             model=self._model.name,
             model_version=self._model.version,
             label=self._model.label,
-            reason=" ".join(reason.replace(str(scan.path), scan.relative).split()),
+            reason=" ".join(reason.split()),
             time=timestamp(),
         )
         with self._lock:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, TypeVar
 from bids_app.bids.dataset import check_owner, read_name
 from bids_app.bids.outputs import report_name
 from bids_app.bids.results import keep_newest, read_failures, read_results
-from bids_app.errors import NoScanError, listing
-from bids_app.io.files import check_inside, write_atomic
+from bids_app.errors import NoScanError, PlaceError, listing
+from bids_app.io.files import check_inside, is_file, write_atomic
 from bids_app.measures.flags import read_thresholds
 from bids_app.reports.citations import ModelUse, write_citations
 from bids_app.reports.images.figures import restore_figures
@@ -49,6 +49,11 @@ class Pages:
         Failures of this run and of earlier ones.
     renewed : frozenset of str
         Participants whose pages show failures of images that are complete now.
+
+    Attributes
+    ----------
+    lost : list of str
+        Participants whose pages cannot be written, though other files can.
     """
 
     def __init__(
@@ -65,6 +70,7 @@ class Pages:
         self._held: dict[str, list[Result]] = defaultdict(list)
         self._written: set[str] = set()
         self._lock = Lock()
+        self.lost: list[str] = []
 
     def count(self, participant: str, result: Result | None = None) -> None:
         """Count an image that has ended, and write the participant's page after the last one.
@@ -79,7 +85,7 @@ class Pages:
         Raises
         ------
         OutputError
-            The page cannot be written.
+            Nothing can be written.
         """
         with self._lock:
             if result is not None:
@@ -104,11 +110,18 @@ class Pages:
             self._write(participant)
 
     def _write(self, participant: str) -> None:
+        try:
+            self._write_files(participant)
+        except PlaceError as error:
+            self.lost.append(participant)
+            LOG.error("%s: its page is not written: %s", participant, error)  # noqa: TRY400 - a line
+
+    def _write_files(self, participant: str) -> None:
         output_dir, freesurfer = self._settings.output_dir, self._settings.freesurfer_stats
         held = self._held.pop(participant, [])
         failed = any(failure.participant == participant for failure in self._failures.records)
         renewed = participant in self._renewed
-        new = held or failed or renewed or not (output_dir / report_name(participant)).is_file()
+        new = held or failed or renewed or not is_file(output_dir / report_name(participant))
         self._written.add(participant)
         if not new and not freesurfer:
             return

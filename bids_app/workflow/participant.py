@@ -6,6 +6,7 @@ import logging
 from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from bids_app.bids.dataset import check_owner, claim, write_dataset_files
@@ -13,7 +14,7 @@ from bids_app.bids.outputs import Outputs
 from bids_app.bids.results import fails_since, find_changed, read_failures
 from bids_app.bids.scans import find_scans
 from bids_app.bids.validation import validate
-from bids_app.errors import BrainstemError, UsageError
+from bids_app.errors import BrainstemError, UsageError, printable
 from bids_app.io.files import check_inside, clean
 from bids_app.measures.flags import read_thresholds
 from bids_app.models import store
@@ -73,6 +74,9 @@ def run(settings: Settings) -> int:
         except BrainstemError as error:
             LOG.debug("ended: %s", error)  # the command prints it
             raise
+        except Exception:
+            LOG.debug("ended by an error that was not foreseen", exc_info=True)
+            raise
 
 
 def _find_model(settings: Settings) -> Model:
@@ -89,10 +93,12 @@ def _find_model(settings: Settings) -> Model:
 
 def _run(settings: Settings, model: Model, run_folder: Path, background: ThreadPoolExecutor) -> int:
     validation = _start_validation(settings, background)
-    tasks = _tasks(settings, model)
+    tasks, unreadable = _tasks(settings, model)
     context = Context.of(model, settings)
     if settings.dry_run:
         _remarks(validation)
+        for folder, reason in unreadable:
+            LOG.error("%s: %s", folder, reason)
         _list(tasks, _select(settings, tasks, context))
         return 0
     _clean(settings, tasks)
@@ -102,6 +108,9 @@ def _run(settings: Settings, model: Model, run_folder: Path, background: ThreadP
     outcome = Outcome(complete=[task.scan for task in complete])
     earlier = read_failures(settings.output_dir)
     failures = Failures(run_folder / "failures.tsv", model, earlier)
+    for folder, reason in unreadable:
+        LOG.error("%s: %s", folder, reason)
+        failures.add_folder(folder, reason)
     renewed = _confirm(complete, earlier, model)
     pages = Pages(settings, [task.scan.participant for task in todo], failures, renewed)
     with stoppable() as stop:
@@ -124,7 +133,7 @@ def _run(settings: Settings, model: Model, run_folder: Path, background: ThreadP
         summarise(settings, model, outcome, failures, stop)
         if stop.signal:
             return 128 + stop.signal
-    return 1 if failures.records else 0
+    return 1 if failures.records or pages.lost else 0
 
 
 def _start_validation(settings: Settings, background: ThreadPoolExecutor) -> Future[Report] | None:
@@ -144,8 +153,15 @@ def _start_validation(settings: Settings, background: ThreadPoolExecutor) -> Fut
     )
 
 
-def _tasks(settings: Settings, model: Model) -> list[Task]:
-    """Find the scans and name their outputs, which no two of them may share."""
+def _tasks(settings: Settings, model: Model) -> tuple[list[Task], tuple[tuple[str, str], ...]]:
+    """Find the scans and name their outputs, which no two of them may share.
+
+    Returns
+    -------
+    list of Task
+    tuple of (str, str)
+        Folders of images that cannot be read, and why.
+    """
     found = find_scans(
         settings.bids_dir,
         participants=settings.participant_label,
@@ -155,12 +171,12 @@ def _tasks(settings: Settings, model: Model) -> list[Task]:
         include_ce=settings.include_ce,
     )
     for path, reason in found.left_out:
-        LOG.warning("%s: left out, %s", path, reason)
+        LOG.warning("%s: left out, %s", printable(path), reason)
     for alike in found.same_but_case:
         LOG.warning(
             "%s differ in upper and lower case only. On some file systems one replaces the other: "
             "rename one of them",
-            " and ".join(alike),
+            " and ".join(map(printable, alike)),
         )
     tasks: dict[str, Task] = {}
     for scan in sorted(found.scans):
@@ -171,7 +187,7 @@ def _tasks(settings: Settings, model: Model) -> list[Task]:
         else:
             tasks[outputs.stem] = Task(scan, outputs)
     check_inside(settings.output_dir, _folders(tasks.values()))
-    return list(tasks.values())
+    return list(tasks.values()), found.unreadable
 
 
 def _folders(tasks: Iterable[Task]) -> set[Path]:
@@ -218,9 +234,10 @@ def _confirm(complete: Iterable[Task], earlier: Iterable[Failure], model: Model)
     """
     failed = {failure.source: failure for failure in earlier if failure.label == model.label}
     renewed = set()
-    for task in complete:
-        failure = failed.get(task.scan.relative)
-        if failure is not None and fails_since(task.outputs, failure):
+    for task in complete if failed else ():
+        places = [task.scan.relative, *map(str, PurePosixPath(task.scan.relative).parents)]
+        of_image = [failed[place] for place in places if place in failed]
+        if any(fails_since(task.outputs, failure) for failure in of_image):
             confirm(task.outputs)
             renewed.add(task.scan.participant)
     return frozenset(renewed)

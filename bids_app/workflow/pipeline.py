@@ -2,7 +2,8 @@
 
 If the model is loaded onto several devices, one thread per device takes the next image as soon as
 it is free. An image that fails does not stop the others, unless ``--stop-on-first-crash`` is given;
-output that cannot be written stops the run.
+so does one whose own output cannot be
+written. A disk that is full stops the run.
 """
 
 from __future__ import annotations
@@ -17,8 +18,15 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from tqdm import tqdm
 
 from bids_app.bids.results import find_differences
-from bids_app.errors import BrainstemError, ImageError, OutputError
-from bids_app.io.files import lock
+from bids_app.errors import (
+    BrainstemError,
+    ImageError,
+    OutputError,
+    PlaceError,
+    printable,
+    unforeseen,
+)
+from bids_app.io.files import is_file, lock
 from bids_app.io.images import file_sha256, read_volume
 from bids_app.workflow.interrupt import Interrupted
 from bids_app.workflow.write import write_image
@@ -77,7 +85,7 @@ def differing(task: Task, context: Context) -> dict[str, tuple[Any, Any]] | None
     dict of str to tuple, or None
         As `bids_app.bids.results.find_differences`: if empty, the image is complete.
     """
-    if task.outputs.too_long or not task.outputs.sidecar.is_file():
+    if task.outputs.too_long or not is_file(task.outputs.sidecar):
         return None
     try:
         digest = file_sha256(task.scan.path)
@@ -184,6 +192,14 @@ class Pipeline:
         if task.outputs.too_long:
             self._fail(scan, ImageError("its name is too long to name its results; shorten it"))
             return None
+        try:
+            return self._process_alone(task, place, segmenter)
+        except PlaceError as error:
+            self._fail(scan, error)
+            return None
+
+    def _process_alone(self, task: Task, place: str, segmenter: Segmenter) -> Result | None:
+        scan = task.scan
         with lock(task.outputs.lock) as held:
             if not held:
                 LOG.info("%s: skipped: another run is processing it", scan.relative)
@@ -220,10 +236,10 @@ class Pipeline:
         if isinstance(error, BrainstemError):
             reason = str(error)
         else:  # ours to fix, not the user's: keep where it came from
-            reason = f"{type(error).__name__}: {error}"
+            reason = unforeseen(error)
             LOG.debug("%s", scan.relative, exc_info=error)
         self._failures.add(scan, reason)
-        LOG.error("%s: %s", scan.relative, reason)
+        LOG.error("%s: %s", scan.relative, printable(reason))
 
 
 def _log_result(place: str, result: Result) -> None:

@@ -88,7 +88,7 @@ def test_a_participant_is_not_taken_for_one_whose_label_begins_alike(
 
 def test_only_the_folders_asked_for_are_looked_at(tmp_path: Path) -> None:
     root = dataset(tmp_path, HEAD, "sub-02/anat/sub-02_T1w.nii.gz")
-    indexed = layout.index_t1w(root, ["sub-01"], ["sub-01", "sub-02"], None)
+    indexed = layout.index_t1w(root, ["sub-01"], ["sub-01", "sub-02"], None).layout
     assert indexed.get(return_type="filename") == [str(root / HEAD)]
 
 
@@ -306,7 +306,12 @@ def test_a_filter_file_without_a_key_for_t1w_filters_nothing(many: Path, query: 
         ({"t1w": {}, "T1w": {}}, 'one key "t1w"'),
         ([], "not a JSON object"),
         ({"t1w": "anat"}, 'one key "t1w"'),
-        ({"t1w": {"acq": "a"}}, "'acq' is not a recognized entity"),
+        ({"t1w": {"acq": "a"}}, r"'acq': no such entity. There are acquisition, ceagent"),
+        ({"t1w": {"return_type": "id"}}, "'return_type': no such entity"),
+        ({"t1w": {"absolute_paths": False}}, "'absolute_paths': no such entity"),
+        ({"t1w": {"self": 1, "scope": "raw"}}, "'scope', 'self': no such entity"),
+        ({"t1w": {"regex_search": 1}}, "regex_search must be true or false"),
+        ({"t1w": {"regex_search": True, "acquisition": "("}}, "no regular expression"),
         ({"t1w": {"run": {"from": 1}}}, "cannot be the value of an entity"),
         ({"t1w": {"subject": "01"}}, "--participant-label"),
         ({"t1w": {"session": "1"}}, "--session-label"),
@@ -412,9 +417,50 @@ def test_a_folder_that_cannot_be_read_does_not_go_missing(
 
     # In place of chmod, which does not stop the superuser.
     monkeypatch.setattr(os, "scandir", deny)
-    with pytest.raises(DatasetError, match=r"sub-02/anat cannot be read \(Permission denied\)"):
-        find_scans(root)
-    assert names(find_scans(root, participants=["01"])) == [HEAD]
+    found = find_scans(root)
+    assert names(found) == [HEAD]
+    ((folder, reason),) = found.unreadable
+    assert folder == "sub-02/anat"
+    assert "cannot be read (Permission denied)" in reason
+    assert not found.left_out, "it is named once"
+    assert not find_scans(root, participants=["01"]).unreadable
+    with pytest.raises(DatasetError, match=r"sub-02/anat: it cannot be read"):
+        find_scans(root, participants=["02"])
+
+
+@pytest.mark.parametrize("links", [["ses-1"], ["ses-1", "ses-2"], ["ses-1", "ses-2", "anat"]])
+def test_sessions_that_link_to_their_participant_end(tmp_path: Path, links: list[str]) -> None:
+    root = dataset(tmp_path, HEAD)
+    (root / "sub-02").mkdir()
+    for link in links:
+        (root / "sub-02" / link).symlink_to(".")
+    found = find_scans(root)
+    assert names(found) == [HEAD]
+    assert ("sub-02", "no T1w image matches") in found.left_out
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["sub-01/anat/sub-01_acq-\udcff_T1w.nii.gz", "sub-01/ses-\udcff", "sub-\udcff"],
+    ids=["image", "session", "participant"],
+)
+def test_names_that_are_no_utf_8_are_left_out(tmp_path: Path, name: str) -> None:
+    root = dataset(tmp_path, HEAD)
+    if name.endswith(".gz"):
+        (root / name).touch()
+    else:
+        (root / name).mkdir()
+    found = find_scans(root)
+    assert names(found) == [HEAD]
+    assert [path for path, _ in found.left_out] == [name]
+
+
+@pytest.mark.parametrize("database", [False, True])
+def test_a_dataset_whose_path_is_no_utf_8_is_found(tmp_path: Path, database: bool) -> None:
+    root = dataset(tmp_path / "a\udcffb", HEAD)
+    for _ in range(2):
+        found = find_scans(root, database_dir=tmp_path / "database" if database else None)
+        assert [(scan.path, scan.relative) for scan in found.scans] == [(root / HEAD, HEAD)]
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from typing import get_type_hints
 import pytest
 
 from bids_app.cli import main as cli
+from bids_app.cli import options
 from bids_app.cli.options import positive
 from bids_app.errors import UsageError
 from bids_app.settings import ONE_LEVEL, Settings
@@ -237,6 +238,41 @@ def test_a_wrong_command_line_ends_with_2(arguments):
 def test_a_folder_that_is_no_dataset_ends_with_4(tmp_path, capsys):
     assert cli.main([str(tmp_path), str(tmp_path / "out"), "participant"]) == 4
     assert "dataset_description.json" in capsys.readouterr().err
+
+
+def test_an_error_that_was_not_foreseen_is_a_line_that_says_where_to_report_it(capsys):
+    def fail():
+        raise ZeroDivisionError("by\x1b[2J\nzero")
+
+    assert options.guarded(fail) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: unexpected ZeroDivisionError: by\\x1b[2J zero.")
+    assert "please report it" in line
+    assert "test_main.py, line" not in line, "only lines of the app"
+
+
+def test_too_little_memory_is_no_fault_of_the_app(capsys):
+    def fail():
+        raise MemoryError
+
+    assert options.guarded(fail) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "too little memory" in line
+    assert "fault" not in line
+
+
+def test_an_error_is_one_line_whatever_a_path_holds(capsys):
+    def fail():
+        raise UsageError("a\nb\x1b[2J\udcff\u202e: no such folder")
+
+    assert options.guarded(fail) == 2
+    assert capsys.readouterr().err == "error: a\\nb\\x1b[2J\\udcff\\u202e: no such folder\n"
+
+
+def test_a_count_of_any_size_does_not_make_command_lines_endless(tmp_path):
+    (tmp_path / "c.toml").write_text("verbose = 1000000")
+    settings = cli.parse(["a", "b", "participant", "--config-file", str(tmp_path / "c.toml")])
+    assert len(options.as_words(settings)) < 10
 
 
 def test_help_imports_nothing_heavy():

@@ -46,7 +46,9 @@ def sends(script):
 
 def test_the_scripts_are_sound_bash(write, output):
     write("--gres", "gpu:1", "--max-jobs", "2", "--covariates", "age")
-    for script in output.glob("logs/slurm/*/*.sh"):
+    scripts = list(output.glob("logs/slurm/*/*.sh"))
+    assert {script.name for script in scripts} >= {"participant.sh", "group.sh", "submit.sh"}
+    for script in scripts:
         subprocess.run(["bash", "-n", str(script)], check=True)
 
 

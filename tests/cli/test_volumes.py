@@ -196,6 +196,21 @@ def test_quiet_prints_nothing_where_all_is_well(
     assert capsys.readouterr() == ("", "")
 
 
+def test_names_neither_reach_the_terminal_raw_nor_become_formulas(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = save_map(tmp_path / "=a_brainstem.nii.gz").read_bytes()
+    (tmp_path / "\x1b[2J\n_brainstem.nii.gz").write_bytes(b"bad")
+    (tmp_path / "n\udcff_brainstem.nii.gz").write_bytes(good)
+    assert main([str(tmp_path), "-l", "1", "-n", "=cmd"]) == 1
+    said = capsys.readouterr()
+    assert said.err.startswith("\\x1b[2J\\n_brainstem.nii.gz: left out: ")
+    header, first, second = said.out.splitlines()
+    assert header.startswith("path\t'=cmd_voxels\t")
+    assert first.startswith("'=a_brainstem.nii.gz\t")
+    assert second.startswith("n\\udcff_brainstem.nii.gz\t")
+
+
 def test_nothing_found_ends_with_3(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(study), "-f", "*_mask.nii.gz"]) == 3
     assert "*_mask.nii.gz" in capsys.readouterr().err

@@ -54,3 +54,22 @@ def test_both_recipes_take_the_same_arguments_with_the_same_defaults():
 def test_both_recipes_name_the_version_of_the_package():
     assert f'org.opencontainers.image.version="{bids_app.__version__}"' in DOCKERFILE
     assert f"org.opencontainers.image.version {bids_app.__version__}\n" in DEFINITION
+
+
+def test_the_container_is_not_root_unless_asked():
+    last_stage = DOCKERFILE.rpartition("\nFROM ")[2]
+    assert re.search(r"^USER [1-9]\d*:[1-9]\d*$", last_stage, re.MULTILINE)
+
+
+def test_workflows_name_actions_by_commit_and_ask_for_no_more_than_they_need():
+    for name in ("ci.yml", "release.yml"):
+        path = ROOT / ".github" / "workflows" / name
+        text = path.read_text()
+        used = re.findall(r"uses: (?!\./)(\S+)", text)
+        assert used, path.name
+        assert all(re.fullmatch(r"[\w./-]+@[0-9a-f]{40}", action) for action in used), path.name
+        assert "\npermissions:\n  contents: read\n" in text, path.name
+    jobs = re.split(r"\n  (?=\w+:\n)", text[text.index("\njobs:") :])
+    writing = [job for job in jobs if "contents: write" in job]
+    assert {job.partition(":")[0] for job in writing} == {"pages", "release"}
+    assert not any(re.search(r"pip install|make |mkdocs", job) for job in writing)

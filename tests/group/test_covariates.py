@@ -55,7 +55,7 @@ def test_a_row_per_session_is_joined_by_session():
     [
         table_of("participant_id|age", "01|61", "02|50"),
         table_of("participant_id |age  ", "sub-01  |61 ", " 02|50"),
-        table_of("participant_id|age", "sub-01|61", "sub-01|61", "sub-02|50", "n/a|3", "|4"),
+        table_of("participant_id|age", "sub-01|61", "sub-02|50", "n/a|3", "|4"),
         table_of("participant_id|age|sex", "sub-01|61", "sub-02|50|F"),
     ],
 )
@@ -78,6 +78,14 @@ def test_rows_that_contradict_each_other_are_refused(rows):
     people = table_of("participant_id|session_id|age", *rows)
     with pytest.raises(UsageError, match=r"--covariates age: .* rows of sub-01.*session_id"):
         join_covariates(volumes({}), ["age"], people, {}, {})
+
+
+def test_rows_of_the_same_participant_are_named(caplog):
+    people = table_of("participant_id|age", "sub-01|61", "sub-02|50", "01|61")
+    with caplog.at_level("WARNING"):
+        found, _ = join_covariates(volumes({}), ["age"], people, {}, {})
+    assert texts(found["age"]) == ["61"]
+    assert "participants.tsv has several rows of sub-01\n" in caplog.text
 
 
 def test_rows_that_differ_in_other_columns_only_are_one():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import socket
 import subprocess
@@ -10,10 +11,35 @@ from pathlib import Path
 
 import pytest
 
-from bids_app.errors import ImageError, OutputError
+from bids_app.errors import ImageError, OutputError, PlaceError
 from bids_app.io import files
 from bids_app.io.nifti import file_sha256, load_image, read_nifti
 from bids_app.io.tables import load_json, read_json, read_table, read_user_table
+
+PACKAGE = Path(files.__file__).resolve().parents[1]
+
+
+# Methods of paths that read, write or look at files: `bids_app.io` has functions for them, which
+# wait for no FIFO and say in one line what is wrong.
+OF_FILES = {
+    "open", "read_text", "read_bytes", "write_text", "write_bytes", "iterdir", "stat", "lstat",
+    "walk",
+}  # fmt: skip
+# What reads the kernel's own files, below the layer of `bids_app.io`; archives that are open.
+ALLOWED = {("cpus.py", "read_text"), ("models/importers/nnunet_v1/unpack.py", "open")}
+
+
+def test_only_io_opens_files_and_looks_at_them():
+    found = set()
+    for path in sorted(PACKAGE.rglob("*.py")):
+        if path.parent == PACKAGE / "io":
+            continue
+        for node in ast.walk(ast.parse(path.read_bytes())):
+            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+                continue
+            if node.func.attr in OF_FILES:
+                found.add((path.relative_to(PACKAGE).as_posix(), node.func.attr))
+    assert found == ALLOWED
 
 
 def test_a_file_is_written_whole_and_nothing_else_is_left(tmp_path):
@@ -65,6 +91,85 @@ def test_temporary_files_of_dead_processes_are_removed_and_those_of_living_ones_
     files.clean([tmp_path, tmp_path / "absent"])
     left = {p.name for p in tmp_path.iterdir()}
     assert left == {elsewhere, files.owned_name("x.nii.gz"), ".x.nii.gz.tmp"}
+
+
+def test_what_another_user_left_stays_and_stops_nothing(tmp_path, monkeypatch):
+    dead = tmp_path / files.owned_name("x").replace(f"_{os.getpid()}_", "_999999999_")
+    lock = tmp_path / ".x.lock"
+    dead.touch()
+    lock.touch()
+
+    def deny(path, *_, **__):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "kill", lambda *_: (_ for _ in ()).throw(ProcessLookupError))
+    monkeypatch.setattr(Path, "unlink", deny)
+    files.clean([tmp_path])
+    with files.lock(lock) as held:
+        assert held
+    assert dead.exists()
+    assert lock.exists()
+
+
+def test_a_lock_that_can_only_be_read_is_a_lock(tmp_path, monkeypatch):
+    path = tmp_path / ".x.lock"
+    path.touch()
+    open_ = os.open
+
+    def read_only(name, flags, *rest, **more):
+        if flags & os.O_RDWR:
+            raise PermissionError(13, "Permission denied", str(name))
+        return open_(name, flags, *rest, **more)
+
+    monkeypatch.setattr(os, "open", read_only)
+    with files.lock(path) as first, files.lock(path) as second:
+        assert first
+        assert not second
+
+
+def test_only_what_concerns_one_place_leaves_the_others(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    for path in (tmp_path / "file" / "x", tmp_path / "folder", tmp_path / ("a" * 300)):
+        with pytest.raises(PlaceError, match="cannot be written"):
+            files.write_atomic(path, b"")
+    (tmp_path / "folder" / "x").touch()
+    with pytest.raises(PlaceError, match="cannot be removed"):
+        files.remove([tmp_path / "folder"])
+
+    def full(_descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OutputError, match="No space left") as raised:
+        files.write_atomic(tmp_path / "y", b"")
+    assert not isinstance(raised.value, PlaceError)
+
+
+def test_a_temporary_folder_of_a_killed_process_is_removed_by_the_next(tmp_path):
+    killed = (
+        "import os, pathlib, sys; from bids_app.io.files import temporary_folder\n"
+        "with temporary_folder('work', pathlib.Path(sys.argv[1])) as folder:\n"
+        "    (folder / 'x').touch()\n"
+        "    os._exit(0)"
+    )
+    subprocess.run([sys.executable, "-c", killed, str(tmp_path)], check=True)
+    (left,) = tmp_path.iterdir()
+    other = tmp_path / ".other-program.lock"
+    other.touch()
+    with files.temporary_folder("work", tmp_path) as folder:
+        assert not left.exists()
+        assert sorted(tmp_path.iterdir()) == sorted([folder, other])
+    assert list(tmp_path.iterdir()) == [other]
+
+
+def test_what_is_not_there_or_not_a_name_is_no_file_and_no_folder(tmp_path):
+    for path in (tmp_path / "x", tmp_path / "a\0b", tmp_path / ("a" * 300)):
+        assert not files.is_file(path)
+        assert not files.is_folder(path)
+    os.mkfifo(tmp_path / "fifo")
+    assert not files.is_file(tmp_path / "fifo")
+    assert files.is_folder(tmp_path)
 
 
 def test_a_lock_is_had_once_and_leaves_no_file(tmp_path):

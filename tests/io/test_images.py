@@ -407,6 +407,9 @@ REFUSED: dict[str, tuple[str, Callable[[Head], bytes], str]] = {
     "compressed text": ("T1w.nii.gz", lambda head: gzip.compress(b"no image\n"), "no NIfTI"),
     "truncated": ("T1w.nii", lambda head: stored(head.image())[:9999], "truncated"),
     "truncated header": ("T1w.nii", lambda head: stored(head.image())[:300], "no NIfTI image"),
+    "header without its last byte": (
+        "T1w.nii", lambda head: stored(head.image())[:347], "no NIfTI image",
+    ),
     "truncated gzip": ("T1w.nii.gz", lambda head: zipped(head)[:-9], "truncated"),
     "gzip without its length": ("T1w.nii.gz", lambda head: zipped(head)[:-2], "truncated"),
     "wrong CRC": (
@@ -415,7 +418,20 @@ REFUSED: dict[str, tuple[str, Callable[[Head], bytes], str]] = {
     "wrong length": ("T1w.nii.gz", lambda head: zipped(head)[:-4] + bytes(4), "corrupt"),
     "rubbish after gzip": ("T1w.nii.gz", lambda head: zipped(head) + b"rubbish", "corrupt"),
     "larger than any memory": (
-        "T1w.nii", lambda head: stored(head.image(), dim=[3] + [32767] * 7), "memory|truncated",
+        "T1w.nii",
+        lambda head: stored(head.image(), dim=[3] + [32767] * 7),
+        "shape is 32767 x 32767 x 32767; no more than 1073741824 voxels are taken",
+    ),
+    "more voxels than the file holds": (
+        "T1w.nii", lambda head: stored(head.image(), dim=[3] + [999] * 7), "truncated: the file",
+    ),
+    "more voxels than the gzip stream can hold": (
+        "T1w.nii.gz",
+        lambda head: gzip.compress(stored(head.image(), dim=[3] + [999] * 7)[:9999]),
+        "truncated: the file cannot hold 1994005998 bytes",
+    ),
+    "an impossible grid, and truncated": (
+        "T1w.nii", lambda head: with_affine(head, [0, 0, 0, 0])[:9999], "singular",
     ),
 }  # fmt: skip
 

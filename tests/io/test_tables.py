@@ -146,6 +146,43 @@ def test_json_nested_too_deeply_is_no_object(tmp_path, text):
     assert read_json(tmp_path / "a.json") == {}
 
 
+@pytest.mark.parametrize(
+    "text", ["=1+1", "+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", " =1", "\t=1", "-", "+49 761"]
+)
+def test_a_spreadsheet_takes_no_text_for_a_formula(tmp_path, text):
+    columns = by_name([Column("a", description="A."), Column("b")])
+    frame = pd.DataFrame({"a": [text, "x"], "b": ["y", None]})
+    written = dump_frame(frame, columns).decode()
+    cell = text.replace("\t", " ")
+    assert written.splitlines()[1:] == [f"'{cell}\ty", "x\tn/a"]
+    assert dump_rows([{"a": text, "b": "y"}], columns).decode().splitlines()[1] == f"'{cell}\ty"
+    path = tmp_path / "table.tsv"
+    path.write_bytes(dump_frame(frame, columns))
+    assert read_rows(path, columns)[0] == {"a": cell, "b": "y"}, "the apostrophe is taken off"
+    described = data_dictionary(columns, frame)
+    assert described["a"]["Description"].startswith("A. A text that begins with =, +, - or @")
+    assert "b" in described
+    assert "Description" not in described["b"]
+
+
+@pytest.mark.parametrize("text", ["-1.5", "+3", "1e-3", "-inf", "a=b", "'quoted'", "sub-01", ""])
+def test_numbers_and_plain_texts_are_written_as_they_are(text):
+    columns = by_name([Column("a")])
+    assert dump_rows([{"a": text}], columns).decode() == f"a\n{text}\n"
+    assert data_dictionary(columns, pd.DataFrame({"a": [text]})) == {"a": {}}
+
+
+def test_a_users_table_may_have_cells_of_any_length(tmp_path):
+    path = tmp_path / "participants.tsv"
+    path.write_text("participant_id\tnote\tage\n\nsub-01\t" + "x" * 200_000 + "\t3\nsub-02\n")
+    columns, rows = read_user_table(path)
+    assert columns == ["participant_id", "note", "age"]
+    assert rows == [
+        {"participant_id": "sub-01", "note": "x" * 200_000, "age": "3"},
+        {"participant_id": "sub-02", "note": None, "age": None},
+    ]
+
+
 def test_a_text_stays_in_its_cell():
     columns = by_name([Column("name"), Column("other")])
     assert dump_rows([{"name": "a\tb\r\nc"}], columns) == b"name\tother\na b  c\tn/a\n"

@@ -44,6 +44,8 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.content, self.faults, self.seen = content, [], []
         self.ranges, self.headers = True, {"ETag": '"1"'}
+        self.endless = self.slow = False
+        self.sent = 0
         self.gate = threading.Event()
         self.gate.set()
         self.url = f"http://127.0.0.1:{self.server_address[1]}/files"
@@ -75,11 +77,25 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self.send_response(200)
         body = server.content[start:]
+        if server.endless or server.slow:
+            self.end_headers()
+            self.talk(server, body)
+            return
         self.send_header("Content-Length", str(len(body)))
         for key, value in server.headers.items():
             self.send_header(key, value)
         self.end_headers()
         self.wfile.write(body[: int(fault)] if fault else body)
+
+    def talk(self, server, body):
+        """Without a length: the file again and again, or a byte now and then."""
+        try:
+            for byte in [body] * 1000 if server.endless else body:
+                self.wfile.write(byte if server.endless else bytes([byte]))
+                server.sent += 1
+                threading.Event().wait(0 if server.endless else 0.01)  # time.sleep is replaced
+        except OSError:
+            pass
 
     def log_message(self, *_):
         pass
@@ -203,6 +219,32 @@ def test_a_lost_connection_is_resumed(server, models, archive, capsys):
     assert int(third[6:-1]) == int(second[6:-1]) + download.CHUNK
     assert server.seen[1][1]["If-Range"] == '"1"'
     assert "the connection was lost; retry in 1 s" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["size known", "size unknown"])
+def test_a_download_without_an_end_ends_with_the_file(
+    server, models, archive, monkeypatch, capsys, known
+):
+    state(models, monkeypatch, bytes=len(archive) if known else None)
+    monkeypatch.setattr(download, "LARGEST", 3 * len(archive))
+    server.endless = True
+    assert fetch(server) == 5
+    most = (1 if known else 3) * len(archive)
+    assert f"the server sends more than the {most:,} bytes" in capsys.readouterr().err
+    assert server.sent < 100
+    assert left(models) == []
+
+
+def test_a_byte_now_and_then_does_not_keep_a_download_going(
+    server, models, monkeypatch, capsys, waits
+):
+    monkeypatch.setattr(download, "WINDOW", 0.2)
+    monkeypatch.setattr(download, "SLOWEST", 10_000)
+    server.slow = True
+    assert fetch(server) == 5
+    assert len(waits) == download.ATTEMPTS - 1
+    said = capsys.readouterr().err
+    assert "less than 10000 bytes a second come; 5 attempts failed" in said
 
 
 def test_a_later_fetch_resumes_an_earlier_one(server, models, archive):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from types import SimpleNamespace
 
 from bids_app.bids.results import read_failures
@@ -42,6 +43,25 @@ def test_of_an_image_and_model_the_latest_failure_counts(tmp_path):
     failures.add(image, "now")
     assert [failure.reason for failure in failures.of("sub-01")] == ["now"]
     assert failures.of("sub-02") == []
+
+
+def test_names_cannot_write_to_the_terminal_or_add_lines(tmp_path, capsys):
+    settings = Settings(tmp_path, tmp_path / "a\nto do  sub-99", "participant")
+    start_log(settings, keep=True)
+    try:
+        LOG.info("Results: %s; %s\n\tnext", settings.output_dir, "\x1b[2J\x9b\u202e")
+    finally:
+        stop_log()
+    (log,) = (settings.output_dir / "logs").glob("*/run.log")
+    for text in (capsys.readouterr().out, log.read_text()):
+        first, second = text.splitlines()
+        assert first.endswith("a\\nto do  sub-99; \\x1b[2J\\x9b\\u202e")
+        assert second == "\tnext"
+
+
+def test_settings_with_bytes_that_are_no_utf_8_are_written_escaped(tmp_path):
+    settings = Settings(tmp_path / "\udcff", tmp_path, "participant", model=("a\udcff",))
+    assert tomllib.loads(settings.toml())["model"] == ["a\\udcff"]
 
 
 def test_a_line_with_half_a_surrogate_pair_is_printed_and_kept(tmp_path, capsys):

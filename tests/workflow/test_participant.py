@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from make_fixture_model import write_random_model
 
+from bids_app.bids.results import keep_newest, read_failures, read_results
 from bids_app.cli import main as cli
 from bids_app.errors import OutputError
 from bids_app.io import files, progress
@@ -53,6 +54,10 @@ def run(bids, model, tmp_path):
         arguments = [str(bids_dir), str(output), "participant", "--model", str(model), *options]
         return cli.main([*arguments, "--nprocs", "1", "--skip-bids-validation"])
 
+    def done(*options, **more):
+        assert run(*options, **more) == 0
+
+    run.done = done
     return run
 
 
@@ -147,8 +152,10 @@ def refuse(*_arguments):
 
 
 def test_a_map_is_on_the_grid_of_its_image(run, bids, tmp_path):
-    run()
-    for path in (tmp_path / "out").glob(MAPS):
+    run.done()
+    maps = list((tmp_path / "out").glob(MAPS))
+    assert len(maps) == 3
+    for path in maps:
         source = bids / sidecar(path)["Sources"][0].removeprefix("bids:raw:")
         image, labels = nib.load(source), nib.load(path)
         assert labels.shape == image.shape
@@ -158,7 +165,7 @@ def test_a_map_is_on_the_grid_of_its_image(run, bids, tmp_path):
 
 
 def test_the_sidecar_tells_what_was_done(run, tmp_path):
-    run("--no-tta", "--folds", "1")
+    run.done("--no-tta", "--folds", "1")
     content = sidecar(tmp_path / "out/sub-01/anat/sub-01_seg-quick_dseg.nii.gz")
     assert content["Settings"] == {
         "Folds": ["1"], "Mirroring": False, "Region": False,
@@ -171,15 +178,21 @@ def test_the_sidecar_tells_what_was_done(run, tmp_path):
 
 
 def test_no_output_but_the_settings_of_the_run_holds_a_path_of_the_machine(run, tmp_path):
-    run("--write-probabilities")
+    run.done("--write-probabilities")
+    looked = set()
     for path in (tmp_path / "out").rglob("*"):
         if path.is_file() and path.name not in ("config.toml", "run.log"):
             assert str(tmp_path).encode() not in path.read_bytes(), path
+            looked.add(path.relative_to(tmp_path / "out").as_posix())
+    assert {
+        "dataset_description.json", "sub-01.html", "logs/citations.json",
+        "sub-01/anat/sub-01_seg-quick_probseg.json", "sub-01/anat/sub-01_seg-quick_dseg.json",
+    } <= looked  # fmt: skip
 
 
 def test_probability_maps_are_written_on_request_and_then_belong_to_a_complete_image(run, tmp_path):
-    run("--participant-label", "01")
-    run("--participant-label", "01", "--write-probabilities")
+    run.done("--participant-label", "01")
+    run.done("--participant-label", "01", "--write-probabilities")
     path = tmp_path / "out/sub-01/anat/sub-01_seg-quick_probseg.nii.gz"
     maps = nib.load(path).get_fdata()
     labels = nib.load(str(path).replace("probseg", "dseg")).get_fdata()
@@ -189,7 +202,7 @@ def test_probability_maps_are_written_on_request_and_then_belong_to_a_complete_i
 
 
 def test_the_table_of_the_summary_is_in_line_under_its_heads(run, capsys):
-    run("--participant-label", "01")
+    run.done("--participant-label", "01")
     lines = capsys.readouterr().out.splitlines()
     (start,) = [n for n, line in enumerate(lines) if line.startswith("volumes in ml")]
     head, row = lines[start : start + 2]
@@ -198,7 +211,7 @@ def test_the_table_of_the_summary_is_in_line_under_its_heads(run, capsys):
 
 
 def test_what_is_complete_is_left_alone(run, tmp_path, capsys):
-    run()
+    run.done()
     before = times(tmp_path / "out")
     citation = f"Please cite: {tmp_path / 'out' / 'logs' / 'CITATION.md'}"
     assert citation in capsys.readouterr().out
@@ -211,7 +224,7 @@ def test_what_is_complete_is_left_alone(run, tmp_path, capsys):
 
 @pytest.mark.parametrize("change", ["byte", "table", "sidecar", "picture", "cutout", "map"])
 def test_only_what_has_changed_is_done_again(run, bids, tmp_path, change):
-    run()
+    run.done()
     output = tmp_path / "out"
     before = times(output)
     anat = output / "sub-01" / "anat"
@@ -234,7 +247,7 @@ def test_only_what_has_changed_is_done_again(run, bids, tmp_path, change):
 def test_reports_only_makes_pages_pictures_and_citations_again_without_a_model(
     run, bids, tmp_path, monkeypatch
 ):
-    run()
+    run.done()
     output = tmp_path / "out"
     kinds = ("sub-*.html", "sub-*/figures/*", "logs/CITATION.*")
     before = {path: path.read_bytes() for kind in kinds for path in output.glob(kind)}
@@ -248,7 +261,7 @@ def test_reports_only_makes_pages_pictures_and_citations_again_without_a_model(
 
 
 def test_reports_only_says_which_picture_it_cannot_make_again(run, bids, tmp_path, capsys):
-    run()
+    run.done()
     output = tmp_path / "out"
     for path in output.glob("sub-*/figures/*.png"):
         path.unlink()
@@ -264,7 +277,7 @@ def test_reports_only_says_which_picture_it_cannot_make_again(run, bids, tmp_pat
 
 
 def test_other_settings_or_weights_do_all_images_again(run, model, tmp_path):
-    run()
+    run.done()
     first = times(tmp_path / "out")
     assert run("--no-tta") == 0
     second = times(tmp_path / "out")
@@ -281,7 +294,7 @@ def test_other_settings_or_weights_do_all_images_again(run, model, tmp_path):
 def test_results_of_other_weights_under_the_same_label_are_replaced_with_a_warning(
     run, tmp_path, capsys
 ):
-    run("--participant-label", "01")
+    run.done("--participant-label", "01")
     (path,) = tmp_path.glob("out/sub-01/anat/*_dseg.json")
     content = json.loads(path.read_text())
     content["Model"] |= {"Version": "0.9", "SHA256": "0" * 64}
@@ -292,23 +305,23 @@ def test_results_of_other_weights_under_the_same_label_are_replaced_with_a_warni
 
 
 def test_another_localizer_does_images_of_a_region_again(run, tmp_path, capsys):
-    run("--participant-label", "01")
-    run("--region", "--participant-label", "01")
+    run.done("--participant-label", "01")
+    run.done("--region", "--participant-label", "01")
     assert "will be replaced: Region: false -> true" in capsys.readouterr().out
     first = times(tmp_path / "out")
-    run("--region", "--participant-label", "01")
+    run.done("--region", "--participant-label", "01")
     assert times(tmp_path / "out") == first
     (path,) = tmp_path.glob("out/sub-01/anat/*_dseg.json")
     content = json.loads(path.read_text())
     content["Localizer"]["SHA256"] = "0" * 64
     path.write_text(json.dumps(content))
-    run("--region", "--participant-label", "01")
+    run.done("--region", "--participant-label", "01")
     assert times(tmp_path / "out") != first
 
 
 def test_results_that_other_settings_will_replace_are_warned_of(run, tmp_path, capsys):
-    run("--participant-label", "01")
-    run("--participant-label", "02", "--session-label", "1", "--no-tta")
+    run.done("--participant-label", "01")
+    run.done("--participant-label", "02", "--session-label", "1", "--no-tta")
     assert "WARNING" not in capsys.readouterr().out
     for options in (("--dry-run",), ()):
         assert run("--folds", "0", *options) == 0
@@ -324,7 +337,7 @@ def test_results_that_other_settings_will_replace_are_warned_of(run, tmp_path, c
 
 
 def test_the_same_input_gives_the_same_bytes(run, tmp_path):
-    run()
+    run.done()
     before = {path: path.read_bytes() for path in (tmp_path / "out").glob(MAPS)}
     assert run("--force") == 0
     assert {path: path.read_bytes() for path in (tmp_path / "out").glob(MAPS)} == before
@@ -333,7 +346,7 @@ def test_the_same_input_gives_the_same_bytes(run, tmp_path):
 def test_a_dry_run_lists_and_writes_nothing(run, tmp_path, capsys):
     assert run("--dry-run") == 0
     assert not (tmp_path / "out").exists()
-    run("--participant-label", "01")
+    run.done("--participant-label", "01")
     before = sorted(tmp_path.rglob("*"))
     capsys.readouterr()
     assert run("--dry-run") == 0
@@ -392,9 +405,84 @@ def test_an_image_that_another_run_is_at_is_left_to_it(run, tmp_path, capsys):
 
 
 def test_an_output_that_cannot_be_written_ends_with_6(run, tmp_path):
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "sub-01").touch()
+    (tmp_path / "out").touch()
     assert run() == 6
+
+
+@pytest.mark.parametrize("place", ["sub-01", "sub-01/anat", "sub-01/figures"])
+def test_results_that_cannot_be_written_are_a_failure_of_that_image(run, tmp_path, capsys, place):
+    blocked = tmp_path / "out" / place
+    blocked.parent.mkdir(parents=True)
+    blocked.touch()
+    assert run() == 1
+    assert "1 failed" in capsys.readouterr().out
+    assert len(list((tmp_path / "out").glob(MAPS))) >= 2, "the images of the other participant"
+    blocked.unlink()
+    assert run() == 0
+    assert len(list((tmp_path / "out").glob(MAPS))) == 3
+
+
+def test_a_page_that_cannot_be_written_costs_the_page_alone(run, tmp_path, capsys):
+    (tmp_path / "out" / "sub-01.html").mkdir(parents=True)
+    assert run() == 1
+    said = capsys.readouterr().out
+    assert "ERROR: sub-01: its page is not written" in said
+    assert "3 done, 0 complete before, 0 failed" in said
+    assert not list((tmp_path / "out").rglob("*.tmp"))
+
+
+def test_a_participant_whose_folder_cannot_be_read_fails_until_it_can(
+    run, bids, tmp_path, capsys, monkeypatch
+):
+    scandir = os.scandir
+
+    def deny(folder):
+        if str(folder).endswith("sub-01/anat"):
+            raise PermissionError(13, "Permission denied")
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", deny)
+    assert run() == 1
+    assert "ERROR: sub-01/anat: it cannot be read (Permission denied)" in capsys.readouterr().out
+    assert len(list((tmp_path / "out").glob(MAPS))) == 2
+    (failure,) = read_failures(tmp_path / "out")
+    assert (failure.participant, failure.source) == ("sub-01", "sub-01/anat")
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert run() == 0
+    assert keep_newest(read_results(tmp_path / "out"), read_failures(tmp_path / "out"))[1] == []
+
+
+def test_an_error_that_was_not_foreseen_fails_its_image_and_is_kept_in_the_log(
+    run, tmp_path, capsys, monkeypatch
+):
+    write = pipeline.write_image
+
+    def fail(outputs, *rest):
+        if outputs.stem.startswith("sub-01"):
+            raise ZeroDivisionError("by zero")
+        return write(outputs, *rest)
+
+    monkeypatch.setattr(pipeline, "write_image", fail)
+    assert run() == 1
+    said = capsys.readouterr()
+    assert "unexpected ZeroDivisionError: by zero. This is a fault of the app" in said.out
+    assert "Traceback" not in said.out + said.err
+    assert len(list((tmp_path / "out").glob(MAPS))) == 2
+    (log,) = (tmp_path / "out").glob("logs/*/run.log")
+    assert "Traceback" in log.read_text()
+
+
+def test_an_error_of_the_run_that_was_not_foreseen_is_one_line_and_kept_in_the_log(
+    run, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(participant, "find_scans", lambda *_, **__: 1 / 0)
+    assert run() == 1
+    said = capsys.readouterr()
+    (line,) = said.err.splitlines()
+    assert line.startswith("error: unexpected ZeroDivisionError")
+    assert "workflow/participant.py, line" in line
+    (log,) = (tmp_path / "out").glob("logs/*/run.log")
+    assert "Traceback" in log.read_text()
 
 
 def test_a_file_that_was_changed_is_made_again(run, tmp_path, capsys):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bids_app.errors import ImageError
-from bids_app.io.files import write_atomic
+from bids_app.io.files import is_file, write_atomic
 from bids_app.io.images import read_label_map, read_volume
 from bids_app.regions import region
 from bids_app.reports.images.cutout import cut_out
@@ -43,11 +43,11 @@ def restore_figures(result: Result, bids_dir: Path, *, assume_ras: bool = False)
         A file cannot be written.
     """
     outputs = result.outputs
-    if outputs.picture.is_file() and outputs.cutout.is_file():
+    if is_file(outputs.picture) and is_file(outputs.cutout):
         return None
     source = PurePosixPath(result.source)
     path = bids_dir / source
-    if source.is_absolute() or ".." in source.parts or not path.is_file():
+    if source.is_absolute() or ".." in source.parts or not is_file(path):
         return "the source image is not in BIDS_DIR"
     try:
         volume = read_volume(path, assume_ras=assume_ras)

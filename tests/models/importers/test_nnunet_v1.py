@@ -9,6 +9,7 @@ import pickle
 import random
 import shutil
 import tarfile
+import time
 from collections import OrderedDict
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from make_v1_model import write_v1_model
 
 from bids_app.engines.nnunet.inference import NnUNet
 from bids_app.errors import ModelError, OutputError
+from bids_app.models.importers.nnunet_v1 import unpack
 from bids_app.models.importers.nnunet_v1.importer import WEIGHTS
 from bids_app.models.importers.nnunet_v1.unpickle import read_pickle
 from bids_app.models.install import import_model
@@ -234,6 +236,23 @@ def test_an_archive_with_a_hostile_member_is_refused(source, target, tmp_path, h
         tar.add(source, "plain")
         tar.addfile(hostile)
     refused(archive, target, "refused, its member")
+
+
+@pytest.mark.parametrize("wanted", [True, False], ids=["a file of the model", "another file"])
+def test_an_archive_that_unpacks_to_far_more_is_refused_before_it_does(
+    source, target, tmp_path, monkeypatch, wanted
+):
+    monkeypatch.setattr(unpack, "ALWAYS", 2**20)
+    archive = tmp_path / "x.tar.gz"
+    large = member("plain/fold_9/model_final_checkpoint.model" if wanted else "plain/zeros")
+    large.size = 40 * 2**20 + 20 * sum(p.stat().st_size for p in source.rglob("*.*"))
+    with tarfile.open(archive, "w:gz", compresslevel=1) as tar:
+        tar.add(source, "plain")
+        with Path("/dev/zero").open("rb") as zeros:
+            tar.addfile(large, zeros)
+    started = time.monotonic()
+    refused(archive, target, "refused, it unpacks to more than 20 times its size")
+    assert time.monotonic() - started < 5
 
 
 def test_an_archive_of_two_models_is_refused(source, target, tmp_path):

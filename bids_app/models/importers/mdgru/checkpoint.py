@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bids_app.errors import ModelError
+from bids_app.io.files import read_bytes, status
 from bids_app.models.importers.mdgru.crc32c import masked_crc32c
 from bids_app.models.importers.mdgru.protobuf import content, fields, integer, read_varint
 
@@ -66,10 +67,10 @@ def read_checkpoint(index: Path) -> dict[str, NDArray[Any]]:
     """
     path = index
     try:
-        size = index.stat().st_size
+        size = status(index).st_size
         if size > _LARGEST_INDEX:
             raise ValueError(f"{size} bytes are too many for an index")  # noqa: TRY301
-        table = dict(_read_table(index.read_bytes()))
+        table = dict(_read_table(read_bytes(index)))
         shards = _read_header(table.pop(b"", b""))
         entries = {name.decode(): _read_entry(value) for name, value in table.items()}
         unknown = {entry.shard for entry in entries.values()} - set(range(shards))
@@ -195,10 +196,10 @@ def _read_entry(message: bytes) -> _Entry:
 def _read_shard(path: Path, entries: dict[str, _Entry]) -> dict[str, NDArray[Any]]:
     """Read the tensors of one shard, which must fill it."""
     expected = sum(entry.size for entry in entries.values())
-    found = path.stat().st_size
+    found = status(path).st_size
     if found != expected:
         raise ValueError(f"{found} bytes where the index says {expected}")
-    data = path.read_bytes()
+    data = read_bytes(path)
     tensors: dict[str, NDArray[Any]] = {}
     end = 0
     for name, entry in sorted(entries.items(), key=lambda item: (item[1].offset, item[1].size)):

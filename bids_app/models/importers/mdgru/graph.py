@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from bids_app.engines.mdgru.layout import AXES, CHANNELS, DIRECTIONS, LAYERS, scan_name
 from bids_app.errors import ModelError
+from bids_app.io.files import read_bytes
 from bids_app.models.importers.mdgru.nodes import (
     Nodes,
     OtherGraphError,
@@ -51,7 +52,7 @@ def check_graph(path: Path) -> tuple[int, int, int]:
         option that differs.
     """
     try:
-        data = path.read_bytes()
+        data = read_bytes(path)
         nodes = read_nodes(gzip.decompress(data) if path.suffix == ".gz" else data)
         return Graph(nodes).check()
     except OtherGraphError as error:

@@ -20,7 +20,8 @@ from bids_app.engines.nnunet.postprocessing import POSTPROCESSING, steps_text
 from bids_app.engines.nnunet.weights import CHECKPOINT, fill
 from bids_app.engines.torch_files import load, save
 from bids_app.errors import ModelError
-from bids_app.io.files import owned_name
+from bids_app.io.files import owned_name, write_new
+from bids_app.io.tables import load_json
 from bids_app.models.importers.nnunet_v1 import convert as convert_v1
 from bids_app.models.importers.nnunet_v1.unpack import unpack
 from bids_app.models.importers.nnunet_v1.unpickle import read_pickle
@@ -135,9 +136,9 @@ def _convert(source: Path, folder: Path) -> None:
     _write_json(folder / "plans.json", plans[0])
     _write_json(folder / "dataset.json", dataset)
     if (source / POSTPROCESSING).exists():
-        content = json.loads((source / POSTPROCESSING).read_text(encoding="utf-8"))
+        content = load_json(source / POSTPROCESSING)
         steps = convert_v1.convert_postprocessing(content)
-        (folder / POSTPROCESSING).write_text(steps_text(steps), encoding="utf-8")
+        write_new(folder / POSTPROCESSING, steps_text(steps).encode())
     (configuration,) = plans[0]["configurations"]
     for path in folds:
         _convert_fold(path, folder, configuration)
@@ -146,7 +147,7 @@ def _convert(source: Path, folder: Path) -> None:
 def _convert_fold(path: Path, folder: Path, configuration: str) -> None:
     _check_sums(path)
     network = read_plans(folder, configuration).network()
-    plans = json.loads((folder / "plans.json").read_text(encoding="utf-8"))
+    plans = load_json(folder / "plans.json")
     arguments = plans["configurations"][configuration]["architecture"]["arch_kwargs"]
     try:
         content = load(path)
@@ -212,4 +213,4 @@ def _only_model(root: Path, name: str) -> Path:
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    write_new(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())

@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import tarfile
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from bids_app.errors import ModelError
-from bids_app.io.files import is_web_page
+from bids_app.io.files import is_web_page, open_new, open_regular, status
 
 if TYPE_CHECKING:
     import re
     from pathlib import Path
 
 LARGEST = 4 * 2**30  # bytes; checkpoints of the published size have less than one tenth
+# Weights hardly shrink.
+MOST_TIMES, ALWAYS = 20, 64 * 2**20  # of the archive's size; bytes that any archive may hold
 CHUNK = 2**20  # bytes
+
+
+# Names that no folder can have, or has already: the archive is to blame, not the disk.
+_OF_NAMES = (errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG, errno.ENOTDIR)
+
+
+class _TooLargeError(ModelError):
+    """An archive unpacks to far more than its size; it is not read to its end."""
 
 
 def unpack(archive: Path, folder: Path, wanted: re.Pattern[str]) -> None:
     """Unpack the wanted files of a tar archive, compressed or not.
 
     Every member is checked, wanted or not. An archive is refused if a member would leave the
-    folder, or is neither a regular file nor a folder. It is read to the end, so that the checksum
+    folder, or is neither a regular file nor a folder, and before a member makes it more than
+    `MOST_TIMES` times as large. It is read to the end, so that the checksum
     of a compressed archive is verified.
 
     Parameters
@@ -43,10 +55,20 @@ def unpack(archive: Path, folder: Path, wanted: re.Pattern[str]) -> None:
     """
     tar = None
     try:
-        with tarfile.open(archive) as tar:
+        with open_regular(archive) as stream, tarfile.open(fileobj=stream) as tar:
             try:
+                left = ALWAYS + MOST_TIMES * status(archive).st_size
                 for member in tar:
-                    _extract(tar, member, _checked(archive, member), folder, wanted)
+                    path = _checked(archive, member)
+                    left -= member.size
+                    if left < 0:
+                        raise _TooLargeError(  # noqa: TRY301
+                            f"{archive.name}: refused, it unpacks to more than {MOST_TIMES} times "
+                            "its size, which weights of a network do not."
+                        )
+                    _extract(tar, member, path, folder, wanted)
+            except _TooLargeError:
+                raise
             except ModelError:
                 _ends(tar)  # a suspicious member may be damage, which is then reported
                 raise
@@ -56,7 +78,7 @@ def unpack(archive: Path, folder: Path, wanted: re.Pattern[str]) -> None:
     except ModelError:
         raise
     except Exception as error:  # a damaged archive raises almost anything
-        if isinstance(error, OSError) and error.errno is not None:
+        if isinstance(error, OSError) and error.errno not in (None, *_OF_NAMES):
             raise
         wrong = _what_is_wrong(archive, error) if tar is None else "damaged. Get it again."
         raise ModelError(f"{archive.name}: {wrong}") from error
@@ -75,8 +97,7 @@ def _extract(
     content = tar.extractfile(member) if wanted.fullmatch(str(path)) else None
     if content is not None:
         place = folder / path
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with place.open("xb") as stream:
+        with open_new(place) as stream:
             shutil.copyfileobj(content, stream)
 
 
@@ -97,7 +118,7 @@ def _what_is_wrong(archive: Path, error: Exception) -> str:
         return "a web page, not a tar archive. Is it a login page, or the portal of a network?"
     if archive.suffix in (".model", ".pth", ".pkl"):
         return "one file of a model. Give the folder of the model, with plans and fold_*."
-    with archive.open("rb") as stream:
+    with open_regular(archive) as stream:
         if stream.read(4) == b"PK\3\4":
             return "a zip archive. Unpack it, and import the folder."
     reason = str(error).partition("\n")[0].rstrip(":")

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bids_app.errors import ModelError
+from bids_app.io.files import open_regular
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,7 +44,7 @@ def read_pickle(path: Path) -> Any:
         The file is missing or damaged, or contains anything else.
     """
     try:
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             # A larger file is cut off here, and then refused as damaged.
             return _Unpickler(io.BytesIO(stream.read(LARGEST))).load()
     except Exception as error:  # a damaged pickle raises almost anything
