@@ -159,7 +159,7 @@ def _generators(there: dict[str, Any], model: Model) -> list[dict[str, Any]]:
     app = {
         "Name": APP_NAME,
         "Version": __version__,
-        "Description": "Segments midbrain, pons and medulla on T1-weighted images.",
+        "Description": "Segments midbrain, pons and medulla on MRI of the head.",
     }
     own = {
         "Name": model.name,
@@ -215,10 +215,11 @@ def _source_digest(bids_dir: Path) -> str:
 
 _README = f"""# Brainstem regions
 
-Midbrain, pons and medulla oblongata on T1-weighted images, made by the {APP_NAME}. A model may
+Midbrain, pons and medulla oblongata on MRI, made by the {APP_NAME}. A model may
 have other regions, too: `seg-<model>_dseg.tsv` lists those of each model.
 
-- `sub-*/[ses-*/]anat/*_seg-<model>_dseg.nii.gz`: label map on the voxel grid of its source image;
+- `sub-*/[ses-*/]anat/*_seg-<model>[_desc-<suffix>]_dseg.nii.gz`: label map on the voxel grid of
+  its source image (`desc` names the suffix of images that are not T1w);
   values and names are in `seg-<model>_dseg.tsv`. Its sidecar records source, model, settings and
   software, and is written last: an image without it is not complete.
 - `*_probseg.nii.gz` (on request): one probability map per label, in the order of `LabelMap`.

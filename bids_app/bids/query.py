@@ -1,7 +1,8 @@
-"""Query pybids for the T1w images of some participants, optionally with an index on disk.
+"""Query pybids for the images of some participants, optionally with an index on disk.
 
-Contract: `read_query` translates the user's filters for pybids. `index_t1w` gives a pybids layout
-with the T1w images of at least the requested participants and nothing else from the dataset.
+Contract: `read_query` translates the user's filters for pybids. `index_images` gives a pybids
+layout with the images of at least the requested participants, those whose suffix is one of
+`bids_app.bids.labels.SUFFIXES`, and nothing else from the dataset.
 Nothing outside their folders is looked at, so the time does not depend on other participants;
 `derivatives/`, `sourcedata/` and `code/` are never entered.
 
@@ -21,6 +22,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bids_app.bids.labels import SUFFIXES, T1W
 from bids_app.errors import DatasetError, OutputError, UsageError
 from bids_app.io.files import owned_name
 from bids_app.io.tables import load_json
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
 # Names match in upper and lower case, and images directly below a participant or session too, so
 # that files that are nearly BIDS are reported instead of ignored.
 _IMAGE_FOLDER = re.compile("ses-.+|anat", re.IGNORECASE)
-_T1W = r"(?i:(/ses-[^/]+)?(/anat)?(/[^/]*_T1w\.nii(\.gz)?)?)"
+_IMAGE = rf"(?i:(/ses-[^/]+)?(/anat)?(/[^/]*_({'|'.join(SUFFIXES)})\.nii(\.gz)?)?)"
 
 _STAMPS = "folders.json"
 
@@ -59,17 +61,21 @@ def _pybids() -> Any:
     return bids
 
 
-def read_query(filter_file: Path | None, sessions: Sequence[str]) -> dict[str, Any]:
+def read_query(
+    filter_file: Path | None, sessions: Sequence[str], suffix: str = T1W
+) -> dict[str, Any]:
     """Make the query for pybids.
 
     Parameters
     ----------
     filter_file : Path, optional
-        JSON file with a key ``t1w`` or ``T1w``: pybids entities and the values to match, null for
-        an absent entity, ``"*"`` for any value, several in a list. Without such a key it selects
-        every image.
+        JSON file with a key for the suffix, such as ``t1w`` or ``T1w``: pybids entities and the
+        values to match, null for an absent entity, ``"*"`` for any value, several in a list.
+        Without such a key it selects every image.
     sessions : sequence of str
         Labels with or without ``ses-``. None: all.
+    suffix : str
+        Suffix of the images.
 
     Returns
     -------
@@ -81,9 +87,9 @@ def read_query(filter_file: Path | None, sessions: Sequence[str]) -> dict[str, A
     UsageError
         The file cannot be read or is invalid.
     """
-    query: dict[str, Any] = {"suffix": "T1w", "extension": [".nii", ".nii.gz"]}
+    query: dict[str, Any] = {"suffix": suffix, "extension": [".nii", ".nii.gz"]}
     if filter_file is not None:
-        query |= _read_filter(filter_file)
+        query |= _read_filter(filter_file, suffix)
     if sessions:
         if "session" in query:
             raise UsageError(f"{filter_file} and --session-label both select sessions. Use one.")
@@ -91,10 +97,10 @@ def read_query(filter_file: Path | None, sessions: Sequence[str]) -> dict[str, A
     return query
 
 
-def index_t1w(
+def index_images(
     root: Path, participants: Collection[str], present: Collection[str], database_dir: Path | None
 ) -> BIDSLayout:
-    """Index the T1w images of some participants.
+    """Index the images of some participants.
 
     Parameters
     ----------
@@ -117,24 +123,24 @@ def index_t1w(
     stamps = _folder_times(root, participants)
     if database_dir is None:
         return _index(root, participants)
-    database = database_dir.absolute() / f"t1w-{_identity(root)}"
+    database = database_dir.absolute() / f"anat-{_identity(root)}"
     if not _is_current(database, stamps):
         _make_database(root, present, database)
     return _layout(root, database)
 
 
-def _read_filter(path: Path) -> dict[str, Any]:
+def _read_filter(path: Path, suffix: str) -> dict[str, Any]:
     try:
         content = load_json(path)
     except OSError as error:
         raise UsageError(f"{path} cannot be read ({error.strerror}).") from None
     except ValueError as error:
         raise UsageError(f"{path} is not a JSON object ({error}).") from None
-    keys = [key for key in ("t1w", "T1w") if key in content]
+    keys = [key for key in (suffix.lower(), suffix) if key in content]
     if not keys:
         return {}  # filters for images of other kinds, as one file may serve several apps
     if len(keys) != 1 or not isinstance(content[keys[0]], dict):
-        raise UsageError(f'{path} must hold one key "t1w" with the entities to match.')
+        raise UsageError(f'{path} must hold one key "{suffix.lower()}" with the entities to match.')
     filters = content[keys[0]]
     if "subject" in filters:
         raise UsageError(f"{path} selects subjects. Use --participant-label for this.")
@@ -159,7 +165,7 @@ def _query_value(value: Any) -> Any:
 
 
 def _folder_times(root: Path, participants: Iterable[str]) -> dict[str, int]:
-    """Find when anything was last added to or removed from the folders of T1w images, in ns.
+    """Find when anything was last added to or removed from the folders of images, in ns.
 
     pybids skips folders that it cannot read, so they are found here.
     """
@@ -219,7 +225,7 @@ def _index(root: Path, participants: Iterable[str], database: Path | None = None
     wanted = "|".join(re.escape(participant) for participant in participants)
     # Whatever matches is ignored, folders before they are entered. The end of the name is part of
     # the pattern: sub-01 is not sub-010.
-    ignore = re.compile(rf"^/(?!({wanted}){_T1W}$)")
+    ignore = re.compile(rf"^/(?!({wanted}){_IMAGE}$)")
     indexer = _pybids().BIDSLayoutIndexer(validate=False, index_metadata=False, ignore=[ignore])
     return _layout(root, database, indexer)
 

@@ -44,7 +44,7 @@ LOG = logging.getLogger(__name__)
 RAW = "bids:raw:"  # start of the BIDS URI of a source image
 _SIDECAR = re.compile(
     rf"^(?P<participant>sub-{LABEL})(_(?P<session>ses-{LABEL}))?(?P<rest>(_[a-z]+-{LABEL})*)"
-    rf"_seg-(?P<label>{LABEL})_dseg\.json$"
+    rf"_seg-(?P<label>{LABEL})(_desc-{LABEL})?_dseg\.json$"
 )
 
 
@@ -413,7 +413,7 @@ def read_results(
     patterns = ("anat", "ses-*/anat") if participant else ("sub-*/anat", "sub-*/ses-*/anat")
     paths = [p for pattern in patterns for p in root.glob(f"{pattern}/*_dseg.json")]
     known = {result.outputs.sidecar: result for result in held}
-    for path in sorted(paths, key=lambda p: p.name):
+    for path in sorted(paths, key=lambda p: p.name.removesuffix("_dseg.json")):
         if match := _SIDECAR.match(path.name):
             try:
                 yield known[path] if path in known else _result(path, match)

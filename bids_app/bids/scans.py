@@ -1,6 +1,7 @@
-"""Find the T1w images of a BIDS dataset.
+"""Find the images to segment in a BIDS dataset.
 
-Contract: every file of the requested participants that looks like a T1w image is either a `Scan`,
+Contract: every file of the requested participants that looks like an image of a suffix that the
+user asks for, T1w by default, is either a `Scan`,
 skipped by the user's own filter, or left out with a reason. A `Scan` keeps its entities as written
 in the file name, leading zeros included. No image is opened here, so a link to content that
 git-annex has not fetched yet is a scan like any other.
@@ -12,33 +13,35 @@ from __future__ import annotations
 
 import os
 import re
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bids_app.bids.ignored import Ignored
-from bids_app.bids.labels import LABEL, differing_in_case
-from bids_app.bids.query import index_t1w, read_query
+from bids_app.bids.labels import LABEL, SUFFIXES, T1W, differing_in_case, suffix_of
+from bids_app.bids.query import index_images, read_query
 from bids_app.errors import DatasetError, NoScanError, UsageError, listing
 from bids_app.io.tables import load_json
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from bids.layout import BIDSLayout
 
-# Entities that both a T1w image and its label map may have, in the order of BIDS.
+# Entities that both an anatomical image and its label map may have, in the order of BIDS.
 ENTITIES = ("sub", "ses", "task", "acq", "ce", "rec", "run", "echo", "part", "chunk")
 
 _NUMBERED = frozenset({"run", "echo", "chunk"})
 _LABEL, _INDEX = re.compile(LABEL), re.compile("[0-9]+")
-_ENDING = re.compile(r"_T1w\.nii(\.gz)?$")
+_ENDING = re.compile(rf"_({'|'.join(SUFFIXES)})\.nii(\.gz)?$", re.IGNORECASE)
+_SUFFIXES = {suffix.lower(): suffix for suffix in SUFFIXES}
 _PART_OF_OTHERS = frozenset({"inv", "mod"})
 
 
 @dataclass(frozen=True, order=True)
 class Scan:
-    """One T1w image of a dataset.
+    """One image of a dataset.
 
     Attributes
     ----------
@@ -64,6 +67,11 @@ class Scan:
         """Session with its prefix, or None."""
         label = dict(self.entities).get("ses")
         return None if label is None else f"ses-{label}"
+
+    @property
+    def suffix(self) -> str:
+        """Suffix of its name, such as ``"T1w"``."""
+        return suffix_of(self.relative)
 
 
 @dataclass(frozen=True)
@@ -93,8 +101,9 @@ def find_scans(
     filter_file: Path | None = None,
     database_dir: Path | None = None,
     include_ce: bool = False,
+    suffixes: Sequence[str] = (T1W,),
 ) -> Found:
-    """Find the T1w images of a dataset.
+    """Find the images of a dataset.
 
     Parameters
     ----------
@@ -103,12 +112,15 @@ def find_scans(
     participants, sessions : sequence of str
         Labels to restrict the search to, with or without ``sub-`` and ``ses-``.
     filter_file : Path, optional
-        JSON file with a key ``t1w`` (or ``T1w``) that holds pybids entities and the values to
-        accept, as fMRIPrep reads it: null for an absent entity, ``"*"`` for any value.
+        JSON file with a key for each suffix, such as ``t1w`` (or ``T1w``), that holds pybids
+        entities and the values to accept, as fMRIPrep reads it: null for an absent entity, ``"*"``
+        for any value.
     database_dir : Path, optional
         Where an index of the dataset is kept for later runs.
     include_ce : bool
         Accept images with contrast agent (``ce-``).
+    suffixes : sequence of str
+        Which of `bids_app.bids.labels.SUFFIXES` to find.
 
     Raises
     ------
@@ -132,18 +144,27 @@ def find_scans(
     if participants:
         left_out = []
 
-    query = read_query(filter_file, sessions)
-    layout = index_t1w(root, chosen, present, database_dir)
+    queries = {suffix: read_query(filter_file, sessions, suffix) for suffix in suffixes}
+    layout = index_images(root, chosen, present, database_dir)
     try:
-        matching = set(layout.get(**query | {"return_type": "filename"}))
+        matching = {
+            path
+            for query in queries.values()
+            for path in layout.get(**query | {"return_type": "filename"})
+        }
     except ValueError as error:  # an entity that pybids does not know
         raise UsageError(f"{filter_file}: {error}") from None
     ignored = Ignored.of(root)
     scans, passed_over = [], set()
+    others: dict[str, set[str]] = defaultdict(set)  # suffixes of what is there, by participant
     for path in map(Path, layout.get(return_type="filename")):
         relative = path.relative_to(root).as_posix()
         if relative.split("/")[0] not in chosen:
             continue  # the database knows all participants
+        suffix = _suffix(relative)
+        if suffix not in suffixes:
+            others[relative.split("/")[0]].add(suffix)
+            continue
         if relative in ignored:
             left_out.append((relative, "the dataset's .bidsignore lists it"))
             continue
@@ -157,24 +178,28 @@ def find_scans(
         except ValueError as error:
             left_out.append((relative, str(error)))
     heard_of = {scan.participant for scan in scans} | {name.split("/")[0] for name, _ in left_out}
-    left_out += [(name, "no T1w image matches") for name in chosen if name not in heard_of]
+    wanted = " or ".join(suffixes)
+    left_out += [
+        (name, _nothing_found(wanted, others[name])) for name in chosen if name not in heard_of
+    ]
     if not scans:
         if passed_over and not any(str(root / name) in matching for name, _ in left_out):
             options = [f"--session-label {' '.join(sessions)}"] if sessions else []
             options += [f"--bids-filter-file {filter_file}"] if filter_file else []
+            whose = "Those of the participants asked for"
             raise NoScanError(
-                f"No T1w image in {bids_dir} matches {' and '.join(options)}. "
-                f"{'Those of the participants asked for' if participants else 'Its T1w images'} "
-                f"have {_what_is_there(layout, passed_over, query)}."
+                f"No {wanted} image in {bids_dir} matches {' and '.join(options)}. "
+                f"{whose if participants else f'Its {wanted} images'} "
+                f"have {_what_is_there(layout, passed_over, queries)}."
             )
         reasons = [f" {name}: {reason}." for name, reason in sorted(left_out)[:1]]
-        raise NoScanError("".join([f"No T1w image to work on in {bids_dir}.", *reasons]))
+        raise NoScanError("".join([f"No {wanted} image to work on in {bids_dir}.", *reasons]))
     alike = differing_in_case([*present, *(scan.relative for scan in scans)])
     return Found(tuple(sorted(scans)), tuple(sorted(left_out)), tuple(alike))
 
 
 def read_entities(relative: str) -> tuple[tuple[str, str], ...]:
-    """Read the entities of a T1w image from its path in the dataset.
+    """Read the entities of an image from its path in the dataset.
 
     Returns
     -------
@@ -184,12 +209,14 @@ def read_entities(relative: str) -> tuple[tuple[str, str], ...]:
     Raises
     ------
     ValueError
-        It is not the BIDS name of a T1w image, or does not match its folders; says why.
+        It is not the BIDS name of such an image, or does not match its folders; says why.
     """
     *folders, name = relative.split("/")
-    if not _ENDING.search(name):
+    suffix = _suffix(relative)
+    if not name.endswith((f"_{suffix}.nii", f"_{suffix}.nii.gz")):
         raise ValueError(
-            "the name of a T1w image ends in _T1w.nii or _T1w.nii.gz, in exactly this case"
+            f"the name of a {suffix} image ends in _{suffix}.nii or _{suffix}.nii.gz, in exactly "
+            "this case"
         )
     entities: dict[str, str] = {}
     for part in _ENDING.sub("", name).split("_"):
@@ -198,7 +225,7 @@ def read_entities(relative: str) -> tuple[tuple[str, str], ...]:
         if key in _PART_OF_OTHERS:
             raise ValueError(f"it has the entity {key}-, so it is only a part of an image")
         if key not in ENTITIES or key in entities or not pattern.fullmatch(value):
-            raise ValueError(f"{part!r} in its name is not a BIDS entity of a T1w image")
+            raise ValueError(f"{part!r} in its name is not a BIDS entity of a {suffix} image")
         entities[key] = value
     expected = [f"{key}-{entities[key]}" for key in ("sub", "ses") if key in entities] + ["anat"]
     if folders != expected:
@@ -206,11 +233,29 @@ def read_entities(relative: str) -> tuple[tuple[str, str], ...]:
     return tuple((key, entities[key]) for key in ENTITIES if key in entities)
 
 
-def _what_is_there(layout: BIDSLayout, paths: Collection[str], query: dict[str, Any]) -> str:
+def _suffix(relative: str) -> str:
+    """Read the suffix of a name, in upper or lower case."""
+    match = _ENDING.search(relative)
+    return _SUFFIXES[match[1].lower()] if match else T1W
+
+
+def _nothing_found(wanted: str, others: Collection[str]) -> str:
+    """Say that a participant has no image that is wanted, and which others there are."""
+    if not others:
+        return f"no {wanted} image matches"
+    there = [suffix for suffix in SUFFIXES if suffix in others]
+    return f"no {wanted} image; {' and '.join(there)} found; add --suffix {' '.join(there)}"
+
+
+def _what_is_there(
+    layout: BIDSLayout, paths: Collection[str], queries: Mapping[str, dict[str, Any]]
+) -> str:
     """List the values that some images have of the entities that the user asked for."""
     images = [image.entities for image in layout.get() if image.path in paths]
-    usual = read_query(None, ())
-    asked = [entity for entity, wanted in query.items() if wanted != usual.get(entity)]
+    asked: dict[str, None] = {}
+    for suffix, query in queries.items():
+        usual = read_query(None, (), suffix)
+        asked |= {entity: None for entity, value in query.items() if value != usual.get(entity)}
     return "; ".join(
         listing(entity, (str(i[entity]) if entity in i else None for i in images))
         for entity in asked

@@ -1,4 +1,4 @@
-"""The participant level: find the T1w images of a dataset, and segment those not yet complete."""
+"""The participant level: find the images of a dataset, and segment those not yet complete."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import logging
 from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bids_app.bids.dataset import check_owner, claim, write_dataset_files
+from bids_app.bids.labels import T1W
 from bids_app.bids.outputs import Outputs
 from bids_app.bids.results import fails_since, find_changed, read_failures
 from bids_app.bids.scans import find_scans
@@ -153,6 +155,7 @@ def _tasks(settings: Settings, model: Model) -> list[Task]:
         filter_file=settings.bids_filter_file,
         database_dir=settings.bids_database_dir,
         include_ce=settings.include_ce,
+        suffixes=settings.suffix or (T1W,),
     )
     for path, reason in found.left_out:
         LOG.warning("%s: left out, %s", path, reason)
@@ -281,4 +284,5 @@ def _remarks(validation: Future[Report] | None) -> dict[str, str]:
 
 def _cite(settings: Settings, context: Context) -> None:
     use = ModelUse.from_sidecar(context.model.label, context.sidecar(settings.device))
+    use = replace(use, suffixes=settings.suffix or (T1W,))
     write_citations(settings.output_dir / "logs", [use])

@@ -1,4 +1,4 @@
-"""Finding the T1w images of a dataset, and saying why one is left out."""
+"""Finding the images of a dataset, and saying why one is left out."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from strategies import t1w_entities, t1w_path
 
 from bids_app.bids import query as layout
+from bids_app.bids.labels import SUFFIXES
 from bids_app.bids.scans import Found, find_scans, read_entities
 from bids_app.errors import DatasetError, NoScanError, OutputError, UsageError
 
@@ -88,7 +89,7 @@ def test_a_participant_is_not_taken_for_one_whose_label_begins_alike(
 
 def test_only_the_folders_asked_for_are_looked_at(tmp_path: Path) -> None:
     root = dataset(tmp_path, HEAD, "sub-02/anat/sub-02_T1w.nii.gz")
-    indexed = layout.index_t1w(root, ["sub-01"], ["sub-01", "sub-02"], None)
+    indexed = layout.index_images(root, ["sub-01"], ["sub-01", "sub-02"], None)
     assert indexed.get(return_type="filename") == [str(root / HEAD)]
 
 
@@ -127,6 +128,48 @@ def test_labels_that_differ_in_case_only_are_listed(
     found = find_scans(dataset(tmp_path, HEAD, *others))
     assert len(found.scans) == 3
     assert list(found.same_but_case) == expected
+
+
+CONTRASTS = [f"sub-01/anat/sub-01_{suffix}.nii.gz" for suffix in SUFFIXES]
+
+
+@pytest.mark.parametrize("suffixes", [["T2w"], ["FLAIR", "T1w"], ["UNIT1", "PDw", "T2starw"]])
+def test_images_of_the_suffixes_asked_for_are_found(tmp_path: Path, suffixes: list[str]) -> None:
+    root = dataset(tmp_path, *CONTRASTS, "sub-01/anat/sub-01_inv-1_MP2RAGE.nii.gz")
+    found = find_scans(root, suffixes=suffixes)
+    assert [scan.suffix for scan in found.scans] == sorted(suffixes)
+    assert found.left_out == ()
+
+
+@pytest.mark.parametrize(
+    ("there", "suffixes", "reason"),
+    [
+        (["UNIT1"], ["T1w"], "no T1w image; UNIT1 found; add --suffix UNIT1"),
+        (
+            ["FLAIR", "T2w"],
+            ["T1w"],
+            "no T1w image; T2w and FLAIR found; add --suffix T2w FLAIR",
+        ),
+        (["T1w"], ["T2w", "FLAIR"], "no T2w or FLAIR image; T1w found; add --suffix T1w"),
+        (["bold"], ["T1w"], "no T1w image matches"),
+    ],
+)
+def test_without_an_image_of_that_kind_the_reason_says_which_are_there(
+    tmp_path: Path, there: list[str], suffixes: list[str], reason: str
+) -> None:
+    root = dataset(tmp_path, *(f"sub-01/anat/sub-01_{suffix}.nii.gz" for suffix in there))
+    with pytest.raises(NoScanError, match=rf" sub-01: {reason}\.$"):
+        find_scans(root, suffixes=suffixes)
+    dataset(tmp_path, f"sub-02/anat/sub-02_{suffixes[0]}.nii")
+    assert find_scans(root, suffixes=suffixes).left_out == (("sub-01", reason),)
+
+
+def test_a_filter_file_has_a_key_for_each_suffix(tmp_path: Path) -> None:
+    root = dataset(tmp_path, *CONTRASTS, "sub-01/anat/sub-01_run-2_T2w.nii.gz")
+    file = tmp_path / "filter.json"
+    file.write_text('{"t2w": {"run": 2}, "FLAIR": {"run": 9}}')
+    found = find_scans(root, filter_file=file, suffixes=["T1w", "T2w", "FLAIR"])
+    assert names(found) == [HEAD, "sub-01/anat/sub-01_run-2_T2w.nii.gz"]
 
 
 @pytest.mark.parametrize("label", ["2", "ses-2"])

@@ -14,9 +14,11 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pandas as pd
 import pytest
 from make_fixture_model import write_random_model
 
+from bids_app.bids.validation import validate
 from bids_app.cli import main as cli
 from bids_app.errors import OutputError
 from bids_app.io import files, progress
@@ -101,6 +103,33 @@ def test_every_image_has_its_files_under_its_own_name(run, tmp_path):
     assert (tmp_path / "out" / "sub-01.html").is_file()
     assert len(list((tmp_path / "out").glob("sub-02/figures/*.png"))) == 2
     assert not list((tmp_path / "out").rglob(".*.lock"))
+
+
+def test_each_kind_of_image_has_results_of_its_own(run, bids, tmp_path, capsys):
+    head = nib.load(bids / "sub-01/anat/sub-01_T1w.nii.gz")
+    data = np.asarray(head.dataobj)
+    for suffix, other in (("T2w", data.max() - data), ("FLAIR", np.sqrt(np.abs(data)) * 30)):
+        image = nib.Nifti1Image(other.astype(data.dtype), head.affine, head.header)
+        nib.save(image, bids / f"sub-01/anat/sub-01_{suffix}.nii.gz")
+    out = tmp_path / "out"
+    assert run("--participant-label", "01") == 0
+    assert run("--suffix", "T1w", "T2w", "FLAIR") == 0
+    assert "4 done, 1 complete before" in capsys.readouterr().out
+    maps = {path.name for path in out.glob("sub-01/anat/*_dseg.nii.gz")}
+    described = ["", "_desc-FLAIR", "_desc-T2w"]
+    assert maps == {f"sub-01_seg-quick{which}_dseg.nii.gz" for which in described}
+    page = (out / "sub-01.html").read_text()
+    assert "T2w, model quick" in page
+    assert "FLAIR, model quick" in page
+    assert "on the T1-weighted, T2-weighted and FLAIR images" in page
+    assert cli.main([str(bids), str(out), "group"]) == 0
+    rows = pd.read_csv(out / "group_volumes.tsv", sep="\t").set_index("source")
+    assert rows["suffix"].value_counts().to_dict() == {"T1w": 3, "T2w": 1, "FLAIR": 1}
+    assert rows.loc["sub-01/anat/sub-01_T2w.nii.gz", "suffix"] == "T2w"
+    assert rows["failure"].isna().all()
+    assert cli.main([str(bids), str(out), "group", "--suffix", "flair"]) == 0
+    assert len(pd.read_csv(out / "selection_volumes.tsv", sep="\t")) == 1
+    assert validate(out).errors == ()
 
 
 def test_without_a_terminal_lines_tell_how_far_a_long_image_is(run, monkeypatch, capsys):
