@@ -53,14 +53,16 @@ class Outputs:
     def of(cls, output_dir: Path, scan: Scan, label: str) -> Outputs:
         """Name the files for a scan and a model's label.
 
-        A label map has no entity for the suffix of its image, so ``desc-<suffix>`` tells maps of
-        other images from those of T1w images, as BIDS has it for files that would share a name.
+        A label map has no entity for the suffix of its image. As BIDS has it for files that would
+        share a name, ``desc-`` distinguishes maps of other images from those of T1w images, and
+        maps of derivatives from those of raw images.
         """
         participant = output_dir / scan.participant
         session = participant / scan.session if scan.session else participant
-        stem = "_".join(f"{key}-{value}" for key, value in scan.entities)
-        described = "" if scan.suffix == T1W else f"_desc-{scan.suffix}"
-        return cls(session / "anat", f"{stem}_seg-{label}{described}", participant / "figures")
+        stem = "_".join(f"{key}-{value}" for key, value in scan.entities if key != "desc")
+        described = scan.desc + ("" if scan.suffix == T1W else scan.suffix)
+        stem += f"_seg-{label}{f'_desc-{described}' if described else ''}"
+        return cls(session / "anat", stem, participant / "figures")
 
     def _path(self, ending: str) -> Path:
         return self.folder / f"{self.stem}_{ending}"

@@ -247,6 +247,12 @@ def _file_name_entities() -> dict[str, Any]:
     """
     paths = _pybids().config.get_option("config_paths")
     config = load_json(Path(paths["bids"]))
+    known = {entity["name"] for entity in config["entities"]}
+    config["entities"] += [  # desc and space among them
+        entity
+        for entity in load_json(Path(paths["derivatives"]))["entities"]
+        if entity["name"] not in known
+    ]
     for entity in config["entities"]:
         entity["pattern"] += "(?=[^/]*$)"
     return config

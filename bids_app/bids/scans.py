@@ -37,6 +37,9 @@ _LABEL, _INDEX = re.compile(LABEL), re.compile("[0-9]+")
 _ENDING = re.compile(rf"_({'|'.join(SUFFIXES)})\.nii(\.gz)?$", re.IGNORECASE)
 _SUFFIXES = {suffix.lower(): suffix for suffix in SUFFIXES}
 _PART_OF_OTHERS = frozenset({"inv", "mod"})
+_IN_NAMES = (*ENTITIES, "desc")  # of derivatives, whose label maps get a `desc` of their own
+_DESC = re.compile(rf"_desc-({LABEL})_")
+_RESAMPLED = re.compile("_(space|res)-")
 
 
 @dataclass(frozen=True, order=True)
@@ -51,11 +54,14 @@ class Scan:
         Path in the dataset, such as ``"sub-01/anat/sub-01_T1w.nii.gz"``.
     entities : tuple of (str, str)
         Key and value of each entity in the order of BIDS, as written in the file name.
+    dataset : str
+        Which dataset: ``"raw"`` is BIDS_DIR.
     """
 
     path: Path
     relative: str
     entities: tuple[tuple[str, str], ...]
+    dataset: str = "raw"
 
     @property
     def participant(self) -> str:
@@ -72,6 +78,56 @@ class Scan:
     def suffix(self) -> str:
         """Suffix of its name, such as ``"T1w"``."""
         return suffix_of(self.relative)
+
+    @property
+    def desc(self) -> str:
+        """Label of ``desc-``, such as ``"preproc"``; empty for an image that is no derivative."""
+        return dict(self.entities).get("desc", "")
+
+
+@dataclass(frozen=True)
+class Kinds:
+    """Which kinds of images the user asks for.
+
+    Attributes
+    ----------
+    suffixes : tuple of str
+        Some of `bids_app.bids.labels.SUFFIXES`.
+    descs : tuple of str
+        Labels of ``desc-``; if empty, images without this entity.
+    """
+
+    suffixes: tuple[str, ...] = (T1W,)
+    descs: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """How messages call them: ``"T1w or T2w"``, ``"desc-preproc_T1w"``."""
+        described = [f"desc-{desc}_" for desc in self.descs] or [""]
+        return " or ".join(desc + suffix for suffix in self.suffixes for desc in described)
+
+    def nothing_found(self, others: Collection[tuple[str, str]]) -> str:
+        """Say that a participant has no such image, and which others there are.
+
+        Parameters
+        ----------
+        others : collection of (str, str)
+            Suffix and label of ``desc-`` of other images.
+        """
+        if not others:
+            return f"no {self.name} image matches"
+        there = [s for s in SUFFIXES if any(s == suffix for suffix, _ in others)]
+        fitting = [suffix for suffix in there if suffix in self.suffixes]
+        advice = f"add --suffix {' '.join(there)}"
+        if fitting:  # it is the description that differs
+            there = [
+                f"desc-{desc}_{suffix}" if desc else suffix
+                for suffix, desc in sorted(others)
+                if suffix in fitting
+            ]
+            described = sorted({desc for suffix, desc in others if suffix in fitting and desc})
+            advice = f"choose --desc {' '.join(described)}" if described else "leave out --desc"
+        return f"no {self.name} image; {' and '.join(there)} found; {advice}"
 
 
 @dataclass(frozen=True)
@@ -101,7 +157,7 @@ def find_scans(
     filter_file: Path | None = None,
     database_dir: Path | None = None,
     include_ce: bool = False,
-    suffixes: Sequence[str] = (T1W,),
+    kinds: Kinds = Kinds(),
 ) -> Found:
     """Find the images of a dataset.
 
@@ -119,8 +175,8 @@ def find_scans(
         Where an index of the dataset is kept for later runs.
     include_ce : bool
         Accept images with contrast agent (``ce-``).
-    suffixes : sequence of str
-        Which of `bids_app.bids.labels.SUFFIXES` to find.
+    kinds : Kinds
+        Which kinds of images to find.
 
     Raises
     ------
@@ -144,7 +200,7 @@ def find_scans(
     if participants:
         left_out = []
 
-    queries = {suffix: read_query(filter_file, sessions, suffix) for suffix in suffixes}
+    queries = {suffix: read_query(filter_file, sessions, suffix) for suffix in kinds.suffixes}
     layout = index_images(root, chosen, present, database_dir)
     try:
         matching = {
@@ -156,14 +212,14 @@ def find_scans(
         raise UsageError(f"{filter_file}: {error}") from None
     ignored = Ignored.of(root)
     scans, passed_over = [], set()
-    others: dict[str, set[str]] = defaultdict(set)  # suffixes of what is there, by participant
+    others: dict[str, set[tuple[str, str]]] = defaultdict(set)  # suffix and desc, by participant
     for path in map(Path, layout.get(return_type="filename")):
         relative = path.relative_to(root).as_posix()
         if relative.split("/")[0] not in chosen:
             continue  # the database knows all participants
-        suffix = _suffix(relative)
-        if suffix not in suffixes:
-            others[relative.split("/")[0]].add(suffix)
+        suffix, desc = _suffix(relative), _desc(relative)
+        if suffix not in kinds.suffixes or (kinds.descs and desc not in kinds.descs):
+            others[relative.split("/")[0]].add((suffix, desc))
             continue
         if relative in ignored:
             left_out.append((relative, "the dataset's .bidsignore lists it"))
@@ -171,16 +227,25 @@ def find_scans(
         try:
             scan = Scan(path, relative, read_entities(relative))
             if str(path) in matching:
-                _check_usable(scan, include_ce=include_ce)
+                chosen_by_filter = "desc" in queries[suffix]
+                _check_usable(
+                    scan, include_ce=include_ce, derived=bool(kinds.descs) or chosen_by_filter
+                )
                 scans.append(scan)
             else:
                 passed_over.add(str(path))
         except ValueError as error:
             left_out.append((relative, str(error)))
-    heard_of = {scan.participant for scan in scans} | {name.split("/")[0] for name, _ in left_out}
-    wanted = " or ".join(suffixes)
+    found_for = {scan.participant for scan in scans}
+    if kinds.descs:  # pipelines write a copy in the space of a template beside that of the person
+        left_out = [
+            (name, reason)
+            for name, reason in left_out
+            if not (_RESAMPLED.search(name) and name.split("/")[0] in found_for)
+        ]
+    heard_of = found_for | {name.split("/")[0] for name, _ in left_out}
     left_out += [
-        (name, _nothing_found(wanted, others[name])) for name in chosen if name not in heard_of
+        (name, kinds.nothing_found(others[name])) for name in chosen if name not in heard_of
     ]
     if not scans:
         if passed_over and not any(str(root / name) in matching for name, _ in left_out):
@@ -188,12 +253,12 @@ def find_scans(
             options += [f"--bids-filter-file {filter_file}"] if filter_file else []
             whose = "Those of the participants asked for"
             raise NoScanError(
-                f"No {wanted} image in {bids_dir} matches {' and '.join(options)}. "
-                f"{whose if participants else f'Its {wanted} images'} "
+                f"No {kinds.name} image in {bids_dir} matches {' and '.join(options)}. "
+                f"{whose if participants else f'Its {kinds.name} images'} "
                 f"have {_what_is_there(layout, passed_over, queries)}."
             )
         reasons = [f" {name}: {reason}." for name, reason in sorted(left_out)[:1]]
-        raise NoScanError("".join([f"No {wanted} image to work on in {bids_dir}.", *reasons]))
+        raise NoScanError("".join([f"No {kinds.name} image to work on in {bids_dir}.", *reasons]))
     alike = differing_in_case([*present, *(scan.relative for scan in scans)])
     return Found(tuple(sorted(scans)), tuple(sorted(left_out)), tuple(alike))
 
@@ -222,15 +287,17 @@ def read_entities(relative: str) -> tuple[tuple[str, str], ...]:
     for part in _ENDING.sub("", name).split("_"):
         key, _, value = part.partition("-")
         pattern = _INDEX if key in _NUMBERED else _LABEL
+        if key in ("space", "res"):
+            raise ValueError(f"it is resampled ({part}), so its volumes may not be the person's")
         if key in _PART_OF_OTHERS:
             raise ValueError(f"it has the entity {key}-, so it is only a part of an image")
-        if key not in ENTITIES or key in entities or not pattern.fullmatch(value):
+        if key not in _IN_NAMES or key in entities or not pattern.fullmatch(value):
             raise ValueError(f"{part!r} in its name is not a BIDS entity of a {suffix} image")
         entities[key] = value
     expected = [f"{key}-{entities[key]}" for key in ("sub", "ses") if key in entities] + ["anat"]
     if folders != expected:
         raise ValueError(f"by its name it belongs in {'/'.join(expected)}")
-    return tuple((key, entities[key]) for key in ENTITIES if key in entities)
+    return tuple((key, entities[key]) for key in _IN_NAMES if key in entities)
 
 
 def _suffix(relative: str) -> str:
@@ -239,12 +306,10 @@ def _suffix(relative: str) -> str:
     return _SUFFIXES[match[1].lower()] if match else T1W
 
 
-def _nothing_found(wanted: str, others: Collection[str]) -> str:
-    """Say that a participant has no image that is wanted, and which others there are."""
-    if not others:
-        return f"no {wanted} image matches"
-    there = [suffix for suffix in SUFFIXES if suffix in others]
-    return f"no {wanted} image; {' and '.join(there)} found; add --suffix {' '.join(there)}"
+def _desc(relative: str) -> str:
+    """Read the label of ``desc-`` in a name; empty if there is none."""
+    match = _DESC.search(relative)
+    return match[1] if match else ""
 
 
 def _what_is_there(
@@ -262,8 +327,10 @@ def _what_is_there(
     )
 
 
-def _check_usable(scan: Scan, *, include_ce: bool) -> None:
+def _check_usable(scan: Scan, *, include_ce: bool, derived: bool) -> None:
     entities = dict(scan.entities)
+    if scan.desc and not derived:
+        raise ValueError(f"it is a derivative (desc-{scan.desc}); --desc {scan.desc} selects it")
     if "ce" in entities and not include_ce:
         raise ValueError("it was taken with a contrast agent (--include-ce includes it)")
     if entities.get("part", "mag") != "mag":

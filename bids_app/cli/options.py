@@ -334,6 +334,22 @@ def _add_selection(group: argparse._ArgumentGroup) -> None:
         "(default: T1w; at the group level all with results)",
     )
     group.add_argument(
+        "--desc",
+        action="extend",
+        nargs="+",
+        metavar="LABEL",
+        help="participant level: derivatives with this desc- in their names, such as preproc for "
+        "the images that fMRIPrep has preprocessed (default: raw images)",
+    )
+    group.add_argument(
+        "--freesurfer-dir",
+        type=Path,
+        metavar="FOLDER",
+        help="participant level: segment mri/orig.mgz (else T1.mgz, else norm.mgz) of the subjects "
+        "in this folder of FreeSurfer or FastSurfer, which were made from BIDS_DIR, in place of "
+        "images in BIDS_DIR",
+    )
+    group.add_argument(
         "--bids-filter-file",
         type=Path,
         metavar="FILE",

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bids_app.bids.freesurfer import find_image as find_subject_image
 from bids_app.cli.options import add_model_options, add_version, guarded, positive
 from bids_app.cpus import available_cpus
 from bids_app.errors import NoScanError, UsageError
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 
     from bids_app.workflow.api import Result
 
-ENDINGS = (".nii.gz", ".nii")
+ENDINGS = (".nii.gz", ".nii")  # of label maps
+READ = (*ENDINGS, ".mgz", ".mgh")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -52,7 +54,9 @@ def make_parser() -> argparse.ArgumentParser:
         "image",
         type=Path,
         metavar="IMAGE",
-        help="NIfTI image; the ending .nii.gz or .nii may be omitted",
+        help="NIfTI image or .mgz image of FreeSurfer, whose ending may be omitted; or the folder "
+        "of a subject of FreeSurfer or FastSurfer, whose mri/orig.mgz (else T1.mgz, norm.mgz) is "
+        "segmented",
     )
     add_version(parser)
     output = parser.add_argument_group("output")
@@ -110,10 +114,12 @@ def find_image(path: Path) -> Path:
     UsageError
         It is a folder.
     """
-    for candidate in (path, *(path.with_name(path.name + ending) for ending in ENDINGS)):
+    for candidate in (path, *(path.with_name(path.name + ending) for ending in READ)):
         if candidate.is_file() or candidate.is_symlink():
             return candidate
     if path.is_dir():
+        if image := find_subject_image(path):
+            return image
         raise UsageError(
             f"{path} is a folder, and this command takes one image. For a BIDS dataset: "
             f"bids_app {shlex.quote(str(path))} OUTPUT_DIR participant"
@@ -156,7 +162,7 @@ def output_path(
 
 
 def _stem(name: str) -> str:
-    for ending in ENDINGS:
+    for ending in READ:
         if name.endswith(ending):
             return name.removesuffix(ending)
     return name

@@ -9,11 +9,12 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from bids_app.bids.dataset import check_owner, claim, write_dataset_files
+from bids_app.bids.dataset import check_owner, claim, read_makers, write_dataset_files
+from bids_app.bids.freesurfer import find_subjects
 from bids_app.bids.labels import T1W
 from bids_app.bids.outputs import Outputs
 from bids_app.bids.results import fails_since, find_changed, read_failures
-from bids_app.bids.scans import find_scans
+from bids_app.bids.scans import Found, Kinds, find_scans
 from bids_app.bids.validation import validate
 from bids_app.errors import BrainstemError, UsageError
 from bids_app.io.files import check_inside, clean
@@ -69,6 +70,8 @@ def run(settings: Settings) -> int:
         run_folder = start_log(settings, keep=not settings.dry_run)
         stack.callback(stop_log)
         announce(settings, model)
+        if made_by := read_makers(settings.bids_dir):
+            LOG.info("BIDS_DIR is a derivative dataset (DatasetType) by %s", made_by)
         try:
             background = stack.enter_context(ThreadPoolExecutor(1))
             return _run(settings, model, run_folder, background)
@@ -114,7 +117,9 @@ def _run(settings: Settings, model: Model, run_folder: Path, background: ThreadP
             devices = ", ".join(segmenter.device for segmenter in segmenters)
             LOG.info("Device: %s, CPU threads: %d", devices, settings.omp_nthreads)
         # From here on the folder is this dataset's; a run that ends before leaves it free.
-        write_dataset_files(settings.output_dir, settings.bids_dir, model)
+        write_dataset_files(
+            settings.output_dir, settings.bids_dir, model, freesurfer_dir=settings.freesurfer_dir
+        )
         pipeline = Pipeline(settings, context, failures, outcome, pages, stop, remarks)
         try:
             if segmenters:
@@ -134,6 +139,9 @@ def _start_validation(settings: Settings, background: ThreadPoolExecutor) -> Fut
     if settings.skip_bids_validation:
         LOG.info("The dataset is not validated (--skip-bids-validation)")
         return None
+    if settings.freesurfer_dir is not None:
+        LOG.info("The dataset is not validated: the images are those of --freesurfer-dir")
+        return None
     LOG.info("The BIDS validator checks the dataset; skip it with --skip-bids-validation")
     written = [settings.output_dir]
     written += [settings.bids_database_dir] if settings.bids_database_dir else []
@@ -148,15 +156,7 @@ def _start_validation(settings: Settings, background: ThreadPoolExecutor) -> Fut
 
 def _tasks(settings: Settings, model: Model) -> list[Task]:
     """Find the scans and name their outputs, which no two of them may share."""
-    found = find_scans(
-        settings.bids_dir,
-        participants=settings.participant_label,
-        sessions=settings.session_label,
-        filter_file=settings.bids_filter_file,
-        database_dir=settings.bids_database_dir,
-        include_ce=settings.include_ce,
-        suffixes=settings.suffix or (T1W,),
-    )
+    found = _find(settings)
     for path, reason in found.left_out:
         LOG.warning("%s: left out, %s", path, reason)
     for alike in found.same_but_case:
@@ -175,6 +175,24 @@ def _tasks(settings: Settings, model: Model) -> list[Task]:
             tasks[outputs.stem] = Task(scan, outputs)
     check_inside(settings.output_dir, _folders(tasks.values()))
     return list(tasks.values())
+
+
+def _find(settings: Settings) -> Found:
+    people, sessions = settings.participant_label, settings.session_label
+    if settings.freesurfer_dir is not None:
+        if settings.suffix not in ((), (T1W,)) or settings.desc:
+            raise UsageError("--freesurfer-dir excludes --suffix and --desc: its images are T1w.")
+        return find_subjects(settings.freesurfer_dir, participants=people, sessions=sessions)
+    descs = tuple(desc.removeprefix("desc-") for desc in settings.desc)
+    return find_scans(
+        settings.bids_dir,
+        participants=people,
+        sessions=sessions,
+        filter_file=settings.bids_filter_file,
+        database_dir=settings.bids_database_dir,
+        include_ce=settings.include_ce,
+        kinds=Kinds(settings.suffix or (T1W,), descs),
+    )
 
 
 def _folders(tasks: Iterable[Task]) -> set[Path]:
@@ -233,7 +251,9 @@ def _list(tasks: Iterable[Task], selected: Iterable[Task]) -> None:
     """Do the dry run; `brainstem-slurm` reads these lines."""
     todo = set(selected)
     for task in tasks:
-        LOG.info("%-8s  %s", "to do" if task in todo else "complete", task.scan.relative)
+        scan, state = task.scan, "to do" if task in todo else "complete"
+        whose = "" if scan.relative.startswith(f"{scan.participant}/") else f"{scan.participant}/: "
+        LOG.info("%-8s  %s%s", state, whose, scan.relative)
 
 
 def _in_words(setting: object) -> str:

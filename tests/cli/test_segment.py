@@ -46,6 +46,19 @@ def test_the_map_stands_beside_the_image(segment, head, name, capsys):
     assert "pons" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("given", ["bert", "bert/mri/orig.mgz", "bert/mri/orig"])
+def test_subjects_and_images_of_freesurfer_do_too(segment, head, given):
+    subject = head.with_name("bert")
+    (subject / "mri").mkdir(parents=True)
+    image = nib.load(head)
+    data = np.asarray(image.dataobj, dtype=np.float32)
+    nib.save(nib.MGHImage(data, image.affine), subject / "mri/orig.mgz")
+    assert segment(head.parent / given, "-q") == 0
+    labels = nib.load(subject / "mri/orig_brainstem.nii.gz")
+    assert labels.shape == image.shape
+    assert np.allclose(labels.affine, image.affine, atol=1e-3)
+
+
 def test_an_uncompressed_image_does_too(segment, head):
     plain = head.with_name("other.nii")
     nib.save(nib.load(head), plain)
