@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 DATASET = "freesurfer"  # its name among the links of the output dataset
 IMAGES = ("orig", "T1", "norm")
 _SUBJECT = re.compile(rf"(sub-)?(?P<sub>{LABEL})(_ses-(?P<ses>{LABEL}))?")
-_TEMPLATES = re.compile("fsaverage.*|[lr]h\\.EC_average|cvs_avg35.*|V1_average")
+TEMPLATES = re.compile("fsaverage.*|[lr]h\\.EC_average|cvs_avg35.*|V1_average")
 
 
 def find_image(subject: Path) -> Path | None:
@@ -76,7 +76,7 @@ def find_subjects(
     found, left_out = [], []
     for name in names:
         subject = root / name
-        if not (subject / "mri").is_dir() or _TEMPLATES.fullmatch(name):
+        if not (subject / "mri").is_dir() or TEMPLATES.fullmatch(name):
             continue
         path = find_image(subject)
         if reason := _why_not(subject, path):
