@@ -31,7 +31,7 @@ class UsageError(BrainstemError):
 
 
 class NoScanError(BrainstemError):
-    """No T1w image, or no result, matches the request."""
+    """No image, or no result, matches the request."""
 
     exit_code = 3
 

@@ -36,6 +36,9 @@ class Settings:
     level: str
     participant_label: tuple[str, ...] = ()
     session_label: tuple[str, ...] = ()
+    suffix: tuple[str, ...] = ()
+    desc: tuple[str, ...] = field(default=(), metadata=_PARTICIPANT)
+    freesurfer_dir: Path | None = field(default=None, metadata=_PARTICIPANT)
     bids_filter_file: Path | None = field(default=None, metadata=_PARTICIPANT)
     skip_bids_validation: bool = False
     bids_database_dir: Path | None = field(default=None, metadata=_PARTICIPANT)

@@ -20,7 +20,7 @@ _MADE = frozenset({"output_dir", "work_dir", "bids_database_dir"})
 CODES = {
     1: "some images failed; the others are complete",
     2: "wrong command line",
-    3: "no T1w image, or no result, matches the request",
+    3: "no image, or no result, matches the request",
     4: "the input is not a valid BIDS dataset",
     5: "the model is missing or damaged",
     6: "the output folder cannot be written, or belongs to another source dataset",

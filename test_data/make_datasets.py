@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import nibabel as nib
 import numpy as np
-from scipy.ndimage import affine_transform
+from scipy.ndimage import affine_transform, gaussian_filter
 from scipy.spatial.transform import Rotation
 
 if TYPE_CHECKING:
@@ -128,6 +128,44 @@ def head(
     image.set_sform(affine, code=1)
     image.header.set_xyzt_units("mm")
     return image
+
+
+def unit1(image: nib.Nifti1Image, noise: float = 0.02) -> nib.Nifti1Image:
+    """Make the uniform image of MP2RAGE from a T1w one, with the noise outside the head.
+
+    The image is taken for what the denoising of O'Brien et al. (2014,
+    https://doi.org/10.1371/journal.pone.0099676) gives. Two complex images whose combination it is
+    get noise and are combined as the scanner does, which is the inverse: where there is no signal,
+    the combination is noise of full range.
+
+    Parameters
+    ----------
+    image : nibabel.Nifti1Image
+        A T1w image of a whole head.
+    noise : float
+        Standard deviation, relative to the largest signal.
+
+    Returns
+    -------
+    nibabel.Nifti1Image
+        int16, 0 to 4095, as scanners write it.
+    """
+    data = np.asarray(image.dataobj, dtype=np.float64)
+    bright = np.percentile(data[data > np.median(data)], 99)
+    shown = np.clip(data / bright, 0, 1)
+    amplitude = np.clip(1.5 * gaussian_filter(shown, 1.5), 0, 1)
+    amplitude[amplitude < 0.05] = 0
+    angle = 0.5 * np.arcsin(2 * (0.9 * shown - 0.45))
+    random = np.random.default_rng(0)
+    first, second = (
+        amplitude * part
+        + noise * (random.normal(size=data.shape) + 1j * random.normal(size=data.shape))
+        for part in (np.sin(angle), np.cos(angle))
+    )
+    uniform = (first.conj() * second).real / (np.abs(first) ** 2 + np.abs(second) ** 2)
+    made = nib.Nifti1Image(np.rint(4095 * (uniform + 0.5)).astype(np.int16), image.affine)
+    made.header.set_xyzt_units("mm")
+    return made
 
 
 def make_valid(folder: Path, *, coarser: float = 1.0) -> Path:

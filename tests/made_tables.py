@@ -8,7 +8,8 @@ from bids_app.io.tables import make_frame
 
 def volumes(*rows):
     """Make a table of rows; what they lack is missing, but for the model and where it is from."""
-    given = {"participant_id": "sub-01", "model": "open", "model_version": "1", "source": "a"}
+    given = {"participant_id": "sub-01", "model": "open", "model_version": "1", "suffix": "T1w"}
+    given["source"] = "a"
     return make_frame([given | row for row in rows], GROUP)
 
 

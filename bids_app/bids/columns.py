@@ -14,6 +14,7 @@ ENTITY_COLUMNS = tuple(
 )
 _PARTICIPANT = Column("participant_id", description="Participant")
 _SESSION = Column("session_id", description="Session")
+_SUFFIX = Column("suffix", description="Kind of the source image: BIDS suffix of its name")
 _SOURCE = Column("source", description="Path of the source image in its dataset")
 _MODEL = Column("model", description="Name of the model")
 _MODEL_VERSION = Column("model_version", description="Version of the model")
@@ -92,7 +93,9 @@ VOLUMES: Columns = by_name(
 
 # --- table of a dataset: one row per image and model ---------------------------------------
 
-WHERE: Columns = by_name([_PARTICIPANT, _SESSION, *ENTITY_COLUMNS, _MODEL, _MODEL_VERSION, _SOURCE])
+WHERE: Columns = by_name(
+    [_PARTICIPANT, _SESSION, *ENTITY_COLUMNS, _SUFFIX, _MODEL, _MODEL_VERSION, _SOURCE]
+)
 # Ends of names of columns of the group table, and the column of an image's table that each copies.
 FROM_VOLUMES = {
     "mm3": "volume_mm3",
@@ -171,8 +174,8 @@ MEASURES: Columns = by_name(
             REGIONS,
             "{}_adjusted_mm3",
             "Volume of the {} adjusted for etiv_mm3 by the residual method: volume - slope x "
-            "(eTIV - mean eTIV), with one regression per model; n/a with fewer than 10 "
-            "participants",
+            "(eTIV - mean eTIV), with one regression per model and suffix; n/a with fewer "
+            "than 10 participants",
             "mm^3",
         ),
     ]
@@ -301,14 +304,14 @@ OUTLIERS: Columns = by_name(
             REGIONS,
             "{}_robust_z",
             f"Robust z score of the volume of the {{}} among this table's results of the same "
-            f"model: {_ROBUST}",
+            f"model and suffix: {_ROBUST}",
             digits=2,
         ),
         *_per_region(
             REGIONS,
             "{}_batch_z",
-            f"Robust z score of the volume of the {{}} among the results of the same model and "
-            f"batch: {_ROBUST}",
+            f"Robust z score of the volume of the {{}} among the results of the same model, "
+            f"suffix and batch: {_ROBUST}",
             digits=2,
         ),
     ]
@@ -343,6 +346,7 @@ LONGITUDINAL: Columns = by_name(
             Column(key, description=f"BIDS entity {key} of both source images")
             for key in ENTITIES
         ),
+        Column("suffix", description="Kind of both source images: BIDS suffix of their names"),
         _MODEL,
         _MODEL_VERSION,
         Column("first_source", description="Path of the first image in its dataset"),

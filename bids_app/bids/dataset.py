@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bids_app.bids.freesurfer import DATASET as FREESURFER
 from bids_app.bids.outputs import FREESURFER_FOLDER, GROUP_REPORT, GROUP_TABLE, RATINGS
 from bids_app.errors import DatasetError, OutputError, UsageError, reason
 from bids_app.io.files import check_inside, read_bytes, write_if_changed
@@ -135,13 +136,33 @@ def read_name(dataset: Path) -> str:
     return str(read_json(dataset / "dataset_description.json").get("Name", ""))
 
 
-def write_dataset_files(output_dir: Path, bids_dir: Path, model: Model) -> None:
+def read_makers(dataset: Path) -> str:
+    """Read which software made a derivative dataset; empty for one that is none."""
+    content = read_json(dataset / "dataset_description.json")
+    if str(content.get("DatasetType", "")).lower() != "derivative":
+        return ""
+    entries = [entry for entry in _list(content.get("GeneratedBy")) if isinstance(entry, dict)]
+    words = (f"{entry.get('Name', '')} {entry.get('Version', '')}".strip() for entry in entries)
+    return ", ".join(word for word in words if word) or "unnamed software"
+
+
+def write_dataset_files(
+    output_dir: Path, bids_dir: Path, model: Model, *, freesurfer_dir: Path | None = None
+) -> None:
     """Write the files at the top of the dataset, each only if it changes."""
     check_owner(output_dir, bids_dir)  # another run may have claimed it meanwhile
     raw = read_json(bids_dir / "dataset_description.json")
     path = output_dir / "dataset_description.json"
-    generators = _generators(read_json(path), model)
-    write_if_changed(path, dump_json(_description(output_dir, bids_dir, raw, generators)))
+    there = read_json(path)
+    generators = _generators(there, model)
+    description = _description(output_dir, bids_dir, raw, generators)
+    links = there.get("DatasetLinks")
+    kept = links.get(FREESURFER) if isinstance(links, dict) else None
+    if freesurfer_dir is not None:
+        kept = _link(freesurfer_dir, output_dir)
+    if kept:
+        description["DatasetLinks"][FREESURFER] = kept
+    write_if_changed(path, dump_json(description))
     write_if_changed(output_dir / "README.md", _README.encode())
     write_if_changed(output_dir / ".bidsignore", ("\n".join(IGNORED) + "\n").encode())
     rows = [
@@ -159,7 +180,7 @@ def _generators(there: dict[str, Any], model: Model) -> list[dict[str, Any]]:
     app = {
         "Name": APP_NAME,
         "Version": __version__,
-        "Description": "Segments midbrain, pons and medulla on T1-weighted images.",
+        "Description": "Segments midbrain, pons and medulla on MRI of the head.",
     }
     own = {
         "Name": model.name,
@@ -200,10 +221,12 @@ def _description(
         "License": "; ".join([f"source dataset: {raw.get('License') or NOT_STATED}", *of_models]),
         "GeneratedBy": generators,
         "SourceDatasets": [source],
-        "DatasetLinks": {
-            "raw": Path(os.path.relpath(bids_dir.resolve(), output_dir.resolve())).as_posix()
-        },
+        "DatasetLinks": {"raw": _link(bids_dir, output_dir)},
     }
+
+
+def _link(dataset: Path, output_dir: Path) -> str:
+    return Path(os.path.relpath(dataset.resolve(), output_dir.resolve())).as_posix()
 
 
 def _source_digest(bids_dir: Path) -> str:
@@ -215,10 +238,11 @@ def _source_digest(bids_dir: Path) -> str:
 
 _README = f"""# Brainstem regions
 
-Midbrain, pons and medulla oblongata on T1-weighted images, made by the {APP_NAME}. A model may
+Midbrain, pons and medulla oblongata on MRI, made by the {APP_NAME}. A model may
 have other regions, too: `seg-<model>_dseg.tsv` lists those of each model.
 
-- `sub-*/[ses-*/]anat/*_seg-<model>_dseg.nii.gz`: label map on the voxel grid of its source image;
+- `sub-*/[ses-*/]anat/*_seg-<model>[_desc-<suffix>]_dseg.nii.gz`: label map on the voxel grid of
+  its source image (`desc` names the suffix of images that are not T1w);
   values and names are in `seg-<model>_dseg.tsv`. Its sidecar records source, model, settings and
   software, and is written last: an image without it is not complete.
 - `*_probseg.nii.gz` (on request): one probability map per label, in the order of `LabelMap`.

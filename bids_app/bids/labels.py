@@ -1,4 +1,4 @@
-"""What BIDS allows as a label, for every name that is read: one expression for all.
+"""What BIDS allows as a label and a suffix, for every name that is read.
 
 Since BIDS 1.10.1 a label consists of letters, digits and plus signs; see the formats of
 https://bids-specification.readthedocs.io/en/stable/common-principles.html#entities
@@ -6,6 +6,7 @@ https://bids-specification.readthedocs.io/en/stable/common-principles.html#entit
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 LABEL = "[0-9A-Za-z+]+"
+
+# Images of a head that may be segmented, by the suffix of their names. UNIT1 is the uniform image
+# of MP2RAGE.
+T1W = "T1w"
+SUFFIXES = (T1W, "T2w", "FLAIR", "UNIT1", "PDw", "T2starw")
+_SUFFIX = re.compile(rf"_({'|'.join(SUFFIXES)})\.nii(\.gz)?$")
+
+
+def suffix_of(path: str) -> str:
+    """Give the suffix of an image from its path; images that BIDS does not name count as T1w."""
+    match = _SUFFIX.search(path)
+    return match[1] if match else T1W
 
 
 def differing_in_case(paths: Iterable[str]) -> list[tuple[str, ...]]:

@@ -2,8 +2,9 @@
 
 They follow the derivatives chapter of the BIDS specification
 (https://bids-specification.readthedocs.io/en/stable/derivatives/introduction.html):
-``seg-<label>`` names the method, and maps are in the native space of their source. The sidecar of
-the label map is written last; it marks an image as complete.
+``seg-<label>`` names the method, ``desc-<suffix>`` an image that is not T1w, and maps are in the
+native space of their source. The sidecar of the label map is written last; it marks an image as
+complete.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from bids_app.bids.labels import T1W
 from bids_app.bids.scans import ENTITIES as SCAN_ENTITIES
 from bids_app.io.files import owned_name
 
@@ -38,7 +40,7 @@ class Outputs:
     folder : Path
         The image's ``anat`` folder in the output dataset.
     stem : str
-        File names up to and including ``seg-<label>``.
+        File names up to and including ``seg-<label>`` and ``desc-<label>``.
     figures : Path
         The participant's folder of pictures.
     """
@@ -49,11 +51,18 @@ class Outputs:
 
     @classmethod
     def of(cls, output_dir: Path, scan: Scan, label: str) -> Outputs:
-        """Name the files for a scan and a model's label."""
+        """Name the files for a scan and a model's label.
+
+        A label map has no entity for the suffix of its image. As BIDS has it for files that would
+        share a name, ``desc-`` distinguishes maps of other images from those of T1w images, and
+        maps of derivatives from those of raw images.
+        """
         participant = output_dir / scan.participant
         session = participant / scan.session if scan.session else participant
-        stem = "_".join(f"{key}-{value}" for key, value in scan.entities)
-        return cls(session / "anat", f"{stem}_seg-{label}", participant / "figures")
+        stem = "_".join(f"{key}-{value}" for key, value in scan.entities if key != "desc")
+        described = scan.desc + ("" if scan.suffix == T1W else scan.suffix)
+        stem += f"_seg-{label}{f'_desc-{described}' if described else ''}"
+        return cls(session / "anat", stem, participant / "figures")
 
     def _path(self, ending: str) -> Path:
         return self.folder / f"{self.stem}_{ending}"
@@ -91,7 +100,9 @@ class Outputs:
     @property
     def comparison(self) -> Path:
         """Table of how models agree on this image, one table for all of them."""
-        return self.folder / f"{self.stem.rpartition('_seg-')[0]}_comparison.tsv"
+        image, _, rest = self.stem.rpartition("_seg-")
+        _, described, label = rest.partition("_desc-")
+        return self.folder / f"{image}{described}{label}_comparison.tsv"
 
     @property
     def comparison_sidecar(self) -> Path:

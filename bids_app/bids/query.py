@@ -1,7 +1,8 @@
-"""Query pybids for the T1w images of some participants, optionally with an index on disk.
+"""Query pybids for the images of some participants, optionally with an index on disk.
 
-Contract: `read_query` translates the user's filters for pybids. `index_t1w` gives a pybids layout
-with the T1w images of at least the requested participants and nothing else from the dataset.
+Contract: `read_query` translates the user's filters for pybids. `index_images` gives a pybids
+layout with the images of at least the requested participants, those whose suffix is one of
+`bids_app.bids.labels.SUFFIXES`, and nothing else from the dataset.
 Folders that cannot be read are named, and the others are indexed. Nothing outside the participants'
 folders is looked at, so the time does not depend on other participants;
 `derivatives/`, `sourcedata/` and `code/` are never entered.
@@ -24,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bids_app.bids.labels import SUFFIXES, T1W
 from bids_app.errors import OutputError, UsageError, reason
 from bids_app.io.files import (
     is_folder,
@@ -46,8 +48,9 @@ _IMAGE_FOLDER = re.compile("ses-.+|anat", re.IGNORECASE)
 _DEEPEST = 2  # sub-*/ses-*/anat; links may lead around in circles
 # pybids keeps names in a database that takes text only, not bytes that are no UTF-8 (surrogates).
 _NAME = r"[^/\ud800-\udfff]"
-_T1W = rf"(?i:(/ses-{_NAME}+)?(/anat)?(/{_NAME}*_T1w\.nii(\.gz)?)?)"
-_IMAGE = re.compile(r".*_T1w\.nii(\.gz)?", re.IGNORECASE)
+_ENDING = rf"_({'|'.join(SUFFIXES)})\.nii(\.gz)?"
+_WANTED = rf"(?i:(/ses-{_NAME}+)?(/anat)?(/{_NAME}*{_ENDING})?)"
+_IMAGE = re.compile(rf".*{_ENDING}", re.IGNORECASE)
 
 _STAMPS = "folders.json"
 _REGEX = "regex_search"  # makes pybids read values as regular expressions
@@ -74,17 +77,22 @@ def _pybids() -> Any:
     return bids
 
 
-def read_query(filter_file: Path | None, sessions: Sequence[str]) -> dict[str, Any]:
+def read_query(
+    filter_file: Path | None, sessions: Sequence[str], suffix: str = T1W
+) -> dict[str, Any]:
     """Make the query for pybids.
 
     Parameters
     ----------
     filter_file : Path, optional
-        JSON file with a key ``t1w`` or ``T1w``: pybids entities and the values to match, null for
-        an absent entity, ``"*"`` for any value, several in a list; with ``"regex_search": true``
-        the values are regular expressions. Without such a key it selects every image.
+        JSON file with a key for the suffix, such as ``t1w`` or ``T1w``: pybids entities and the
+        values to match, null for an absent entity, ``"*"`` for any value, several in a list; with
+        ``"regex_search": true`` the values are regular expressions. Without such a key it selects
+        every image.
     sessions : sequence of str
         Labels with or without ``ses-``. None: all.
+    suffix : str
+        Suffix of the images.
 
     Returns
     -------
@@ -96,9 +104,9 @@ def read_query(filter_file: Path | None, sessions: Sequence[str]) -> dict[str, A
     UsageError
         The file cannot be read or is invalid.
     """
-    query: dict[str, Any] = {"suffix": "T1w", "extension": [".nii", ".nii.gz"]}
+    query: dict[str, Any] = {"suffix": suffix, "extension": [".nii", ".nii.gz"]}
     if filter_file is not None:
-        query |= _read_filter(filter_file)
+        query |= _read_filter(filter_file, suffix)
     if sessions:
         if "session" in query:
             raise UsageError(f"{filter_file} and --session-label both select sessions. Use one.")
@@ -108,7 +116,7 @@ def read_query(filter_file: Path | None, sessions: Sequence[str]) -> dict[str, A
 
 @dataclass(frozen=True)
 class Index:
-    """The T1w images of some participants.
+    """The images of some participants.
 
     Attributes
     ----------
@@ -127,10 +135,10 @@ class Index:
     not_text: tuple[str, ...]
 
 
-def index_t1w(
+def index_images(
     root: Path, participants: Collection[str], present: Collection[str], database_dir: Path | None
 ) -> Index:
-    """Index the T1w images of some participants.
+    """Index the images of some participants.
 
     Parameters
     ----------
@@ -155,25 +163,25 @@ def index_t1w(
     if database_dir is None:
         layout = _index(root, participants, None, looked.unreadable)
     else:
-        database = database_dir.absolute() / f"t1w-{_identity(root)}"
+        database = database_dir.absolute() / f"anat-{_identity(root)}"
         if not _is_current(database, looked.times):
             _make_database(root, present, database)
         layout = _layout(root, database)
     return Index(layout, root, looked.unreadable, looked.not_text)
 
 
-def _read_filter(path: Path) -> dict[str, Any]:
+def _read_filter(path: Path, suffix: str) -> dict[str, Any]:
     try:
         content = load_json(path)
     except OSError as error:
         raise UsageError(f"{path} cannot be read ({error.strerror}).") from None
     except ValueError as error:
         raise UsageError(f"{path} is not a JSON object ({error}).") from None
-    keys = [key for key in ("t1w", "T1w") if key in content]
+    keys = [key for key in (suffix.lower(), suffix) if key in content]
     if not keys:
         return {}  # filters for images of other kinds, as one file may serve several apps
     if len(keys) != 1 or not isinstance(content[keys[0]], dict):
-        raise UsageError(f'{path} must hold one key "t1w" with the entities to match.')
+        raise UsageError(f'{path} must hold one key "{suffix.lower()}" with the entities to match.')
     filters = content[keys[0]]
     if "subject" in filters:
         raise UsageError(f"{path} selects subjects. Use --participant-label for this.")
@@ -221,7 +229,7 @@ def _query_value(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class _Looked:
-    """What is in the folders of T1w images; `times` is when each last changed, in ns."""
+    """What is in the folders of images; `times` is when each last changed, in ns."""
 
     times: dict[str, int]
     unreadable: dict[str, str]
@@ -319,7 +327,7 @@ def _index(
     wanted = "|".join(re.escape(participant) for participant in participants)
     # Whatever matches is ignored, folders before they are entered. The end of the name is part of
     # the pattern: sub-01 is not sub-010.
-    ignore = re.compile(rf"^/(?!({wanted}){_T1W}$)")
+    ignore = re.compile(rf"^/(?!({wanted}){_WANTED}$)")
     # pybids fails in folders that it may not enter.
     skipped = [re.compile(rf"^/{re.escape(folder)}(/|$)") for folder in unreadable]
     indexer = _pybids().BIDSLayoutIndexer(
@@ -345,6 +353,12 @@ def _file_name_entities() -> dict[str, Any]:
     """
     paths = _pybids().config.get_option("config_paths")
     config = load_json(Path(paths["bids"]))
+    known = {entity["name"] for entity in config["entities"]}
+    config["entities"] += [  # desc and space among them
+        entity
+        for entity in load_json(Path(paths["derivatives"]))["entities"]
+        if entity["name"] not in known
+    ]
     for entity in config["entities"]:
         entity["pattern"] += "(?=[^/]*$)"
     return config

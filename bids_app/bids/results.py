@@ -41,10 +41,10 @@ if TYPE_CHECKING:
     from bids_app.models.manifest import Model
 
 LOG = logging.getLogger(__name__)
-RAW = "bids:raw:"  # start of the BIDS URI of a source image
+_URI = re.compile(r"bids:([^:]*):")  # start of the BIDS URI of a source image
 _SIDECAR = re.compile(
     rf"^(?P<participant>sub-{LABEL})(_(?P<session>ses-{LABEL}))?(?P<rest>(_[a-z]+-{LABEL})*)"
-    rf"_seg-(?P<label>{LABEL})_dseg\.json$"
+    rf"_seg-(?P<label>{LABEL})(_desc-{LABEL})?_dseg\.json$"
 )
 
 
@@ -337,7 +337,13 @@ class Result:
     @property
     def source(self) -> str:
         """Path of the source image in its dataset."""
-        return (self.sidecar.sources or ("",))[0].removeprefix(RAW)
+        return _URI.sub("", (self.sidecar.sources or ("",))[0], count=1)
+
+    @property
+    def source_dataset(self) -> str:
+        """Name of that dataset among the links of the output dataset: ``raw`` is BIDS_DIR."""
+        match = _URI.match((self.sidecar.sources or ("",))[0])
+        return match[1] if match else "raw"
 
     @property
     def model(self) -> tuple[str, str]:
@@ -413,7 +419,7 @@ def read_results(
     patterns = ("anat", "ses-*/anat") if participant else ("sub-*/anat", "sub-*/ses-*/anat")
     paths = [p for pattern in patterns for p in root.glob(f"{pattern}/*_dseg.json")]
     known = {result.outputs.sidecar: result for result in held}
-    for path in sorted(paths, key=lambda p: p.name):
+    for path in sorted(paths, key=lambda p: p.name.removesuffix("_dseg.json")):
         if match := _SIDECAR.match(path.name):
             try:
                 yield known[path] if path in known else _result(path, match)
@@ -679,7 +685,7 @@ def _in_short(model: dict[str, Any]) -> str:
 
 def source_uri(scan: Scan) -> str:
     """BIDS URI of a source image."""
-    return f"{RAW}{scan.relative}"
+    return f"bids:{scan.dataset}:{scan.relative}"
 
 
 def model_entry(model: Model) -> dict[str, Any]:

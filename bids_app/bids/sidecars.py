@@ -14,6 +14,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from bids_app.bids.columns import ACQUISITION
+from bids_app.bids.labels import suffix_of
 from bids_app.io.files import is_file, list_folder
 from bids_app.io.tables import read_json, read_user_table
 
@@ -29,7 +30,6 @@ FIELDS = {
     "scanner_model": "ManufacturersModelName",
     "field_strength_t": "MagneticFieldStrength",
 }
-_ENDING = "T1w.json"
 
 
 # --- scanners -----------------------------------------------------------------------------
@@ -43,7 +43,7 @@ def read_scanners(
     Parameters
     ----------
     sources : iterable of str
-        Paths of T1w images in the dataset.
+        Paths of images in the dataset.
     bids_dir : Path
         The dataset.
 
@@ -69,23 +69,24 @@ def inherited(bids_dir: Path, source: str) -> dict[str, Any]:
     bids_dir : Path
         The dataset.
     source : str
-        Path of a T1w image in it.
+        Path of an image in it.
     """
     *folders, name = source.split("/")
-    entities = frozenset(name.split("_")[:-1])
+    entities, suffix = frozenset(name.split("_")[:-1]), suffix_of(source)
     merged: dict[str, Any] = {}
     for depth in range(len(folders) + 1):
-        for path, of_sidecar in _sidecars(bids_dir.joinpath(*folders[:depth])):
+        for path, of_sidecar in _sidecars(bids_dir.joinpath(*folders[:depth]), suffix):
             if of_sidecar <= entities:  # the one with the most entities comes last
                 merged |= _content(path)
     return merged
 
 
-@lru_cache(maxsize=8)
-def _sidecars(folder: Path) -> list[tuple[Path, frozenset[str]]]:
-    """List the sidecars of T1w images in a folder with their entities, the fewest first."""
+@lru_cache(maxsize=32)
+def _sidecars(folder: Path, suffix: str) -> list[tuple[Path, frozenset[str]]]:
+    """List the sidecars of images in a folder with their entities, the fewest first."""
+    named = (f"_{suffix}.json", f"/{suffix}.json")
     try:
-        names = [entry.name for entry in list_folder(folder) if entry.name.endswith(_ENDING)]
+        names = [e.name for e in list_folder(folder) if f"/{e.name}".endswith(named)]
     except OSError:
         return []
     found = [(folder / name, frozenset(name.split("_")[:-1])) for name in names]

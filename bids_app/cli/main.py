@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from bids_app.settings import Settings
 
 _DESCRIPTION = """
-Segments midbrain, pons and medulla oblongata on the T1-weighted images of a BIDS dataset
+Segments midbrain, pons and medulla oblongata on the T1-weighted (or other) images of a BIDS dataset
 (participant level) and collects their volumes in one table (group level).
 For research only; not a medical device.
 """
 _EXIT_CODES = """
-exit codes: 0 all done; 1 some images failed; 2 wrong command line; 3 no T1w image (or no result)
+exit codes: 0 all done; 1 some images failed; 2 wrong command line; 3 no image (or no result)
 matches; 4 the input is not a valid BIDS dataset; 5 the model is missing or damaged; 6 the output
 folder cannot be written or belongs to another dataset; 130 Ctrl-C; 143 SIGTERM
 """

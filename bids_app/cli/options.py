@@ -13,6 +13,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bids_app.bids.labels import SUFFIXES
 from bids_app.cpus import available_cpus
 from bids_app.errors import BrainstemError, UsageError, printable, reason, unforeseen
 from bids_app.io.files import read_text, read_toml
@@ -98,6 +99,8 @@ def make_settings(typed: dict[str, Any], *, cpus: int | None = None) -> Settings
     for name in ("participant_label", "session_label"):
         if values.get(name):
             values[name] = _read_labels(name, values[name])
+    if values.get("suffix"):
+        values["suffix"] = _read_suffixes(values["suffix"])
     values["nprocs"] = values.get("nprocs", cpus or available_cpus())
     values["omp_nthreads"] = values.get("omp_nthreads", values["nprocs"])
     if values["omp_nthreads"] > values["nprocs"]:
@@ -136,6 +139,17 @@ def _read_labels(name: str, texts: Iterable[str]) -> list[str]:
     if not labels:
         raise UsageError(f"--{name.replace('_', '-')}: no label is given.")
     return labels
+
+
+def _read_suffixes(texts: Iterable[str]) -> list[str]:
+    """Split suffixes at commas and blanks, and correct upper and lower case."""
+    known = {suffix.lower(): suffix for suffix in SUFFIXES}
+    words = [word for text in texts for word in text.replace(",", " ").split()]
+    if not words or (unknown := [word for word in words if word.lower() not in known]):
+        raise UsageError(
+            f"--suffix {' '.join(unknown if words else texts)}: choose from {', '.join(SUFFIXES)}."
+        )
+    return list(dict.fromkeys(known[word.lower()] for word in words))
 
 
 def _labels_in(name: str, file: Path) -> list[str]:
@@ -328,6 +342,30 @@ def _add_selection(group: argparse._ArgumentGroup) -> None:
         metavar="LABEL",
         help="sessions, with or without ses-, separated by blanks or commas; @FILE: those listed "
         "in a file (default: all)",
+    )
+    group.add_argument(
+        "--suffix",
+        action="extend",
+        nargs="+",
+        metavar="SUFFIX",
+        help=f"images of which kinds, of {' '.join(SUFFIXES)}; each image has results of its own "
+        "(default: T1w; at the group level all with results)",
+    )
+    group.add_argument(
+        "--desc",
+        action="extend",
+        nargs="+",
+        metavar="LABEL",
+        help="participant level: derivatives with this desc- in their names, such as preproc for "
+        "the images that fMRIPrep has preprocessed (default: raw images)",
+    )
+    group.add_argument(
+        "--freesurfer-dir",
+        type=Path,
+        metavar="FOLDER",
+        help="participant level: segment mri/orig.mgz (else T1.mgz, else norm.mgz) of the subjects "
+        "in this folder of FreeSurfer or FastSurfer, which were made from BIDS_DIR, in place of "
+        "images in BIDS_DIR",
     )
     group.add_argument(
         "--bids-filter-file",

@@ -64,6 +64,7 @@ def starter(image: str, settings: Settings, *, there: bool = False) -> list[str]
     read = [
         settings.bids_dir,
         settings.models_dir,
+        settings.freesurfer_dir,
         settings.bids_filter_file,
         settings.norms,
     ]

@@ -41,27 +41,23 @@ _TIME_FORMATS = {"date": "%Y-%m-%d", "time": "%H%M%S", "datetime": "%Y-%m-%d_%H%
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``brainstem-volumes`` and give its exit code."""
-    return guarded(lambda: _run(_parser().parse_args(argv)))
+    return guarded(lambda: _run(_parser().parse_intermixed_args(argv)))
 
 
 def _run(options: argparse.Namespace) -> int:
-    directory: Path = options.directory
-    if not directory.is_dir():
-        if directory.exists():
-            raise UsageError(f"{directory} is a file. Give the folder that holds the label maps.")
-        raise UsageError(f"{directory}: no such folder.")
     regions = _regions(options.labels, options.names)
     output = _output(options.output, options.append_time, overwrite=options.overwrite)
     patterns = [options.filename] if options.filename else DEFAULT_PATTERNS
-    paths = find_label_maps(directory, patterns, options.depth)
-    if not paths:
+    maps = [found for path in options.paths for found in _find(path, patterns, options)]
+    if not maps:
         raise NoScanError(
-            f"{directory}: no file is named {' or '.join(patterns)} and ends with .nii or .nii.gz"
+            f"{' '.join(map(str, options.paths))}: no file is named {' or '.join(patterns)} and "
+            f"ends with .nii or .nii.gz"
             f"{'' if options.depth == ANY_DEPTH else f', {options.depth} folders deep'}. "
             "Give another pattern with -f, such as -f '*_dseg.nii.gz'."
         )
-    shown = tqdm(paths, unit="map", leave=False, disable=True if options.quiet else None)
-    table, left_out = volumes_table(directory, shown, regions, connectivity=options.connectivity)
+    shown = tqdm(maps, unit="map", leave=False, disable=True if options.quiet else None)
+    table, left_out = volumes_table(shown, regions, connectivity=options.connectivity)
     for relative, reason in left_out.items():
         print(f"{printable(relative)}: left out: {reason}", file=sys.stderr)
     if len(table) == 0:
@@ -75,8 +71,25 @@ def _run(options: argparse.Namespace) -> int:
     else:
         write_atomic(output, text.encode(errors="backslashreplace"))
         if not options.quiet:
-            print(f"{len(table)} of {len(paths)} label maps measured: {output}")
+            print(f"{len(table)} of {len(maps)} label maps measured: {output}")
     return 1 if left_out else 0
+
+
+def _find(
+    path: Path, patterns: Sequence[str], options: argparse.Namespace
+) -> list[tuple[str, Path]]:
+    """Find the label maps that a word of the command line stands for, with names for the table."""
+    if path.is_dir():
+        several = len(options.paths) > 1
+        return [
+            ((path / found if several else found).as_posix(), path / found)
+            for found in (
+                map_.relative_to(path) for map_ in find_label_maps(path, patterns, options.depth)
+            )
+        ]
+    if not path.exists() and not path.is_symlink():
+        raise UsageError(f"{path}: no such file or folder.")
+    return [(path.as_posix(), path)]
 
 
 def _regions(labels: list[int] | None, names: list[str] | None) -> list[Region]:
@@ -118,7 +131,13 @@ def _parser() -> argparse.ArgumentParser:
         "table exists already; 3 no label map found; 6 the table cannot be written",
     )
     add = parser.add_argument
-    add("directory", metavar="DIRECTORY", type=Path, help="folder that holds the label maps")
+    add(
+        "paths",
+        metavar="PATH",
+        type=Path,
+        nargs="+",
+        help="label maps, and folders that hold label maps",
+    )
     add(
         "-f",
         dest="filename",
@@ -132,7 +151,7 @@ def _parser() -> argparse.ArgumentParser:
         type=int,
         default=ANY_DEPTH,
         metavar="N",
-        help="look only N folders below DIRECTORY; 0: in DIRECTORY itself (default: at any depth)",
+        help="look only N folders below a folder; 0: in the folder itself (default: at any depth)",
     )
     add(
         "-o",

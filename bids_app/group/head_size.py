@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bids_app.bids.columns import GROUP
-from bids_app.group.table import FAILED
+from bids_app.bids.labels import T1W
+from bids_app.group.table import ALIKE, FAILED
 from bids_app.regions import MIDBRAIN, PONS, REGIONS
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def add_head_size(volumes: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     ``<region>_etiv_fraction`` is the proportion. ``<region>_adjusted_mm3`` is the residual method
     (Sanfilipo et al., 2004, doi 10.1016/j.neuroimage.2004.03.037): volume - slope x (eTIV - mean
     eTIV). Slope and mean come from the participants without a flag, each with the mean of their
-    images, separately for each model and version. All rows with an eTIV are adjusted.
+    images, separately for each model, version and suffix. All rows with an eTIV are adjusted.
 
     Parameters
     ----------
@@ -50,10 +51,11 @@ def add_head_size(volumes: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
         filled[column] = _ratio(volumes, f"{MIDBRAIN}_{ending}", f"{PONS}_{ending}", column)
     reasons = []
     done = volumes["flags"].ne(FAILED)
-    for (model, version), of_model in volumes[done].groupby(["model", "model_version"], sort=False):
+    for (model, version, suffix), of_model in volumes[done].groupby(list(ALIKE), sort=False):
+        name = f"{model} {version}" + ("" if suffix == T1W else f" on {suffix} images")
         if of_model[["etiv_mm3", "localizer_confidence"]].isna().all(axis=None):
             reasons.append(
-                f"Model {model} {version} does not estimate eTIV: etiv_mm3, *_etiv_fraction and "
+                f"Model {name} does not estimate eTIV: etiv_mm3, *_etiv_fraction and "
                 "*_adjusted_mm3 are n/a. You can use etiv_mm3 of the model open on the same images"
             )
             continue
@@ -61,7 +63,7 @@ def add_head_size(volumes: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
         trusted = measured[measured["flags"].isna()]
         if (people := trusted["participant_id"].nunique()) < LEAST_PARTICIPANTS:
             reasons.append(
-                f"Volumes adjusted for eTIV (*_adjusted_mm3) are n/a for model {model} {version}: "
+                f"Volumes adjusted for eTIV (*_adjusted_mm3) are n/a for model {name}: "
                 f"they need {LEAST_PARTICIPANTS} participants with an eTIV and without a flag; "
                 f"there are {people}"
             )

@@ -19,7 +19,7 @@ from scipy.special import stdtrit
 from bids_app.bids.columns import LONGITUDINAL
 from bids_app.bids.outputs import ENTITIES
 from bids_app.bids.sidecars import years
-from bids_app.group.table import in_doubt, shows_brainstem, split_flags
+from bids_app.group.table import ALIKE, in_doubt, shows_brainstem, split_flags
 from bids_app.io.tables import make_frame
 from bids_app.regions import REGIONS
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    Model = tuple[str, str]  # name and version
+    Model = tuple[str, str, str]  # name, version and suffix of the images
     Floats = NDArray[np.float64]
 
 LOG = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ _TO_SIGMA = 1.4826  # median absolute deviation to standard deviation
 _EFFICIENCY = 0.37  # of the MAD, relative to the standard deviation of as many normal values
 _WEAKEST_FIRST = ("passes", "changes", "repeats")  # sources of noise
 _SAME_SCANNER = ("site", "manufacturer", "scanner_model")
-_MODEL = ["model", "model_version"]
+_MODEL = list(ALIKE)
 
 
 def find_changes(volumes: pd.DataFrame, dates: Mapping[str, datetime]) -> pd.DataFrame:
@@ -200,8 +200,8 @@ def _noise_of_repeats(done: pd.DataFrame) -> dict[Model, dict[str, float]]:
     """Compute the smallest detectable change, in percent, from repeated scans within sessions.
 
     Repeats have the same name but for the run. Their within-session coefficient of variation is
-    pooled over sessions (root mean square), for each model and version. Only images count that
-    have no flag (but no_etiv) and are not rated fail.
+    pooled over sessions (root mean square), for each model, version and suffix. Only images count
+    that have no flag (but no_etiv) and are not rated fail.
     """
     usable = done[~in_doubt(done) & done["rating"].ne("fail")]
     keys = [*_MODEL, "participant_id", "session_id", *(key for key in ENTITIES if key != "run")]
@@ -211,8 +211,8 @@ def _noise_of_repeats(done: pd.DataFrame) -> dict[Model, dict[str, float]]:
     names = [f"{region}_mm3" for region in REGIONS]
     pooled: dict[Model, dict[str, list[tuple[float, int]]]] = {}
     groups = repeated[names].groupby([repeated[key].fillna("") for key in keys], sort=False)
-    for (model, version, *_), images in groups:
-        of_model = pooled.setdefault((str(model), str(version)), {})
+    for (model, version, suffix, *_), images in groups:
+        of_model = pooled.setdefault((str(model), str(version), str(suffix)), {})
         for region, name in zip(REGIONS, names, strict=True):
             values = images[name].to_numpy(np.float64)
             if np.isfinite(values).all() and values.all():
@@ -251,8 +251,8 @@ def _add_noise(changes: pd.DataFrame, repeats: Mapping[Model, Mapping[str, float
     shape = (len(changes), len(REGIONS))
     least, beyond = np.full(shape, np.nan), np.zeros(shape, dtype=bool)
     sources = np.full(shape, "", dtype=object)
-    for (model, version), of_model in changes.groupby(_MODEL, sort=False):
-        noise = repeats.get((str(model), str(version)), {})
+    for (model, version, suffix), of_model in changes.groupby(_MODEL, sort=False):
+        noise = repeats.get((str(model), str(version), str(suffix)), {})
         rows = changes.index.get_indexer(of_model.index)
         for k, region in enumerate(REGIONS):
             percent = of_model[f"{region}_change_percent"].to_numpy(np.float64)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bids_app.bids.columns import FROM_VOLUMES, GROUP, QUALITY
+from bids_app.bids.labels import suffix_of
 from bids_app.bids.outputs import WHOLE
 from bids_app.io.tables import NOT_AVAILABLE, make_frame
 from bids_app.measures.flags import reapply_thresholds, self_consistency
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
     Row = dict[str, Any]
 
+# Rows are compared only with those of the same model, version and kind of image.
+ALIKE = ("model", "model_version", "suffix")
 FAILED = "failed"  # flag of an image that could not be processed
 
 
@@ -102,6 +105,7 @@ def _failed_row(failure: Failure) -> Row:
         "participant_id": failure.participant,
         "session_id": failure.session or None,
         **failure.entities,
+        "suffix": suffix_of(failure.source),
         "source": failure.source,
         "model": failure.model,
         "model_version": failure.model_version,
@@ -116,6 +120,7 @@ def _row(result: Result, thresholds: Mapping[str, float]) -> Row:
         "participant_id": result.participant,
         "session_id": result.session or None,
         **result.entities,
+        "suffix": suffix_of(result.source),
         "source": result.source,
         "model": name,
         "model_version": version,

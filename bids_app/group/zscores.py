@@ -1,7 +1,7 @@
 """z scores of volumes: robust ones within the dataset, and those relative to a table of norms.
 
-Robust z scores are computed over all results of a model, and over those of one site and scanner;
-the flags ``outlier`` and ``outlier_in_batch`` compare them with the thresholds of
+Robust z scores are computed over all results of a model and a suffix, and over those of one site
+and scanner; the flags ``outlier`` and ``outlier_in_batch`` compare them with the thresholds of
 `bids_app.measures.flags.CHECKS`.
 
 No norms are shipped. Each row of a user's table of norms defines one stratum for one measure:
@@ -21,7 +21,7 @@ import pandas as pd
 
 from bids_app.bids.columns import GROUP, OUTLIERS
 from bids_app.errors import UsageError
-from bids_app.group.table import in_doubt, shows_brainstem, split_flags
+from bids_app.group.table import ALIKE, in_doubt, shows_brainstem, split_flags
 from bids_app.io.tables import NOT_AVAILABLE, Column, Columns
 from bids_app.measures.flags import CHECKS, reapply_thresholds
 from bids_app.regions import REGIONS
@@ -78,7 +78,8 @@ def add_outliers(volumes: pd.DataFrame, thresholds: Mapping[str, float]) -> pd.D
     Parameters
     ----------
     volumes : pandas.DataFrame
-        Columns of `bids_app.bids.columns.GROUP`. Models and versions are treated separately; rows
+        Columns of `bids_app.bids.columns.GROUP`. Models, versions and suffixes are treated
+        separately; rows
         without a brainstem get no score.
     thresholds : mapping of str to float
         By name of the flag, in place of those of `bids_app.measures.flags.CHECKS`.
@@ -90,9 +91,9 @@ def add_outliers(volumes: pd.DataFrame, thresholds: Mapping[str, float]) -> pd.D
     """
     shown = shows_brainstem(volumes).to_numpy()
     trusted = ~in_doubt(volumes).to_numpy()
-    model = ["model", "model_version"]
-    filled = _scores(volumes, model, "robust_z", shown, trusted)
-    filled |= _scores(volumes, [*model, "batch"], "batch_z", shown, trusted)
+    alike = list(ALIKE)
+    filled = _scores(volumes, alike, "robust_z", shown, trusted)
+    filled |= _scores(volumes, [*alike, "batch"], "batch_z", shown, trusted)
     scores = np.abs(np.column_stack([filled[column] for column in OUTLIERS]))
     known = np.isfinite(scores)
     flags: list[object] = volumes["flags"].tolist()

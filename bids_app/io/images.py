@@ -1,4 +1,4 @@
-"""Read one T1w image, check it, and put results back onto its own voxel grid.
+"""Read one image of a head, check it, and put results back onto its own voxel grid.
 
 Contract: `read_volume` gives the voxels in RAS order, or raises `ImageError` with the reason why
 the image cannot be used; `label_image` and `probability_image` give images on the grid that
@@ -17,7 +17,14 @@ from nibabel.affines import apply_affine
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation, ornt_transform
 
 from bids_app.errors import ImageError
-from bids_app.io.nifti import file_sha256, nifti_bytes, read_nifti, stored_image
+from bids_app.io.nifti import (
+    MGH,
+    file_sha256,
+    nifti_bytes,
+    read_mgh,
+    read_nifti,
+    stored_image,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -114,12 +121,12 @@ class Volume:
 
 
 def read_volume(path: Path, *, assume_ras: bool = False) -> Volume:
-    """Read and check one T1w image.
+    """Read and check one image of a head.
 
     Parameters
     ----------
     path : Path
-        A ``.nii`` or ``.nii.gz`` file.
+        A ``.nii`` or ``.nii.gz`` file, or an ``.mgz`` or ``.mgh`` file of FreeSurfer.
     assume_ras : bool
         If neither form is coded, take the axes as right, front, up instead of refusing the image.
 
@@ -128,6 +135,8 @@ def read_volume(path: Path, *, assume_ras: bool = False) -> Volume:
     ImageError
         The image cannot be used; the message is the reason.
     """
+    if path.name.lower().endswith(MGH):
+        return _check(read_mgh(path), assume_ras=assume_ras)
 
     def check(header: Any, shape: tuple[int, ...]) -> None:
         _check_grid(header, shape, assume_ras=assume_ras)
@@ -136,7 +145,7 @@ def read_volume(path: Path, *, assume_ras: bool = False) -> Volume:
 
 
 def volume_of(image: SpatialImage, *, assume_ras: bool = False) -> Volume:
-    """Check one T1w image that nibabel holds; the result is that of `read_volume` for its file.
+    """Check one image that nibabel holds; the result is that of `read_volume` for its file.
 
     Parameters
     ----------

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from bids_app.bids.labels import SUFFIXES, T1W, suffix_of
 from bids_app.io.files import read_packaged, write_if_changed
 from bids_app.io.tables import dump_json, read_json
 from bids_app.regions import PARTS, first_words, in_words
@@ -39,6 +40,14 @@ _ENGINE = {
     "cascade": f"nnU-Net: {_NNUNET}",
     "nnunet": f"nnU-Net: {_NNUNET}",
     "mdgru": f"MD-GRU: {_MDGRU}; its code: {_MDGRU_CODE}",
+}
+_IMAGES = {
+    T1W: "T1-weighted",
+    "T2w": "T2-weighted",
+    "FLAIR": "FLAIR",
+    "UNIT1": "uniform MP2RAGE",
+    "PDw": "proton-density-weighted",
+    "T2starw": "T2*-weighted",
 }
 _SHOWN_VERSIONS = ("torch", "openvino", "nnunetv2")
 _VOLUMES = (
@@ -96,6 +105,8 @@ class ModelUse:
         Steps of postprocessing: regions of which, taken together, the largest component was kept.
     localizer : Localizer or None
         The model that located the brainstem for this one.
+    suffixes : tuple of str
+        Kinds of images that it was used on.
     """
 
     label: str
@@ -113,6 +124,7 @@ class ModelUse:
     regions: tuple[str, ...] = PARTS
     largest: tuple[tuple[str, ...], ...] = ()
     localizer: Localizer | None = None
+    suffixes: tuple[str, ...] = (T1W,)
 
     @classmethod
     def from_sidecar(cls, label: str, sidecar: Sidecar) -> ModelUse:
@@ -134,19 +146,27 @@ class ModelUse:
             localizer=Localizer(
                 by.label, by.name, by.version, by.license, by.citation
             ) if by else None,
+            suffixes=tuple(suffix_of(uri) for uri in sidecar.sources[:1]) or (T1W,),
         )  # fmt: skip
 
 
 def merge_uses(uses: Iterable[ModelUse]) -> list[ModelUse]:
     """Merge uses that the methods text describes in the same words.
 
-    Whether the intracranial volume could be estimated on every image makes no difference.
+    Whether the intracranial volume could be estimated on every image makes no difference, nor do
+    the kinds of images.
     """
     found: dict[str, ModelUse] = {}
     for use in uses:
-        plain = replace(use, etiv=False)
+        plain = replace(use, etiv=False, suffixes=(T1W,))
         key = f"{use.label} {methods_paragraph(plain) if use.engine else plain}"
-        found[key] = replace(use, etiv=use.etiv or (key in found and found[key].etiv))
+        known = found.get(key, use)
+        used = {*use.suffixes, *known.suffixes}
+        found[key] = replace(
+            use,
+            etiv=use.etiv or known.etiv,
+            suffixes=tuple(suffix for suffix in SUFFIXES if suffix in used),
+        )
     return list(found.values())
 
 
@@ -189,8 +209,9 @@ def methods_paragraph(use: ModelUse) -> str:
     app = use.software.get("bids_app", __version__)
     versions = ", ".join(f"{p} {use.software[p]}" for p in _SHOWN_VERSIONS if p in use.software)
     verb = "were" if len(use.regions) > 1 else "was"
+    images = in_words([_IMAGES[suffix] for suffix in use.suffixes])
     sentences = [
-        f"{first_words(use.regions)} {verb} segmented on the T1-weighted images by the brainstem "
+        f"{first_words(use.regions)} {verb} segmented on the {images} images by the brainstem "
         f"BIDS App {app}{f' ({versions})' if versions else ''} with the model {use.name} (version "
         f"{use.version}, licence {use.licence}; {_short(use.reference)}): {_method(use)}.",
         *_settings_sentences(use),

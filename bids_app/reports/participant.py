@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from bids_app.bids.columns import VOLUMES
+from bids_app.bids.labels import T1W, suffix_of
 from bids_app.bids.outputs import GROUP_REPORT
 from bids_app.measures.flags import CHECKS, FLAGS, reapply_thresholds
 from bids_app.regions import of_brainstem, region
@@ -214,7 +215,9 @@ class _Section:
 
 
 def _image_name(image: Result | ModelAgreement) -> str:
+    suffix = suffix_of(image.source)
     parts = [image.session, *(f"{key}-{value}" for key, value in image.entities.items())]
+    parts.append("" if suffix == T1W else suffix)
     return " ".join(part for part in parts if part) or "T1-weighted image"
 
 

@@ -15,7 +15,9 @@ from markupsafe import Markup
 from pandas.api.types import is_numeric_dtype
 
 from bids_app.bids.columns import GROUP, MEASURES, OUTLIERS, QUALITY
+from bids_app.bids.labels import T1W
 from bids_app.bids.outputs import ENTITIES
+from bids_app.group.table import ALIKE
 from bids_app.group.zscores import find_outliers
 from bids_app.io.tables import NOT_AVAILABLE, Column
 from bids_app.measures.flags import CHECKS
@@ -142,6 +144,8 @@ def _line(row: list[Any], kinds: Mapping[str, str]) -> dict[str, Any]:
 def _is_shown(column: str, rows: pd.DataFrame) -> bool:
     if column in _HIDDEN or column in OUTLIERS or column in _IN_BATCH:
         return False
+    if column == "suffix":
+        return bool(rows[column].fillna(T1W).ne(T1W).any())
     if column in MEASURES:
         return column in _VOLUMES or column == "voxel_size_mm"
     if column in QUALITY:
@@ -198,7 +202,7 @@ def _explanations(rows: pd.DataFrame, thresholds: Mapping[str, float]) -> list[s
 
 
 def _places(rows: pd.DataFrame, order: NDArray[np.intp]) -> tuple[list[list[int]], list[int]]:
-    """Place volumes among all of the same model and version, from the smallest.
+    """Place volumes among all of the same model, version and suffix, from the smallest.
 
     Returns
     -------
@@ -209,7 +213,7 @@ def _places(rows: pd.DataFrame, order: NDArray[np.intp]) -> tuple[list[list[int]
     """
     flags = rows["flags"].fillna("").str.split(",")
     compared = rows[[not {"failed", "no_brainstem"} & set(found) for found in flags]]
-    keys = [compared["model"], compared["model_version"].fillna("")]
+    keys = [compared[name].fillna("") for name in ALIKE]
     volumes = compared[list(_VOLUMES)]
     ranks = volumes.groupby(keys).rank(method="average").reindex(rows.index).fillna(0)
     peers = compared.groupby(keys)["flags"].transform("size").reindex(rows.index).fillna(0)

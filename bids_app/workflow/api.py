@@ -21,10 +21,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from bids_app.bids.columns import VOLUMES
+from bids_app.bids.results import model_entry
 from bids_app.cpus import available_cpus
 from bids_app.errors import ImageError
 from bids_app.io.files import write_atomic
 from bids_app.io.images import label_image, nifti_bytes, probability_image, read_volume, volume_of
+from bids_app.io.tables import data_dictionary, dump_json, dump_rows
+from bids_app.measures.flags import FLAGS
 from bids_app.measures.image import measure
 from bids_app.models import store
 from bids_app.models.manifest import verify
@@ -78,6 +81,7 @@ class Result:
     device: str
     _volume: Volume = field(repr=False)
     _segmentation: Segmentation = field(repr=False)
+    _rows: tuple[RegionVolume, ...] = field(repr=False)
 
     def probabilities(self) -> Any:
         """Give the probability maps as a nibabel image.
@@ -116,6 +120,48 @@ class Result:
             raise ValueError(f"{path}: the name must end with .nii.gz or .nii")
         image = self.probabilities() if probabilities else self.labels
         write_atomic(path, nifti_bytes(image, compress=path.suffix == ".gz"))
+
+    def save_tables(self, path: str | os.PathLike[str]) -> tuple[Path, Path]:
+        """Write what was measured beside a label map.
+
+        Parameters
+        ----------
+        path : str or os.PathLike
+            Path of the label map: of ``T1_brainstem.nii.gz`` the tables are
+            ``T1_brainstem_volumes.tsv``, a row per region, and ``T1_brainstem.json``, with volumes,
+            quality, flags and their meaning, warnings and the model.
+
+        Returns
+        -------
+        tuple of Path
+            Both files.
+
+        Raises
+        ------
+        OutputError
+            A file cannot be written.
+        """
+        path = Path(path)
+        stem = next(
+            (path.name.removesuffix(e) for e in ENDINGS if path.name.endswith(e)), path.name
+        )
+        table, described = path.with_name(f"{stem}_volumes.tsv"), path.with_name(f"{stem}.json")
+        rows = [row.row() for row in self._rows]
+        write_atomic(table, dump_rows(rows, VOLUMES))
+        content = {
+            "Volumes": {
+                str(row["name"]): {key: cell for key, cell in row.items() if key != "name"}
+                for row in rows
+            },
+            "Quality": self.quality,
+            "Flags": {flag: FLAGS.get(flag, "") for flag in self.flags},
+            "Warnings": list(self.warnings),
+            "Model": model_entry(self.model),
+            "Device": self.device,
+            "Columns": data_dictionary(VOLUMES),
+        }
+        write_atomic(described, dump_json(content))
+        return table, described
 
 
 class Segmenter:
@@ -244,6 +290,7 @@ class Segmenter:
             device=segmentation.device,
             _volume=volume,
             _segmentation=segmentation,
+            _rows=found.volumes,
         )
 
 

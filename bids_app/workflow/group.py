@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from bids_app.bids.columns import GROUP, GROUP_COMPARISON, LONGITUDINAL
 from bids_app.bids.dataset import check_owner
+from bids_app.bids.labels import T1W
 from bids_app.bids.outputs import RATINGS, SELECTION, WHOLE, GroupFiles, report_name
 from bids_app.bids.results import keep_newest, read_agreement, read_failures, read_results
 from bids_app.bids.sidecars import read_dates, read_scanners, read_sessions
@@ -191,6 +192,7 @@ def _options(settings: Settings) -> list[tuple[str, Sequence[str], str, str]]:
     return [
         ("--participant-label", settings.participant_label, "participant_id", "sub-"),
         ("--session-label", settings.session_label, "session_id", "ses-"),
+        ("--suffix", settings.suffix, "suffix", ""),
         ("--model", models, "model", ""),
     ]
 
@@ -351,8 +353,10 @@ def _overview(volumes: pd.DataFrame) -> str:
     done = volumes[volumes["flags"].ne(FAILED)]
     shown = done.head(MOST_SHOWN)
     names = [
-        " ".join(part for part in parts if part == part)
-        for parts in shown[["participant_id", "session_id", "run"]].itertuples(index=False)
+        " ".join(part for part in parts if part == part and part != T1W)
+        for parts in shown[["participant_id", "session_id", "run", "suffix"]].itertuples(
+            index=False
+        )
     ]
     width = max(len(name) for name in [*names, "volumes in ml"])
     lines = [f"{'volumes in ml':<{width}}  {'model':<12}" + "".join(f"{r:>11}" for r in REGIONS)]

@@ -51,16 +51,14 @@ def find_label_maps(
 
 
 def volumes_table(
-    directory: Path, paths: Iterable[Path], regions: Sequence[Region], *, connectivity: int = 1
+    maps: Iterable[tuple[str, Path]], regions: Sequence[Region], *, connectivity: int = 1
 ) -> tuple[pd.DataFrame, dict[str, str]]:
     """Measure label maps.
 
     Parameters
     ----------
-    directory : Path
-        The table's paths are relative to this folder.
-    paths : iterable of Path
-        Label maps below it.
+    maps : iterable of (str, Path)
+        Label maps, each with its name in the table.
     regions : sequence of Region
         Regions to measure.
     connectivity : int
@@ -72,7 +70,7 @@ def volumes_table(
         A row per map: ``path``, then ``<name>_voxels``, ``<name>_mm3`` and ``<name>_clusters`` of
         each region and, where there are several, of their union, ``brainstem``.
     left_out : dict of str to str
-        Relative path and reason of each file that cannot be read or is no label map.
+        Name and reason of each file that cannot be read or is no label map.
     """
     import pandas as pd
 
@@ -80,15 +78,14 @@ def volumes_table(
     from bids_app.measures.volumes import measure_regions
 
     rows, left_out = [], {}
-    for path in paths:
-        relative = path.relative_to(directory).as_posix()
+    for name, path in maps:
         try:
             labels, affine = read_label_map(path)
         except ImageError as error:
-            left_out[relative] = str(error)
+            left_out[name] = str(error)
             continue
         measures = measure_regions(labels, affine, regions, connectivity=connectivity)
-        row: dict[str, str | int | float] = {"path": relative}
+        row: dict[str, str | int | float] = {"path": name}
         for measure in measures if len(regions) > 1 else measures[:1]:
             row[f"{measure.name}_voxels"] = measure.voxels
             row[f"{measure.name}_mm3"] = round(measure.volume_mm3, 3)

@@ -8,6 +8,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, TypeVar
 
 from bids_app.bids.dataset import check_owner, read_name
+from bids_app.bids.freesurfer import DATASET as FREESURFER
 from bids_app.bids.outputs import report_name
 from bids_app.bids.results import keep_newest, read_failures, read_results
 from bids_app.errors import NoScanError, PlaceError, listing
@@ -208,7 +209,9 @@ def remake_pages(settings: Settings) -> int:
             if result.participant not in participants:
                 continue
             check_inside(output_dir, [result.outputs.figures])
-            if reason := restore_figures(result, settings.bids_dir, assume_ras=settings.assume_ras):
+            datasets = {"raw": settings.bids_dir, FREESURFER: settings.freesurfer_dir}
+            dataset = datasets.get(result.source_dataset)
+            if reason := restore_figures(result, dataset, assume_ras=settings.assume_ras):
                 LOG.warning("%s: its page has no picture or viewer: %s", result.source, reason)
         uses = [ModelUse.from_sidecar(result.label, result.sidecar) for result in results]
         write_citations(output_dir / "logs", uses)

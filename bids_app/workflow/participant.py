@@ -1,4 +1,4 @@
-"""The participant level: find the T1w images of a dataset, and segment those not yet complete."""
+"""The participant level: find the images of a dataset, and segment those not yet complete."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ import logging
 from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from bids_app.bids.dataset import check_owner, claim, write_dataset_files
+from bids_app.bids.dataset import check_owner, claim, read_makers, write_dataset_files
+from bids_app.bids.freesurfer import find_subjects
+from bids_app.bids.labels import T1W
 from bids_app.bids.outputs import Outputs
 from bids_app.bids.results import fails_since, find_changed, read_failures
-from bids_app.bids.scans import find_scans
+from bids_app.bids.scans import Found, Kinds, find_scans
 from bids_app.bids.validation import validate
 from bids_app.errors import BrainstemError, UsageError, printable
 from bids_app.io.files import check_inside, clean
@@ -68,6 +71,8 @@ def run(settings: Settings) -> int:
         run_folder = start_log(settings, keep=not settings.dry_run)
         stack.callback(stop_log)
         announce(settings, model)
+        if made_by := read_makers(settings.bids_dir):
+            LOG.info("BIDS_DIR is a derivative dataset (DatasetType) by %s", made_by)
         try:
             background = stack.enter_context(ThreadPoolExecutor(1))
             return _run(settings, model, run_folder, background)
@@ -121,7 +126,9 @@ def _run(settings: Settings, model: Model, run_folder: Path, background: ThreadP
             devices = ", ".join(segmenter.device for segmenter in segmenters)
             LOG.info("Device: %s, CPU threads: %d", devices, settings.omp_nthreads)
         # From here on the folder is this dataset's; a run that ends before leaves it free.
-        write_dataset_files(settings.output_dir, settings.bids_dir, model)
+        write_dataset_files(
+            settings.output_dir, settings.bids_dir, model, freesurfer_dir=settings.freesurfer_dir
+        )
         pipeline = Pipeline(settings, context, failures, outcome, pages, stop, remarks)
         try:
             if segmenters:
@@ -140,6 +147,9 @@ def _start_validation(settings: Settings, background: ThreadPoolExecutor) -> Fut
     """Start the BIDS validator, a process of its own that takes seconds."""
     if settings.skip_bids_validation:
         LOG.info("The dataset is not validated (--skip-bids-validation)")
+        return None
+    if settings.freesurfer_dir is not None:
+        LOG.info("The dataset is not validated: the images are those of --freesurfer-dir")
         return None
     LOG.info("The BIDS validator checks the dataset; skip it with --skip-bids-validation")
     written = [settings.output_dir]
@@ -162,14 +172,7 @@ def _tasks(settings: Settings, model: Model) -> tuple[list[Task], tuple[tuple[st
     tuple of (str, str)
         Folders of images that cannot be read, and why.
     """
-    found = find_scans(
-        settings.bids_dir,
-        participants=settings.participant_label,
-        sessions=settings.session_label,
-        filter_file=settings.bids_filter_file,
-        database_dir=settings.bids_database_dir,
-        include_ce=settings.include_ce,
-    )
+    found = _find(settings)
     for path, reason in found.left_out:
         LOG.warning("%s: left out, %s", printable(path), reason)
     for alike in found.same_but_case:
@@ -188,6 +191,24 @@ def _tasks(settings: Settings, model: Model) -> tuple[list[Task], tuple[tuple[st
             tasks[outputs.stem] = Task(scan, outputs)
     check_inside(settings.output_dir, _folders(tasks.values()))
     return list(tasks.values()), found.unreadable
+
+
+def _find(settings: Settings) -> Found:
+    people, sessions = settings.participant_label, settings.session_label
+    if settings.freesurfer_dir is not None:
+        if settings.suffix not in ((), (T1W,)) or settings.desc:
+            raise UsageError("--freesurfer-dir excludes --suffix and --desc: its images are T1w.")
+        return find_subjects(settings.freesurfer_dir, participants=people, sessions=sessions)
+    descs = tuple(desc.removeprefix("desc-") for desc in settings.desc)
+    return find_scans(
+        settings.bids_dir,
+        participants=people,
+        sessions=sessions,
+        filter_file=settings.bids_filter_file,
+        database_dir=settings.bids_database_dir,
+        include_ce=settings.include_ce,
+        kinds=Kinds(settings.suffix or (T1W,), descs),
+    )
 
 
 def _folders(tasks: Iterable[Task]) -> set[Path]:
@@ -247,7 +268,9 @@ def _list(tasks: Iterable[Task], selected: Iterable[Task]) -> None:
     """Do the dry run; `brainstem-slurm` reads these lines."""
     todo = set(selected)
     for task in tasks:
-        LOG.info("%-8s  %s", "to do" if task in todo else "complete", task.scan.relative)
+        scan, state = task.scan, "to do" if task in todo else "complete"
+        whose = "" if scan.relative.startswith(f"{scan.participant}/") else f"{scan.participant}/: "
+        LOG.info("%-8s  %s%s", state, whose, scan.relative)
 
 
 def _in_words(setting: object) -> str:
@@ -298,4 +321,5 @@ def _remarks(validation: Future[Report] | None) -> dict[str, str]:
 
 def _cite(settings: Settings, context: Context) -> None:
     use = ModelUse.from_sidecar(context.model.label, context.sidecar(settings.device))
+    use = replace(use, suffixes=settings.suffix or (T1W,))
     write_citations(settings.output_dir / "logs", [use])

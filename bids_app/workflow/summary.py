@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from bids_app.bids.labels import T1W
 from bids_app.bids.outputs import report_name
 from bids_app.cpus import cpu_limit
 from bids_app.errors import few
@@ -85,4 +86,5 @@ def _table(model: Model, outcome: Outcome) -> str:
 
 
 def _name(scan: Scan) -> str:
-    return "_".join(f"{key}-{value}" for key, value in scan.entities)
+    parts = [f"{key}-{value}" for key, value in scan.entities]
+    return "_".join(parts if scan.suffix == T1W else [*parts, scan.suffix])

@@ -62,6 +62,19 @@ def test_a_result_is_read_with_its_types(tmp_path):
     assert result.sidecar.flags == ("wrong_order",)
 
 
+def test_a_map_of_another_suffix_is_a_result_of_its_own(tmp_path):
+    stem = "sub-01/anat/sub-01_run-1_seg-open1"
+    for described, suffix in (("", "T1w"), ("_desc-T2w", "T2w")):
+        sources = [f"bids:raw:sub-01/anat/sub-01_run-1_{suffix}.nii.gz"]
+        add(tmp_path, f"{stem}{described}", SIDECAR | {"Sources": sources})
+    first, second = read_results(tmp_path)
+    assert first.label == second.label == "open1"
+    assert second.entities == {"run": "1"}
+    assert second.outputs.stem == "sub-01_run-1_seg-open1_desc-T2w"
+    names = [result.outputs.comparison.name for result in (first, second)]
+    assert names == ["sub-01_run-1_comparison.tsv", "sub-01_run-1_desc-T2w_comparison.tsv"]
+
+
 @pytest.mark.parametrize(
     ("stem", "expected"),
     [

@@ -1,4 +1,4 @@
-"""Finding the T1w images of a dataset, and saying why one is left out."""
+"""Finding the images of a dataset, and saying why one is left out."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from strategies import t1w_entities, t1w_path
 
 from bids_app.bids import query as layout
-from bids_app.bids.scans import Found, find_scans, read_entities
+from bids_app.bids.labels import SUFFIXES
+from bids_app.bids.scans import Found, Kinds, find_scans, read_entities
 from bids_app.errors import DatasetError, NoScanError, OutputError, UsageError
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def test_a_participant_is_not_taken_for_one_whose_label_begins_alike(
 
 def test_only_the_folders_asked_for_are_looked_at(tmp_path: Path) -> None:
     root = dataset(tmp_path, HEAD, "sub-02/anat/sub-02_T1w.nii.gz")
-    indexed = layout.index_t1w(root, ["sub-01"], ["sub-01", "sub-02"], None).layout
+    indexed = layout.index_images(root, ["sub-01"], ["sub-01", "sub-02"], None).layout
     assert indexed.get(return_type="filename") == [str(root / HEAD)]
 
 
@@ -127,6 +128,97 @@ def test_labels_that_differ_in_case_only_are_listed(
     found = find_scans(dataset(tmp_path, HEAD, *others))
     assert len(found.scans) == 3
     assert list(found.same_but_case) == expected
+
+
+CONTRASTS = [f"sub-01/anat/sub-01_{suffix}.nii.gz" for suffix in SUFFIXES]
+
+
+@pytest.mark.parametrize("suffixes", [["T2w"], ["FLAIR", "T1w"], ["UNIT1", "PDw", "T2starw"]])
+def test_images_of_the_suffixes_asked_for_are_found(tmp_path: Path, suffixes: list[str]) -> None:
+    root = dataset(tmp_path, *CONTRASTS, "sub-01/anat/sub-01_inv-1_MP2RAGE.nii.gz")
+    found = find_scans(root, kinds=Kinds(tuple(suffixes)))
+    assert [scan.suffix for scan in found.scans] == sorted(suffixes)
+    assert found.left_out == ()
+
+
+@pytest.mark.parametrize(
+    ("there", "suffixes", "reason"),
+    [
+        (["UNIT1"], ["T1w"], "no T1w image; UNIT1 found; add --suffix UNIT1"),
+        (
+            ["FLAIR", "T2w"],
+            ["T1w"],
+            "no T1w image; T2w and FLAIR found; add --suffix T2w FLAIR",
+        ),
+        (["T1w"], ["T2w", "FLAIR"], "no T2w or FLAIR image; T1w found; add --suffix T1w"),
+        (["bold"], ["T1w"], "no T1w image matches"),
+    ],
+)
+def test_without_an_image_of_that_kind_the_reason_says_which_are_there(
+    tmp_path: Path, there: list[str], suffixes: list[str], reason: str
+) -> None:
+    root = dataset(tmp_path, *(f"sub-01/anat/sub-01_{suffix}.nii.gz" for suffix in there))
+    with pytest.raises(NoScanError, match=rf" sub-01: {reason}\.$"):
+        find_scans(root, kinds=Kinds(tuple(suffixes)))
+    dataset(tmp_path, f"sub-02/anat/sub-02_{suffixes[0]}.nii")
+    assert find_scans(root, kinds=Kinds(tuple(suffixes))).left_out == (("sub-01", reason),)
+
+
+def test_a_filter_file_has_a_key_for_each_suffix(tmp_path: Path) -> None:
+    root = dataset(tmp_path, *CONTRASTS, "sub-01/anat/sub-01_run-2_T2w.nii.gz")
+    file = tmp_path / "filter.json"
+    file.write_text('{"t2w": {"run": 2}, "FLAIR": {"run": 9}}')
+    found = find_scans(root, filter_file=file, kinds=Kinds(("T1w", "T2w", "FLAIR")))
+    assert names(found) == [HEAD, "sub-01/anat/sub-01_run-2_T2w.nii.gz"]
+
+
+PREPROCESSED = (
+    "sub-01/anat/sub-01_desc-preproc_T1w.nii.gz",
+    "sub-01/anat/sub-01_space-MNI152NLin2009cAsym_res-2_desc-preproc_T1w.nii.gz",
+    "sub-01/anat/sub-01_desc-preproc_T2w.nii.gz",
+    "sub-01/anat/sub-01_desc-brain_mask.nii.gz",
+    "sub-01/anat/sub-01_dseg.nii.gz",
+)
+
+
+@pytest.mark.parametrize("suffix", ["T1w", "T2w"])
+def test_preprocessed_images_are_found_by_their_description(tmp_path: Path, suffix: str) -> None:
+    found = find_scans(dataset(tmp_path, *PREPROCESSED), kinds=Kinds((suffix,), ("preproc",)))
+    assert names(found) == [f"sub-01/anat/sub-01_desc-preproc_{suffix}.nii.gz"]
+    assert found.scans[0].entities == (("sub", "01"), ("desc", "preproc"))
+    assert found.left_out == ()
+
+
+@pytest.mark.parametrize(
+    ("there", "kinds", "reason"),
+    [
+        (PREPROCESSED, Kinds(), "desc-preproc.*--desc preproc selects it"),
+        (
+            (HEAD,),
+            Kinds(descs=("preproc",)),
+            "_T1w image; T1w found; leave out --desc",
+        ),
+        (PREPROCESSED[2:], Kinds(descs=("preproc",)), "T2w found; add --suffix T2w"),
+        (PREPROCESSED[:1], Kinds(descs=("x",)), "desc-preproc_T1w found; choose --desc preproc"),
+        (
+            PREPROCESSED[1:2],
+            Kinds(descs=("preproc",)),
+            r"it is resampled \(space-MNI152NLin2009cAsym\)",
+        ),
+    ],
+)
+def test_without_a_preprocessed_image_the_reason_says_what_is_there(
+    tmp_path: Path, there: tuple[str, ...], kinds: Kinds, reason: str
+) -> None:
+    with pytest.raises(NoScanError, match=reason):
+        find_scans(dataset(tmp_path, *there), kinds=kinds)
+
+
+def test_a_filter_file_may_choose_derivatives_too(tmp_path: Path) -> None:
+    root = dataset(tmp_path, *PREPROCESSED)
+    file = tmp_path / "filter.json"
+    file.write_text('{"t1w": {"desc": "preproc", "space": null}}')
+    assert names(find_scans(root, filter_file=file)) == [PREPROCESSED[0]]
 
 
 @pytest.mark.parametrize("label", ["2", "ses-2"])
@@ -188,7 +280,8 @@ def test_linked_folders_are_followed(tmp_path: Path) -> None:
         ("sub-01/anat/sub-01_part-phase_T1w.nii.gz", "phase part"),
         ("sub-01/anat/sub-01_T1W.nii.gz", "ends in _T1w.nii"),
         ("sub-01/anat/sub-01_T1w.NII.GZ", "ends in _T1w.nii"),
-        ("sub-01/anat/sub-01_desc-brain_T1w.nii.gz", "'desc-brain'"),
+        ("sub-01/anat/sub-01_desc-brain_T1w.nii.gz", "--desc brain selects it"),
+        ("sub-01/anat/sub-01_space-MNI152NLin6Asym_T1w.nii.gz", "(space-MNI152NLin6Asym)"),
         ("sub-01/anat/sub-01_acq-a-b_T1w.nii.gz", "'acq-a-b'"),
         ("sub-01/anat/sub-01_run-one_T1w.nii.gz", "'run-one'"),
         ("sub-01/anat/sub-01_run-1_run-2_T1w.nii.gz", "'run-2'"),

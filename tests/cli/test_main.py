@@ -90,6 +90,17 @@ def test_the_number_of_cpus_has_the_names_of_fmriprep(name):
     assert cli.parse([*BASE, name, "3"]).nprocs == 3
 
 
+@pytest.mark.parametrize("words", [["T1w", "T2w", "FLAIR"], ["t1w,T2W", "flair", "T1w"]])
+def test_several_suffixes_follow_one_option(words):
+    assert cli.parse([*BASE, "--suffix", *words]).suffix == ("T1w", "T2w", "FLAIR")
+
+
+@pytest.mark.parametrize("words", [["bold"], ["T1w", "T1map"], [","]])
+def test_a_suffix_of_no_head_is_refused(words):
+    with pytest.raises(UsageError, match=r"^--suffix .*: choose from T1w, T2w, FLAIR, UNIT1"):
+        cli.parse([*BASE, "--suffix", *words])
+
+
 def test_several_thresholds_follow_one_option_or_several():
     one = cli.parse([*BASE, "--flag-threshold", "wrong_order=8", "low_resolution=3"])
     two = cli.parse(

@@ -238,10 +238,24 @@ def test_wrong_command_lines_end_with_2_and_one_line(
 
 def test_a_missing_folder_ends_with_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(tmp_path / "nowhere")]) == 2
-    assert "no such folder" in capsys.readouterr().err
-    (tmp_path / "map.nii").touch()
-    assert main([str(tmp_path / "map.nii")]) == 2
-    assert "Give the folder" in capsys.readouterr().err
+    assert "no such file or folder" in capsys.readouterr().err
+
+
+def test_single_maps_are_measured_whatever_their_names(
+    study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    single = save_map(tmp_path / "labels of mine.nii.gz")
+    assert list(table_of(capsys, single).index) == [str(single)]
+    table = table_of(capsys, single, study / "s2", study / "a_brainstem.nii.gz")
+    assert list(table.index) == [
+        str(single),
+        f"{study}/s2/anat/c_brainstem.nii.gz",
+        f"{study}/a_brainstem.nii.gz",
+    ]
+    assert (table["pons_voxels"] == 64).all()
+    single.write_bytes(b"no image")
+    assert main([str(single), str(study)]) == 1
+    assert capsys.readouterr().err.startswith(f"{single}: left out: ")
 
 
 def test_the_command_line_is_read_without_heavy_packages() -> None:

@@ -72,6 +72,13 @@ def test_models_are_treated_separately():
     assert add_outliers(volumes(*rows), {})["flags"].isna().all()
 
 
+def test_kinds_of_images_are_treated_separately():
+    rows = [pons(15000 + i) for i in range(20)] + [pons(9000, suffix="FLAIR")]
+    found = add_outliers(volumes(*rows), {})
+    assert texts(found["flags"]) == [None] * 21
+    assert np.isnan(found["pons_robust_z"].iloc[-1])
+
+
 def test_an_image_can_be_an_outlier_at_its_site_alone():
     sites = [pons(15000 + 10 * i, batch="Basel") for i in range(20)]
     sites += [pons(12000 + 10 * i, batch="Bern") for i in range(20)]

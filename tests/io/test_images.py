@@ -244,6 +244,51 @@ def test_nifti_2_comes_back_as_nifti_2(head: Head) -> None:
     np.testing.assert_array_equal(np.asarray(read_back(labels).dataobj), head.labels())
 
 
+def mgz(head: Head, name: str = "orig.mgz") -> Path:
+    content = nib.MGHImage(head.data.astype(np.uint8), head.affine).to_bytes()
+    path = head.folder / name
+    path.write_bytes(gzip.compress(content) if name.endswith("z") else content)
+    return path
+
+
+@pytest.mark.parametrize("name", ["orig.mgz", "T1.mgh", "NORM.MGZ"])
+def test_images_of_freesurfer_are_read_and_their_maps_are_nifti(head: Head, name: str) -> None:
+    path = mgz(head, name.lower()).rename(head.folder / name)
+    volume = read_volume(path)
+    assert volume.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    plain = nib.Nifti1Image(head.data.astype(np.uint8), head.affine)
+    assert np.array_equal(volume.data, nib.as_closest_canonical(plain).get_fdata())
+    labels = label_image((volume.data > 50).astype(np.uint8), volume.grid)
+    assert labels.shape == head.data.shape
+    assert np.allclose(labels.affine, head.affine, atol=1e-3)
+    assert labels.header.get_xyzt_units()[0] == "mm"
+
+
+def test_images_of_freesurfer_without_orientation_are_refused(
+    whole_head: Path, tmp_path: Path
+) -> None:
+    image = nib.load(whole_head)
+    content = bytearray(nib.MGHImage(np.asarray(image.dataobj), image.affine).to_bytes())
+    content[28:30] = bytes(2)
+    path = tmp_path / "orig.mgh"
+    path.write_bytes(content)
+    with pytest.raises(ImageError, match="left and right are unknown"):
+        read_volume(path)
+    assert read_volume(path, assume_ras=True).warnings
+
+
+@pytest.mark.parametrize("kept", [0, 20, 300, 4000, -9])
+def test_damaged_images_of_freesurfer_are_refused_in_one_line(head: Head, kept: int) -> None:
+    path = mgz(head)
+    plain = gzip.decompress(path.read_bytes())
+    for name, content in (("a.mgz", path.read_bytes()), ("a.mgh", plain)):
+        damaged = head.folder / name
+        damaged.write_bytes(content[:kept] if kept > 0 else b"x" * 400)
+        with pytest.raises(ImageError) as refused:
+            read_volume(damaged)
+        assert "\n" not in str(refused.value)
+
+
 def test_trailing_axes_of_length_one_are_kept(head: Head) -> None:
     content = stored(head.image(head.data[..., None, None]))
     volume = read_volume(head.write(content))

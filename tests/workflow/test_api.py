@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 
+import make_datasets
 import nibabel as nib
 import numpy as np
 import pandas as pd
@@ -65,6 +66,24 @@ def test_an_image_of_nibabel_gives_what_its_file_gives(segmenter, result, whole_
     of_image = segmenter(nib.load(whole_head))
     assert np.array_equal(of_image.labels.dataobj, result.labels.dataobj)
     pd.testing.assert_frame_equal(of_image.volumes, result.volumes)
+
+
+def test_a_noisy_background_of_mp2rage_makes_little_difference(segmenter, whole_head):
+    head = nib.load(whole_head)
+    uniform = make_datasets.unit1(head)
+    noise = np.asarray(uniform.dataobj)[np.asarray(head.dataobj) == 0]
+    assert noise.std() > 1000  # of 4095: the background is no darker than the head
+    expected = segmenter(head).volumes["volume_mm3"]
+    found = segmenter(uniform).volumes["volume_mm3"]
+    assert np.all(np.abs(found / expected - 1) < 0.08), found / expected
+
+
+def test_real_heads_may_be_of_mp2rage(segmenter, shared_data):
+    for name in ("ds011/sub-05/anat/sub-05", "ds002748/sub-12/anat/sub-12"):
+        head = nib.load(shared_data / f"{name}_T1w.nii.gz")
+        expected = segmenter(head).volumes["volume_mm3"]
+        found = segmenter(make_datasets.unit1(head)).volumes["volume_mm3"]
+        assert np.all(np.abs(found / expected - 1) < 0.08), found / expected
 
 
 def test_columns_of_volumes_are_numbers(result):

@@ -14,10 +14,12 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pandas as pd
 import pytest
 from make_fixture_model import write_random_model
 
 from bids_app.bids.results import keep_newest, read_failures, read_results
+from bids_app.bids.validation import validate
 from bids_app.cli import main as cli
 from bids_app.errors import OutputError
 from bids_app.io import files, progress
@@ -106,6 +108,89 @@ def test_every_image_has_its_files_under_its_own_name(run, tmp_path):
     assert (tmp_path / "out" / "sub-01.html").is_file()
     assert len(list((tmp_path / "out").glob("sub-02/figures/*.png"))) == 2
     assert not list((tmp_path / "out").rglob(".*.lock"))
+
+
+def test_each_kind_of_image_has_results_of_its_own(run, bids, tmp_path, capsys):
+    head = nib.load(bids / "sub-01/anat/sub-01_T1w.nii.gz")
+    data = np.asarray(head.dataobj)
+    for suffix, other in (("T2w", data.max() - data), ("FLAIR", np.sqrt(np.abs(data)) * 30)):
+        image = nib.Nifti1Image(other.astype(data.dtype), head.affine, head.header)
+        nib.save(image, bids / f"sub-01/anat/sub-01_{suffix}.nii.gz")
+    out = tmp_path / "out"
+    assert run("--participant-label", "01") == 0
+    assert run("--suffix", "T1w", "T2w", "FLAIR") == 0
+    assert "4 done, 1 complete before" in capsys.readouterr().out
+    maps = {path.name for path in out.glob("sub-01/anat/*_dseg.nii.gz")}
+    described = ["", "_desc-FLAIR", "_desc-T2w"]
+    assert maps == {f"sub-01_seg-quick{which}_dseg.nii.gz" for which in described}
+    page = (out / "sub-01.html").read_text()
+    assert "T2w, model quick" in page
+    assert "FLAIR, model quick" in page
+    assert "on the T1-weighted, T2-weighted and FLAIR images" in page
+    assert cli.main([str(bids), str(out), "group"]) == 0
+    rows = pd.read_csv(out / "group_volumes.tsv", sep="\t").set_index("source")
+    assert rows["suffix"].value_counts().to_dict() == {"T1w": 3, "T2w": 1, "FLAIR": 1}
+    assert rows.loc["sub-01/anat/sub-01_T2w.nii.gz", "suffix"] == "T2w"
+    assert rows["failure"].isna().all()
+    assert cli.main([str(bids), str(out), "group", "--suffix", "flair"]) == 0
+    assert len(pd.read_csv(out / "selection_volumes.tsv", sep="\t")) == 1
+    assert validate(out).errors == ()
+
+
+def test_preprocessed_images_are_segmented_beside_each_other(run, coarse_dataset, tmp_path, capsys):
+    derivatives = Path(shutil.copytree(coarse_dataset, tmp_path / "fmriprep"))
+    head = derivatives / "sub-01/anat/sub-01_T1w.nii.gz"
+    head.rename(head.with_name("sub-01_desc-preproc_T1w.nii.gz"))
+    made_by = [{"Name": "fMRIPrep", "Version": "25.1.0"}]
+    description = {"Name": "x", "BIDSVersion": "1.10.0", "DatasetType": "derivative"}
+    (derivatives / "dataset_description.json").write_text(
+        json.dumps(description | {"GeneratedBy": made_by})
+    )
+    only = ("--participant-label", "01")
+    assert run(*only, bids_dir=derivatives) == 3
+    assert "--desc preproc selects it" in capsys.readouterr().err
+    assert run(*only, "--desc", "preproc", bids_dir=derivatives) == 0
+    assert "derivative dataset (DatasetType) by fMRIPrep 25.1.0" in capsys.readouterr().out
+    (made,) = (tmp_path / "out").glob(MAPS)
+    assert made.name == "sub-01_seg-quick_desc-preproc_dseg.nii.gz"
+    assert sidecar(made)["Sources"] == ["bids:raw:sub-01/anat/sub-01_desc-preproc_T1w.nii.gz"]
+    assert run(*only, "--desc", "preproc", bids_dir=derivatives) == 0
+    assert "0 done, 1 complete before" in capsys.readouterr().out
+
+
+def test_subjects_of_freesurfer_are_segmented(run, bids, tmp_path, capsys):
+    subjects = tmp_path / "subjects"
+    for name, session in (("sub-01", ""), ("sub-02_ses-2", "ses-2/")):
+        source = bids / name.partition("_")[0] / f"{session}anat/{name}_T1w.nii.gz"
+        head = nib.load(source)
+        (subjects / name / "mri").mkdir(parents=True)
+        data = np.asarray(head.dataobj, dtype=np.float32)
+        nib.save(nib.MGHImage(data, head.affine), subjects / name / "mri/orig.mgz")
+    assert run("--freesurfer-dir", str(subjects), "--freesurfer-stats") == 0
+    out = tmp_path / "out"
+    made = {path.name: path for path in out.glob(MAPS)}
+    assert set(made) == {
+        "sub-01_seg-quick_desc-orig_dseg.nii.gz", "sub-02_ses-2_seg-quick_desc-orig_dseg.nii.gz",
+    }  # fmt: skip
+    content = sidecar(made["sub-01_seg-quick_desc-orig_dseg.nii.gz"])
+    assert content["Sources"] == ["bids:freesurfer:sub-01/mri/orig.mgz"]
+    links = json.loads((out / "dataset_description.json").read_text())["DatasetLinks"]
+    assert links == {"raw": "../bids", "freesurfer": "../subjects"}
+    assert (out / "freesurfer/sub-01_desc-orig/mri/brainstemSsVolumes.quick.txt").is_file()
+    assert run("--freesurfer-dir", str(subjects), "--dry-run") == 0
+    printed = capsys.readouterr().out
+    assert "complete  sub-02/: sub-02_ses-2/mri/orig.mgz" in printed
+    assert run() == 0  # the raw images have results of their own
+    assert len(list(out.glob(MAPS))) == 5
+    assert cli.main([str(bids), str(out), "group"]) == 0
+    links = json.loads((out / "dataset_description.json").read_text())["DatasetLinks"]
+    assert links == {"raw": "../bids", "freesurfer": "../subjects"}
+    (out / "sub-01/figures/sub-01_seg-quick_desc-orig_dseg.png").unlink()
+    assert run("--reports-only") == 0
+    assert "the source image is not in --freesurfer-dir" in capsys.readouterr().out
+    assert run("--reports-only", "--freesurfer-dir", str(subjects)) == 0
+    assert (out / "sub-01/figures/sub-01_seg-quick_desc-orig_dseg.png").is_file()
+    assert run("--freesurfer-dir", str(subjects), "--suffix", "T2w") == 2
 
 
 def test_without_a_terminal_lines_tell_how_far_a_long_image_is(run, monkeypatch, capsys):

@@ -20,14 +20,16 @@ if TYPE_CHECKING:
     from bids_app.bids.results import Result
 
 
-def restore_figures(result: Result, bids_dir: Path, *, assume_ras: bool = False) -> str | None:
+def restore_figures(
+    result: Result, dataset: Path | None, *, assume_ras: bool = False
+) -> str | None:
     """Make missing figures of a result again, if its source image is still there.
 
     Parameters
     ----------
     result : Result
         A complete result.
-    bids_dir : Path
+    dataset : Path, optional
         The source dataset.
     assume_ras : bool
         As for `read_volume`.
@@ -46,9 +48,10 @@ def restore_figures(result: Result, bids_dir: Path, *, assume_ras: bool = False)
     if is_file(outputs.picture) and is_file(outputs.cutout):
         return None
     source = PurePosixPath(result.source)
-    path = bids_dir / source
-    if source.is_absolute() or ".." in source.parts or not is_file(path):
-        return "the source image is not in BIDS_DIR"
+    path = None if dataset is None else dataset / source
+    if path is None or source.is_absolute() or ".." in source.parts or not is_file(path):
+        folder = "BIDS_DIR" if result.source_dataset == "raw" else "--freesurfer-dir"
+        return f"the source image is not in {folder}"
     try:
         volume = read_volume(path, assume_ras=assume_ras)
         if volume.sha256 != result.sidecar.input_sha256:
