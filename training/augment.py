@@ -28,10 +28,10 @@ NOTHING_SHARE, CUT_OFF_SHARE = 0.1, 0.12  # of the locator's patches
 FRAMED_SHARE = 0.5  # of the locator's drawn images
 # Of the segmenter's: with a region resized, then another one too; with lesions.
 RESIZED_SHARE, TWICE_SHARE, LESION_SHARE = 0.9, 0.4, 0.2
-RECOLOURED_SHARE = 0.3  # of its heads: with the contrast of other images
+RECOLOURED_SHARE = 0.2  # of its heads: with the contrast of other images
 STRIPPED_SHARE = 0.4  # of images of which the brain is known
 NECKLESS_SHARE = 0.2  # of the segmenter's: nothing is seen from somewhere below the medulla on
-DEFORMED_SHARE = 0.5  # of pairs
+DEFORMED_SHARE = 0.75  # of pairs
 
 
 def draw_box(size: int, rng: np.random.Generator, look: Look) -> list[slice]:
@@ -408,7 +408,7 @@ def draw_pair(
 ) -> Pair:
     """Draw two patches of a case whose answers must agree.
 
-    In half of the pairs the second shows the brainstem as it is in the first, in the others
+    In a quarter of the pairs the second shows the brainstem as it is in the first, in the others
     with a region resized.
 
     Parameters

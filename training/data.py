@@ -20,10 +20,13 @@ from nibabel.affines import apply_affine
 from bids_app.cli.options import guarded
 from bids_app.errors import UsageError
 from training.cases import (
+    CODES,
     CORD,
+    ICP,
     IGNORE,
     MEDULLA,
     NOT_STEM,
+    SCP,
     STEM,
     Case,
     check_place,
@@ -54,6 +57,8 @@ PLANE_MM = 3.0  # so much below the labels is in doubt, as they are 3 mm above t
 # The labels set aside 3 mm to both sides of the lower limit of the medulla. A network that is free
 # to end it anywhere in these 6 mm ends it too high; all but the nearest 1 mm is learned.
 LIMIT_MM, SURFACE_MM = 1.0, 1.0
+# The thin peduncles of a map are cut to white matter. Cortex so near to them may be peduncle, too.
+CORTEX, CORTEX_VOXELS = tuple(CODES.index(code) for code in (8, 47)), 2
 # Their images end within the medulla, which the checks report; looked at, the labels are right.
 ACCEPTED = ("formats_T2w", "ms_sub-01_ses-1", "ms_sub-01_ses-1_FLAIR")
 
@@ -218,6 +223,28 @@ def know_beside_limit(
     return out
 
 
+def doubt_cortex(labels: NDArray[np.uint8], anatomy: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Leave open whether cerebellar cortex of a map beside scp and icp is peduncle.
+
+    Parameters
+    ----------
+    labels : ndarray of uint8, shape (X, Y, Z)
+        The labels to learn.
+    anatomy : ndarray of uint8, shape (X, Y, Z)
+        Positions in `CODES`.
+
+    Returns
+    -------
+    ndarray of uint8, shape (X, Y, Z)
+        `labels`, with `NOT_STEM` for background that is such cortex.
+    """
+    from scipy import ndimage
+
+    near = ndimage.binary_dilation(np.isin(labels, (SCP, ICP)), iterations=CORTEX_VOXELS)
+    cortex = np.isin(anatomy, CORTEX) & (labels == 0)
+    return np.where(near & cortex, np.uint8(NOT_STEM), labels)
+
+
 def make_case(name: str, image_path: Path, labels_path: Path) -> Case:
     """Prepare a head or a map with its labels."""
     image, affine = read_ras(image_path)
@@ -234,6 +261,7 @@ def make_case(name: str, image_path: Path, labels_path: Path) -> Case:
         # Below the labels the cord of a map is known as far as it can be followed.
         slices = cord.any((0, 1)) & ~np.logical_or.accumulate(labels.any((0, 1)))
         learned[:, :, slices] = CORD * cord[:, :, slices]
+        learned = doubt_cortex(learned, anatomy)
         return Case(name, False, looks({"anatomy": anatomy, "brain": brain}, affine, learned))
     if Head(name, image_path).t1w:
         learned = know_fluid(learned, image)

@@ -64,7 +64,7 @@ def corrupt(image: torch.Tensor, rng: np.random.Generator, look: Look) -> torch.
     if rng.random() < 0.35:
         low, high = (0.3, 1.0) if look.array == "near" else (0.2, 0.5)
         image = blur(image, tuple(rng.uniform(low, high, 3)))
-    if rng.random() < (0.35 if look.array == "near" else 0.15):
+    if rng.random() < (0.25 if look.array == "near" else 0.15):
         image = coarsen(image, rng, look.spacing)
     if rng.random() < 0.7:
         knots = int(rng.integers(2, 5 if look.array == "near" else 7))

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional
 
-from training.cases import CORD, IGNORE, MEDULLA, NOT_STEM, is_of
+from training.cases import CORD, ICP, IGNORE, MEDULLA, NOT_STEM, SCP, is_of
+from training.faults import widen
 
 if TYPE_CHECKING:
     from training.networks import Look
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 PARTS_WEIGHT = 0.5  # of the Dice of parts and cord against that of the regions
 VOLUME_WEIGHT = 2.0
 LEAST_VOXELS = 100.0  # added to volumes, so that what hardly shows in a patch pulls little
+THIN = (SCP, ICP)  # a few hundred voxels of a head
+THIN_REACH = 4  # voxels around them, which they are told from
+BOX_MARGIN, BEYOND = 8, 8  # around what is labelled; beyond, one voxel in so many counts for all
 
 
 def loss_of(
@@ -41,25 +45,30 @@ def loss_of(
     look : Look
         The network at hand.
     rare : float
-        Weight of a cross-entropy of each part, a mean over its own voxels. What is not yet found
-        has a Dice that hardly changes, so a new small class is learned by this; as it makes parts
-        too large, it should be 0 in the end.
+        Weight of a cross-entropy of each thin part against what lies within `THIN_REACH` voxels of
+        it: a mean over its own voxels and one over those around. What is not yet found has a
+        Dice that hardly changes, and one voxel in several thousand has no part in a mean over
+        all; so a new small class is learned by this. As both sides weigh the same it makes parts
+        too large, and should be 0 in the end.
     """
-    log_p = rows_of(logits).log_softmax(1)
     flat = target.flatten()
     # A row for each class of the target, one for `NOT_STEM` and one for `IGNORE`.
     kinds = len(look.classes)
     kind = torch.where(flat == IGNORE, kinds + 1, torch.where(flat == NOT_STEM, kinds, flat))
+    index, counts = rows_that_count(target)
+    rows = logits.movedim(1, -1).flatten(0, -2)
+    log_p = rows[index].float().log_softmax(1)
+    flat, kind = flat[index], kind[index]
     chosen = kind.clamp(max=kinds - 1)
     entropy = -log_p.gather(1, chosen[:, None])[:, 0] * (kind < kinds)
     p = log_p.exp()
     if (kind == kinds).any():
         rest = 1 - p[:, list(look.stem)].sum(1)
         entropy = entropy - torch.log(rest.clamp(min=1e-6)) * (kind == kinds)
-    loss = entropy.sum() / (kind <= kinds).sum().clamp(min=1)
+    loss = (entropy * counts).sum() / (counts * (kind <= kinds)).sum().clamp(min=1)
     # Sums of the probabilities of each class over the voxels of each kind: all Dice follow.
-    found = functional.one_hot(kind, kinds + 2).to(p.dtype).T @ p
-    sizes = torch.bincount(kind, minlength=kinds + 2)
+    weighted = functional.one_hot(kind, kinds + 2).to(p.dtype) * counts[:, None]
+    found, sizes = weighted.T @ p, weighted.sum(0)
 
     def dice(classes: tuple[int, ...]) -> torch.Tensor:
         rows = list(classes)
@@ -74,8 +83,13 @@ def loss_of(
         if scores:
             loss = loss + weight * (1 - torch.stack(scores).mean())
     if rare and look.parts:
-        own = [entropy[is_of(flat, each)].mean() for each in look.parts if sizes[list(each)].any()]
-        loss = loss + rare * sum(own, torch.zeros(()))
+        for part in THIN:
+            own = flat == part
+            if own.any():
+                near = widen((target == part)[:, None].float(), THIN_REACH).flatten()[index] > 0
+                around = near & ~own & (kind < kinds)
+                apart = -torch.log1p(-p[around, part].clamp(max=1 - 1e-6))
+                loss = loss + rare * (entropy[own].mean() + apart.sum() / around.sum().clamp(min=1))
     if len(look.stem) > 1:
         loss = loss + 1 - dice(look.stem)
         stem = is_of(flat, look.stem)
@@ -92,9 +106,67 @@ def loss_of(
     return loss
 
 
-def rows_of(logits: torch.Tensor) -> torch.Tensor:
-    """Return logits (batch, classes, z, y, x) as float32 rows, one a voxel."""
-    return logits.movedim(1, -1).flatten(0, -2).float()
+def rows_that_count(target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Choose the voxels that a loss is taken of: far from the brainstem a part stands for all.
+
+    Parameters
+    ----------
+    target : Tensor of int64, shape (batch, z, y, x)
+
+    Returns
+    -------
+    index : Tensor of int64, shape (n,)
+        Positions in the flattened target: the box around what is labelled, and every `BEYOND`-th
+        voxel elsewhere, another one at each call.
+    counts : Tensor of float32, shape (n,)
+        How many voxels each stands for.
+    """
+    kept = torch.zeros(target.shape, device=target.device)
+    kept.view(-1)[int(torch.randint(BEYOND, ())) :: BEYOND] = BEYOND
+    for z, y, x, patch in ((*labelled_box(own), at) for own, at in zip(target, kept, strict=True)):
+        patch[z, y, x] = 1
+    index = torch.nonzero(kept.flatten())[:, 0]
+    return index, kept.flatten()[index]
+
+
+def labelled_box(target: torch.Tensor) -> tuple[slice, slice, slice]:
+    """Return the box around all classes in a target (..., z, y, x), with `BOX_MARGIN` around it."""
+    known = (target > 0) & (target < NOT_STEM)
+    places = []
+    for axis in (-3, -2, -1):
+        others = [n for n in range(-target.ndim, 0) if n != axis]
+        hit = torch.nonzero(known.any(dim=others) if others else known)
+        if not len(hit):
+            return (slice(0, 0),) * 3
+        places.append(slice(max(int(hit[0]) - BOX_MARGIN, 0), int(hit[-1]) + 1 + BOX_MARGIN))
+    return places[0], places[1], places[2]
+
+
+def cut_pair(
+    logits: torch.Tensor, places: torch.Tensor, seen: torch.Tensor, target: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Cut a pair to the boxes around what is labelled, for `disagreement`.
+
+    Parameters
+    ----------
+    logits, places, seen : Tensor
+        As for `disagreement`.
+    target : Tensor of int64, shape (2, z, y, x)
+
+    Returns
+    -------
+    logits, places, seen : Tensor
+        Of the box that holds what is labelled in both patches.
+    """
+    z, y, x = labelled_box(target)
+    if z.stop == z.start:
+        return logits, places, seen
+    logits, seen = logits[:, :, z, y, x], seen[:, z, y, x]
+    edges = places.new_tensor([n - 1 for n in target.shape[:0:-1]])
+    first = places.new_tensor([x.start, y.start, z.start])
+    inside = places.new_tensor([n - 1 for n in seen.shape[:0:-1]])
+    voxels = (places[:, z, y, x] + 1) / 2 * edges - first
+    return logits, voxels / inside * 2 - 1, seen
 
 
 def disagreement(
@@ -104,8 +176,8 @@ def disagreement(
 
     The first answer is carried to the second patch. The squared difference of the probabilities
     is taken relative to the size of what was found, and to it is added the relative difference of
-    the volumes (sums of probabilities) of each region and part. Where the second patch is deformed,
-    this is the error of the change in volume, whatever the labels say.
+    the volumes (sums of probabilities) of each region and part but the thin ones. Where the
+    second patch is deformed, this is the error of the change in volume, whatever the labels say.
 
     Parameters
     ----------
@@ -117,7 +189,7 @@ def disagreement(
     look : Look
         The network at hand.
     """
-    both = rows_of(logits).softmax(1).view(2, *logits.shape[2:], -1).movedim(-1, 1)
+    both = logits.float().softmax(1)
     carried = functional.grid_sample(
         torch.cat([both[:1], seen[:1, None].float()], 1), places, align_corners=True
     )[0]
@@ -127,7 +199,8 @@ def disagreement(
     apart = ((first - second) ** 2).sum() / size
     volumes = [chosen.sum((1, 2, 3)) for chosen in (first, second)]
     changes = []
-    for classes in (*look.regions, *look.parts):
+    # A thin part that is not yet found would agree with itself best by not being there at all.
+    for classes in (*look.regions, *(part for part in look.parts if not set(part) & set(THIN))):
         a, b = (volume[list(classes)].sum() for volume in volumes)
         changes.append((a - b).abs() / ((a + b) / 2 + LEAST_VOXELS))
     return apart + VOLUME_WEIGHT * torch.stack(changes).mean()

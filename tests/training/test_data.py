@@ -20,7 +20,15 @@ from training.cases import (
     read_split,
     save_cases,
 )
-from training.data import NEAR_SIZE, cut, know_beside_limit, know_fluid, prepare, to_bytes
+from training.data import (
+    NEAR_SIZE,
+    cut,
+    doubt_cortex,
+    know_beside_limit,
+    know_fluid,
+    prepare,
+    to_bytes,
+)
 from training.frame import canonical_frame, grid_affine
 from training.sources import read_brainstem, read_classes, read_map, track_cord
 
@@ -96,6 +104,19 @@ def test_beside_the_lower_limit_all_but_the_nearest_millimetre_is_learned():
         known[20, 20, 16:24], [CORD, CORD, CORD, IGNORE, IGNORE, MEDULLA, MEDULLA, MEDULLA]
     )
     assert (known[15, 20, 17:23] == IGNORE).all()
+
+
+def test_cortex_of_a_map_beside_a_thin_peduncle_may_be_peduncle_too():
+    cortex, white = CODES.index(8), CODES.index(7)
+    anatomy = np.full((12, 12, 12), cortex, np.uint8)
+    anatomy[:, :6] = white
+    labels = np.zeros((12, 12, 12), np.uint8)
+    labels[4:6, 4:6, 4:6] = SCP
+    doubted = doubt_cortex(labels, anatomy)
+    assert (doubted == NOT_STEM).sum() == (4 + 8) + 4  # one voxel away, then two
+    assert not (doubted[:, :6] == NOT_STEM).any()
+    labels[labels == SCP] = MCP
+    assert np.array_equal(doubt_cortex(labels, anatomy), labels)
 
 
 @pytest.mark.parametrize("flipped", [False, True], ids=["RAS", "LPI"])

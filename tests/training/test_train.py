@@ -22,7 +22,7 @@ from training.cases import IGNORE, MEDULLA, MIDBRAIN, NOT_STEM, PONS, SCP, TECTU
 from training.complete import complete_regions, complete_skull
 from training.export import export_network, write_manifest
 from training.head import fit_last_layer
-from training.loss import disagreement, loss_of
+from training.loss import cut_pair, disagreement, loss_of, rows_that_count
 from training.networks import LOOKS, build_network
 from training.patches import Drawing, choose_case, cut_box, drawn_ahead
 from training.train import Plan, Run, computes_in_bfloat16, train, validate
@@ -155,7 +155,7 @@ def test_heads_of_a_small_dataset_are_seen_more_often_than_others():
     assert 170 < names.count("synthseg") < 230
 
 
-def test_a_box_is_two_thirds_of_the_patch_and_the_same_in_both_patches_of_a_pair():
+def test_a_box_of_five_sixths_is_cut_from_the_same_place_of_both_patches():
     image = torch.rand(2, 24, 24, 24)
     voxels = torch.stack(torch.meshgrid(*[torch.arange(24.0)] * 3, indexing="ij"), -1).flip(-1)
     pair = cut_box(Pair(image, image, voxels[None]), np.random.default_rng(1))
@@ -481,3 +481,39 @@ def test_the_inside_of_the_skull_is_added_to_a_head(cases):
     assert found.keys() == given.arrays.keys() | {"far/brain", "near/brain"}
     assert found["far/brain"].shape == far["far/labels"].shape
     assert set(np.unique(found["far/brain"])) <= {0, 1}
+
+
+def test_far_from_the_labels_one_voxel_counts_for_eight():
+    target = torch.zeros(2, 48, 48, 48, dtype=torch.long)
+    target[0, 20:24, 20:24, 20:24] = PONS
+    index, counts = rows_that_count(target)
+    assert float(counts.sum()) == pytest.approx(target.numel(), rel=0.02)
+    near = torch.zeros(target.shape, dtype=torch.bool)
+    near[0, 12:32, 12:32, 12:32] = True
+    assert set(near.flatten().nonzero()[:, 0].tolist()) <= set(index.tolist())
+    assert counts[near.flatten()[index]].eq(1).all()
+
+
+def test_a_pair_that_is_cut_to_what_is_labelled_differs_as_the_whole_does():
+    target = torch.zeros(2, 32, 32, 32, dtype=torch.long)
+    target[:, 12:18, 14:20, 13:19] = PONS
+    moved = torch.nn.functional.affine_grid(
+        torch.eye(3, 4)[None], [1, 1, 32, 32, 32], align_corners=True
+    )
+    moved[..., 2] += 2 * 1.5 / 31
+    both = logits_for(target, CLASSES)
+    seen = torch.ones(2, 32, 32, 32, dtype=torch.bool)
+    whole = disagreement(both, moved, seen, SEGMENTER)
+    cut = cut_pair(both, moved, seen, target)
+    assert cut[0].shape[2:] == (22, 22, 22)
+    assert whole > 0.1
+    torch.testing.assert_close(disagreement(*cut, SEGMENTER), whole, rtol=1e-3, atol=1e-4)
+
+
+def test_a_thin_part_is_told_from_what_is_around_it():
+    target = torch.zeros(1, 32, 32, 32, dtype=torch.long)
+    target[:, 8:12, 8:12, 8:12] = SCP
+    logits = logits_for(target, CLASSES)
+    logits[:, SCP] = 20  # all is called superior peduncle
+    without, with_rare = (loss_of(logits, target, SEGMENTER, rare) for rare in (0.0, 0.3))
+    assert with_rare > without + 0.1
