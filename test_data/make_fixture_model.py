@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 LAYERS = ("conv_op", "norm_op", "dropout_op", "nonlin")
 LOCATOR_LABELS = ("background", "brainstem", "rest")
 SEGMENTER_LABELS = ("background", "midbrain", "pons", "medulla", "cord")
+PARTS_LABELS = (
+    "background", "tegmentum", "pons", "medulla", "cord", "tectum", "scp", "mcp", "icp",
+)  # fmt: skip
 
 
 def write_random_model(
@@ -134,15 +137,20 @@ def write_band_model(
     )
 
 
-def write_cascade(folder: Path) -> Path:
+def write_cascade(folder: Path, *, parts: bool = False) -> Path:
     """Write a cascade with the grids and labels of the open model.
 
     Its locator takes voxels near intensity 2 for the brainstem and voxels near 1 for the rest of
     the inside of the skull; its segmenter takes 1.6 for midbrain, 2 for pons, 2.4 for medulla, 2.8
-    for cord and 1 or less for background.
+    for cord and 1 or less for background. With `parts` it has the classes of version 2, in their
+    order: 1.6 is tegmentum, 1.8 tectum, 3.2 superior and 3.6 middle peduncle, 4 inferior one.
     """
     locator = dict(zip(LOCATOR_LABELS, (0.0, 2.0, 1.0), strict=True))
     segmenter = dict(zip(SEGMENTER_LABELS, (1.0, 1.6, 2.0, 2.4, 2.8), strict=True))
+    if parts:
+        segmenter = dict(
+            zip(PARTS_LABELS, (1.0, 1.6, 2.0, 2.4, 2.8, 1.8, 3.2, 3.6, 4.0), strict=True)
+        )
     write_band_model(
         folder / "locator", list(locator.items()), patch_size=(64,) * 3, spacing=(4.0,) * 3
     )

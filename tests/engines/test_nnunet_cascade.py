@@ -96,6 +96,34 @@ def test_the_cord_counts_as_background(cascade):
     assert np.all(output.probabilities.argmax(0)[image[output.region] == CORD] == 0)
 
 
+@pytest.fixture(scope="module")
+def with_parts(tmp_path_factory):
+    folder = write_cascade(tmp_path_factory.mktemp("parts"), parts=True)
+    return Cascade(folder, device=CPU)
+
+
+def test_parts_add_up_to_regions_and_peduncles_count_as_background(cascade, with_parts):
+    plain = phantom((1, 1, 1))
+    image = plain.copy()
+    image[..., 105:106][plain[..., 105:106] == MIDBRAIN] = 1.8  # tectum
+    image[92:108, 100:120, 60:70] = 3.6  # a middle peduncle beside the pons
+    assert with_parts.labels == cascade.labels
+    assert with_parts.parts == ("tegmentum", "tectum", "scp", "mcp")
+    expected, found = cascade.predict(plain, (1, 1, 1)), with_parts.predict(image, (1, 1, 1))
+    assert found.region == expected.region
+    labels = found.probabilities.argmax(0)
+    assert np.array_equal(labels, expected.probabilities.argmax(0))
+    assert labels[image[found.region] == 1.8].all()
+    inferred, parts = with_parts.predict_sampled(image[found.region])
+    assert np.array_equal(inferred.mean.argmax(0), labels)
+    assert np.array_equal(parts[1] > 0.5, image[found.region] == np.float32(1.8))
+    assert np.array_equal(parts[3] > 0.5, image[found.region] == np.float32(3.6))
+    np.testing.assert_allclose(parts[:2].sum(0), inferred.mean[1], atol=1e-6)
+    assert inferred.mirror_dice == pytest.approx((1, 1, 1))
+    assert inferred.sizes.shape == (2, 3)
+    assert cascade.predict_sampled(plain[expected.region])[1] is None
+
+
 @pytest.mark.parametrize("air", [0, 7, 40])
 def test_the_centre_is_met_whatever_lies_around_the_head(cascade, air):
     spacing = (1.1, 0.9, 1.3)
@@ -173,7 +201,7 @@ def test_confidence_is_high_where_the_answer_is_clear(cascade):
 
 def test_networks_of_other_classes_are_refused(tmp_path):
     folder = write_cascade(tmp_path)
-    bands = [("background", 0), ("cord", 1), ("pons", 2)]
+    bands = [("background", 0), ("cord", 1), ("scp", 2)]
     write_band_model(folder / "segmenter", bands, patch_size=(8, 8, 8), spacing=(1, 1, 1))
     with pytest.raises(ModelError, match="the classes of a cascade"):
         Cascade(folder, device=CPU)

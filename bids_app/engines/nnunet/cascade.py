@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import ndimage
 
+from bids_app.engines.nnunet.classes import Classes
 from bids_app.engines.nnunet.inference import Inferred, NnUNet
 from bids_app.errors import ModelError
 
@@ -32,8 +33,6 @@ Box = tuple[slice, slice, slice]
 
 # Classes of the localizer.
 BRAINSTEM, REST_OF_INTRACRANIAL = 1, 2
-# The segmenter learns the cord so that the medulla ends where it begins; it is not reported.
-HELPERS = ("cord",)
 # The midbrain, pons and medulla of an adult have at least 17 ml. A field of view that cuts the
 # brainstem may hold only a quarter of that; anything smaller is taken for a false positive.
 SMALLEST_MM3 = 4000.0
@@ -117,8 +116,8 @@ class CascadeOutput:
     Attributes
     ----------
     probabilities : ndarray of float32, shape (C, z, y, x)
-        Of the segmenter's classes within `region`, background first and helper classes merged into
-        it, from one pass of each network. No voxels if no brainstem was found.
+        Of `Cascade.labels` within `region`, background first, from one pass of each network. No
+        voxels if no brainstem was found.
     region : tuple of three slices
         Box in the image, along z, y, x; everything outside it is background.
     intracranial_mm3 : float or None
@@ -159,6 +158,14 @@ class Cascade:
     half : bool
         On a CUDA GPU, multiply in float16.
 
+    Attributes
+    ----------
+    labels : tuple of str
+        Background and regions.
+    parts : tuple of str
+        Parts of regions and peduncles that the segmenter knows
+        (`bids_app.engines.nnunet.classes`); empty if it knows none.
+
     Raises
     ------
     ModelError
@@ -187,16 +194,15 @@ class Cascade:
         )
         self._localizer = load(folder / "locator")
         self._segmenter = load(folder / "segmenter", folds=folds)
-        labels = self._segmenter.labels
-        kept = [name for name in labels if name not in HELPERS]
-        if len(self._localizer.labels) != REST_OF_INTRACRANIAL + 1 or labels[: len(kept)] != tuple(
-            kept
-        ):
+        self._classes = Classes.of(self._segmenter.labels)
+        if len(self._localizer.labels) != REST_OF_INTRACRANIAL + 1 or len(self._classes.labels) < 2:
             raise ModelError(
                 f"{folder}: the localizer or segmenter does not have the classes of a cascade. "
                 "Install the model again."
             )
-        self.labels = tuple(kept)
+        self._segmenter.count_together(self._classes.groups)
+        self.labels = self._classes.labels
+        self.parts = self._classes.parts
 
     def predict(self, image: NDArray[np.float32], spacing: Sequence[float]) -> CascadeOutput:
         """Find the brainstem in an image and segment a box around it.
@@ -228,7 +234,9 @@ class Cascade:
             touches_border=localization.touches_border,
         )
 
-    def predict_sampled(self, data: NDArray[np.float32]) -> Inferred:
+    def predict_sampled(
+        self, data: NDArray[np.float32]
+    ) -> tuple[Inferred, NDArray[np.float32] | None]:
         """Segment an image that was sampled and normalized for the segmenter.
 
         Parameters
@@ -238,28 +246,19 @@ class Cascade:
 
         Returns
         -------
-        Inferred
-            Probabilities of `labels`, and agreement of these classes over all mirrorings.
+        inferred : Inferred
+            Probabilities of `labels`, and agreement of these over all mirrorings.
+        parts : ndarray of float32, shape (P, z, y, x), or None
+            Probabilities of `parts`; None without any.
         """
         found = self._segmenter.infer(data[None])
-        kept = len(self.labels)
-        return Inferred(
-            self._merge_helpers(found.mean),
-            found.agreement and found.agreement[: kept - 1],
-            found.mirror_dice and found.mirror_dice[: kept - 1],
-            found.sizes[:, : kept - 1],
-        )
+        parts = self._classes.choose_parts(found.mean)
+        return found._replace(mean=self._classes.merge(found.mean)), parts
 
     def _segment(self, crop: NDArray[np.float32], spacing: Sequence[float]) -> NDArray[np.float32]:
         prepared = self._segmenter.prepare(crop, spacing)
         inferred = self._segmenter.infer(prepared.data, mirror=False)
-        return self._merge_helpers(self._segmenter.restore(inferred.mean, prepared))
-
-    def _merge_helpers(self, classes: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Add helper classes to the background, in place."""
-        kept = len(self.labels)
-        classes[0] += classes[kept:].sum(axis=0)
-        return classes[:kept]
+        return self._segmenter.restore(self._classes.merge(inferred.mean), prepared)
 
     def localize(self, image: NDArray[np.float32], spacing: Sequence[float]) -> Localization:
         """Find the brainstem in an image.

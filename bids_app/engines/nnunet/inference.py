@@ -22,7 +22,7 @@ from bids_app.engines.nnunet.gpu import use_half
 from bids_app.engines.nnunet.plans import read_plans
 from bids_app.engines.nnunet.postprocessing import postprocess, read_steps
 from bids_app.engines.nnunet.sliding import predict_tiles, tile_weights
-from bids_app.engines.nnunet.votes import Votes, winners
+from bids_app.engines.nnunet.votes import Votes
 from bids_app.engines.nnunet.weights import CHECKPOINT, fill, read_checkpoint
 from bids_app.engines.threads import fix_convolutions, side_by_side
 from bids_app.errors import ModelError, UsageError
@@ -143,6 +143,7 @@ class NnUNet:
         if device.type == "cpu" and runtime == "torch":
             most = min(self._threads, 2 ** len(self._mirror_axes))
             self._at_once = passes_at_once(self._networks[0], self._plans.patch_size, most)
+        self._groups: tuple[tuple[int, ...], ...] | None = None
         self._softmax = averaging == "softmax"
         self._mode = mode
         self._steps = read_steps(folder) if mode == "v1" else ()
@@ -151,6 +152,19 @@ class NnUNet:
         z, y, x = (extent[axis] for axis in self._plans.transpose_backward)
         self.patch_mm = (z, y, x)
         self.patch_size = self._plans.patch_size
+
+    def count_together(self, groups: Sequence[Sequence[int]]) -> None:
+        """Compare and measure sums of classes instead of classes, in all passes to come.
+
+        The averaging must be ``softmax``. `Inferred.mean` keeps all classes; its other fields then
+        have an entry for each group but the first, the background.
+
+        Parameters
+        ----------
+        groups : sequence of sequences of int
+            Classes of each group.
+        """
+        self._groups = tuple(map(tuple, groups))
 
     def before_each_pass(self, function: Callable[[], object]) -> None:
         """Call a function before each pass of a network; an exception it raises ends the inference.
@@ -221,7 +235,7 @@ class NnUNet:
     ) -> Inferred:
         total: Tensor | None = None
         maps: list[NDArray[np.uint8]] = []
-        votes = [Votes(self._weights) for _ in self._networks]
+        votes = [Votes(self._weights, self._groups) for _ in self._networks]
 
         def report(passes: int, number: int) -> None:
             progress(passes, number * len(self._networks))
@@ -240,14 +254,14 @@ class NnUNet:
                     progress=report,
                 )
                 if len(self._networks) > 1:
-                    maps.append(winners(output).cpu().numpy())
+                    maps.append(own_votes.of(output).cpu().numpy())
                 total = output if total is None else total.add_(output)
         assert total is not None  # noqa: S101 - there is always a fold
         mean: NDArray[np.float32] = total.div_(len(self._networks)).cpu().contiguous().numpy()
         dice = np.concatenate([own_votes.mirror_dice() for own_votes in votes])
         return Inferred(
             mean,
-            _agreement(maps, len(mean)) if maps else None,
+            _agreement(maps, len(self._groups or mean)) if maps else None,
             tuple(dice.mean(axis=0).tolist()) if len(dice) else None,
             np.concatenate([own_votes.sizes for own_votes in votes]),
         )

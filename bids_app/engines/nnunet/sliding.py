@@ -12,8 +12,6 @@ from nnunetv2.inference.sliding_window_prediction import (
     compute_steps_for_sliding_window,
 )
 
-from bids_app.engines.nnunet.votes import winners
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from concurrent.futures import Executor
@@ -144,7 +142,7 @@ def _mirrored(
             output = output.softmax(1)
         if flipped:
             output = output.flip(flipped)
-        return output, winners(output[0]) if votes is not None else None
+        return output, votes.of(output[0]) if votes is not None else None
 
     total: Tensor | None = None
     passes: list[Tensor] = []

@@ -28,6 +28,9 @@ class Votes:
     ----------
     weights : Tensor of float32, shape (z, y, x)
         Of a tile's voxels, where the network runs.
+    groups : sequence of sequences of int, optional
+        Classes that are counted together, for each of the C that are counted; by default each class
+        on its own.
 
     Attributes
     ----------
@@ -37,13 +40,21 @@ class Votes:
         Weighted voxels that both the first pass and another pass assign to the class.
     """
 
-    def __init__(self, weights: Tensor) -> None:
+    def __init__(self, weights: Tensor, groups: Sequence[Sequence[int]] | None = None) -> None:
         self._weights = weights
+        self._groups = groups
         self.sizes: NDArray[np.float64] = np.zeros(())  # until the first tile
         self.shared: NDArray[np.float64] = np.zeros(())
 
+    def of(self, output: Tensor) -> Tensor:
+        """Votes of a pass: indices of the highest class or group, shape (C, ...) -> (...)."""
+        if self._groups is None or all(len(group) == 1 for group in self._groups):
+            return winners(output)
+        return winners(torch.stack([output[list(group)].sum(0) for group in self._groups]))
+
     def add(self, passes: Sequence[Tensor], classes: int) -> None:
-        """Count the votes on a tile: class indices, shape (z, y, x) each, unmirrored pass first."""
+        """Count the votes on a tile: from `of`, shape (z, y, x) each, unmirrored pass first."""
+        classes = classes if self._groups is None else len(self._groups)
         weights = self._weights.flatten()
         of_first = [(passes[0] == k).flatten() * weights for k in range(1, classes)]
         counts = []
