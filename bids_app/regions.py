@@ -74,6 +74,33 @@ def region(index: int, name: str) -> Region:
     return Region(index, name, abbreviation, _OTHER_COLORS[index % len(_OTHER_COLORS)])
 
 
+# Parts that a model may tell apart beside its regions, in a map of their own: those of the
+# midbrain, and the cerebellar peduncles, which do not count in the brainstem and have sides.
+TEGMENTUM, TECTUM, SCP, MCP = "tegmentum", "tectum", "scp", "mcp"
+PART_NAMES = (TEGMENTUM, TECTUM, SCP, MCP)
+OF_MIDBRAIN = (TEGMENTUM, TECTUM)
+PEDUNCLES = (SCP, MCP)
+_PARTS_MAP = (
+    Region(1, TEGMENTUM, "TEG", "#E69F00"),
+    Region(2, TECTUM, "TEC", "#F0E442"),
+    Region(3, f"left_{SCP}", "LSCP", "#0072B2"),
+    Region(4, f"right_{SCP}", "RSCP", "#56B4E9"),
+    Region(5, f"left_{MCP}", "LMCP", "#D55E00"),
+    Region(6, f"right_{MCP}", "RMCP", "#CC79A7"),
+)
+
+
+def parts_map(parts: Sequence[str]) -> tuple[Region, ...]:
+    """Describe the labels of the map of parts: peduncles left, then right.
+
+    Parameters
+    ----------
+    parts : sequence of str
+        Those of `PART_NAMES` that a model has, in any order.
+    """
+    return tuple(label for label in _PARTS_MAP if label.name.rpartition("_")[2] in parts)
+
+
 def of_brainstem(regions: Sequence[Region]) -> Sequence[Region]:
     """Choose the regions that make up the whole brainstem: the known ones, or all if none is."""
     known = [region for region in regions if region.name in (*_KNOWN, WHOLE_NAME)]

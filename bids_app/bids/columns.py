@@ -91,6 +91,11 @@ VOLUMES: Columns = by_name(
     ]
 )
 
+PART_VOLUMES: Columns = {
+    name: VOLUMES[name]
+    for name in ("index", "name", "abbreviation", "voxels", "volume_mm3", "label_volume_mm3")
+}
+
 # --- table of a dataset: one row per image and model ---------------------------------------
 
 WHERE: Columns = by_name(

@@ -12,15 +12,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bids_app.bids.freesurfer import DATASET as FREESURFER
-from bids_app.bids.outputs import FREESURFER_FOLDER, GROUP_REPORT, GROUP_TABLE, RATINGS
+from bids_app.bids.outputs import (
+    FREESURFER_FOLDER,
+    GROUP_REPORT,
+    GROUP_TABLE,
+    PARTS_LABEL,
+    RATINGS,
+)
 from bids_app.errors import DatasetError, OutputError, UsageError, reason
 from bids_app.io.files import check_inside, read_bytes, write_if_changed
 from bids_app.io.tables import NOT_AVAILABLE, dump_json, load_json, read_json, table
 from bids_app.models.manifest import NOT_STATED
+from bids_app.regions import parts_map
 from bids_app.version import __version__
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from bids_app.models.manifest import Model
+    from bids_app.regions import Region
 
 APP_NAME = "brainstem BIDS App"
 BIDS_VERSION = "1.10.0"
@@ -165,14 +175,21 @@ def write_dataset_files(
     write_if_changed(path, dump_json(description))
     write_if_changed(output_dir / "README.md", _README.encode())
     write_if_changed(output_dir / ".bidsignore", ("\n".join(IGNORED) + "\n").encode())
+    write_if_changed(output_dir / f"seg-{model.label}_dseg.tsv", _legend(model.regions))
+    if model.parts:
+        name = f"seg-{model.label}{PARTS_LABEL}_dseg.tsv"
+        write_if_changed(output_dir / name, _legend(parts_map(model.parts)))
+
+
+def _legend(labels: Iterable[Region]) -> bytes:
+    """Make the table of the values of a label map."""
     rows = [
         [str(r.index), r.name, r.abbreviation, r.color, str(r.index),
          NOT_AVAILABLE if r.freesurfer is None else str(r.freesurfer)]
-        for r in model.regions
+        for r in labels
     ]  # fmt: skip
     header = ("index", "name", "abbreviation", "color", "mapping", "freesurfer")
-    background = ["0", "background", "BG", "#000000", "0", "0"]
-    write_if_changed(output_dir / f"seg-{model.label}_dseg.tsv", table(header, [background, *rows]))
+    return table(header, [["0", "background", "BG", "#000000", "0", "0"], *rows])
 
 
 def _generators(there: dict[str, Any], model: Model) -> list[dict[str, Any]]:
@@ -245,6 +262,9 @@ have other regions, too: `seg-<model>_dseg.tsv` lists those of each model.
   its source image (`desc` names the suffix of images that are not T1w);
   values and names are in `seg-<model>_dseg.tsv`. Its sidecar records source, model, settings and
   software, and is written last: an image without it is not complete.
+- `*_seg-<model>parts_dseg.nii.gz`, with `*_seg-<model>parts_volumes.tsv`, of a model that has
+  parts: tegmentum and tectum, which make up the midbrain, and the superior and middle cerebellar
+  peduncle of each side, which do not count in the brainstem; see `seg-<model>parts_dseg.tsv`.
 - `*_probseg.nii.gz` (on request): one probability map per label, in the order of `LabelMap`.
 - `*_volumes.tsv`: voxels, volume, clusters and centroid of each region.
 - `{GROUP_TABLE}`: one row per image and model; columns are explained in the JSON file beside it.

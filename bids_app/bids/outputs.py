@@ -29,6 +29,7 @@ GROUP_REPORT = f"{WHOLE}.html"
 RATINGS = f"{WHOLE}_ratings.tsv"
 _MOST_BYTES = 255  # of a file name, on all common file systems
 FREESURFER_FOLDER = "freesurfer"
+PARTS_LABEL = "parts"  # follows a model's label in the names of its maps of parts
 
 
 @dataclass(frozen=True)
@@ -43,15 +44,18 @@ class Outputs:
         File names up to and including ``seg-<label>`` and ``desc-<label>``.
     figures : Path
         The participant's folder of pictures.
+    parts : bool
+        The model has parts, which stand in a map of their own.
     """
 
     folder: Path
     stem: str
     figures: Path
+    parts: bool = False
 
     @classmethod
-    def of(cls, output_dir: Path, scan: Scan, label: str) -> Outputs:
-        """Name the files for a scan and a model's label.
+    def of(cls, output_dir: Path, scan: Scan, label: str, *, parts: bool = False) -> Outputs:
+        """Name the files for a scan and a model's label, of a model with or without parts.
 
         A label map has no entity for the suffix of its image. As BIDS has it for files that would
         share a name, ``desc-`` distinguishes maps of other images from those of T1w images, and
@@ -62,7 +66,7 @@ class Outputs:
         stem = "_".join(f"{key}-{value}" for key, value in scan.entities if key != "desc")
         described = scan.desc + ("" if scan.suffix == T1W else scan.suffix)
         stem += f"_seg-{label}{f'_desc-{described}' if described else ''}"
-        return cls(session / "anat", stem, participant / "figures")
+        return cls(session / "anat", stem, participant / "figures", parts)
 
     def _path(self, ending: str) -> Path:
         return self.folder / f"{self.stem}_{ending}"
@@ -98,6 +102,26 @@ class Outputs:
         return self._path("volumes.json")
 
     @property
+    def parts_dseg(self) -> Path:
+        """Label map of the parts."""
+        return self.folder / f"{self.stem}{PARTS_LABEL}_dseg.nii.gz"
+
+    @property
+    def parts_sidecar(self) -> Path:
+        """Sidecar of the label map of the parts."""
+        return self.folder / f"{self.stem}{PARTS_LABEL}_dseg.json"
+
+    @property
+    def parts_volumes(self) -> Path:
+        """Table of volumes of the parts."""
+        return self.folder / f"{self.stem}{PARTS_LABEL}_volumes.tsv"
+
+    @property
+    def parts_volumes_sidecar(self) -> Path:
+        """Data dictionary of that table."""
+        return self.parts_volumes.with_suffix(".json")
+
+    @property
     def comparison(self) -> Path:
         """Table of how models agree on this image, one table for all of them."""
         image, _, rest = self.stem.rpartition("_seg-")
@@ -126,9 +150,13 @@ class Outputs:
 
     def expected(self, *, probabilities: bool) -> tuple[Path, ...]:
         """Files of a complete image, the sidecar first."""
-        files = (
+        files: tuple[Path, ...] = (
             self.sidecar, self.dseg, self.volumes, self.volumes_sidecar, self.picture, self.cutout,
         )  # fmt: skip
+        if self.parts:
+            files += (
+                self.parts_dseg, self.parts_sidecar, self.parts_volumes, self.parts_volumes_sidecar,
+            )  # fmt: skip
         return (*files, self.probseg, self.probseg_sidecar) if probabilities else files
 
     @property

@@ -24,7 +24,7 @@ from pydantic.alias_generators import to_pascal
 
 from bids_app.bids.columns import COMPARISON, FAILURES, VOLUMES
 from bids_app.bids.labels import LABEL
-from bids_app.bids.outputs import ENTITIES, Outputs
+from bids_app.bids.outputs import ENTITIES, PARTS_LABEL, Outputs
 from bids_app.errors import ImageError, reason
 from bids_app.io.files import is_file, read_bytes, status
 from bids_app.io.nifti import bytes_sha256, file_sha256
@@ -417,7 +417,12 @@ def read_results(
     """
     root = output_dir / participant if participant else output_dir
     patterns = ("anat", "ses-*/anat") if participant else ("sub-*/anat", "sub-*/ses-*/anat")
-    paths = [p for pattern in patterns for p in root.glob(f"{pattern}/*_dseg.json")]
+    paths = [
+        path
+        for pattern in patterns
+        for path in root.glob(f"{pattern}/*_dseg.json")
+        if not path.name.endswith(f"{PARTS_LABEL}_dseg.json")
+    ]
     known = {result.outputs.sidecar: result for result in held}
     for path in sorted(paths, key=lambda p: p.name.removesuffix("_dseg.json")):
         if match := _SIDECAR.match(path.name):

@@ -257,8 +257,14 @@ def check_label(name: str, label: str, directory: Path | None) -> None:
     Raises
     ------
     UsageError
-        Another model has this label, so that results would be confused.
+        Another model has this label, or it is like those of maps of parts, so that results would
+        be confused.
     """
+    if label.lower().endswith("parts"):
+        raise UsageError(
+            f"The name {name} ends with parts, as the names of maps of parts do. Choose another "
+            "name."
+        )
     published = [known for known, entry in registry().items() if entry["label"] == label.lower()]
     for other in (*published, *sharing(name, label, installed(directory))):
         if other != name:

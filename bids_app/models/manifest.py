@@ -11,6 +11,7 @@ A manifest reads::
     licence = "CC-BY-4.0"
     citation = "..."
     doi = ""
+    parts = ["tectum", "scp"]    # told apart beside the labels; left out where there are none
 
     [labels]                     # label value = name of the region
     1 = "midbrain"
@@ -47,7 +48,7 @@ from typing import TYPE_CHECKING, Any
 from bids_app.engines.mdgru.options import Inference
 from bids_app.errors import ModelError, UsageError, reason
 from bids_app.io.files import open_regular, read_toml
-from bids_app.regions import Region, region
+from bids_app.regions import PART_NAMES, Region, region
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -88,6 +89,8 @@ class Model:
 
     Attributes
     ----------
+    parts : tuple of str
+        Those of `bids_app.regions.PART_NAMES` that it tells apart beside its regions.
     sources : tuple of ModelFile
         Published files that an imported model was converted from.
     inference : mapping
@@ -107,6 +110,7 @@ class Model:
     regions: tuple[Region, ...]
     files: tuple[ModelFile, ...]
     sources: tuple[ModelFile, ...] = ()
+    parts: tuple[str, ...] = ()
     inference: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
@@ -124,8 +128,11 @@ class Model:
             "labels": [[r.index, r.name] for r in self.regions],
             "files": sorted([f.path, f.sha256] for f in self.files),
         }
-        if self.inference:  # omitted when empty, so that digests of older models stay the same
+        # Both are omitted when empty, so that digests of older models stay the same.
+        if self.inference:
             parts["inference"] = dict(self.inference)
+        if self.parts:
+            parts["parts"] = list(self.parts)
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     @property
@@ -212,6 +219,8 @@ def manifest_text(model: Model) -> str:
     lines = [
         f"{key} = {json.dumps(getattr(model, key), ensure_ascii=False)}" for key in _TEXT_ENTRIES
     ]
+    if model.parts:
+        lines += [f"parts = {json.dumps(model.parts)}"]
     lines += ["", "[labels]"]
     lines += [f"{r.index} = {json.dumps(r.name, ensure_ascii=False)}" for r in model.regions]
     if model.inference:
@@ -307,7 +316,12 @@ def _parse(content: dict[str, Any], folder: Path) -> Model:
             raise TypeError(f"{key} is not text")
         if key in _ALLOWED and value not in _ALLOWED[key]:
             raise ValueError(f"{key} is {value!r}, not {' or '.join(map(repr, _ALLOWED[key]))}")
-    _check_entries(content, (*_TEXT_ENTRIES, *_TABLES), "the manifest")
+    _check_entries(content, (*_TEXT_ENTRIES, "parts", *_TABLES), "the manifest")
+    parts = content.get("parts", [])
+    if not isinstance(parts, list) or not all(part in PART_NAMES for part in parts):
+        raise ValueError(f"parts are some of {', '.join(PART_NAMES)}")
+    if parts and text["engine"] != "cascade":
+        raise ValueError("only a cascade has parts")
     if not (text["label"].isascii() and text["label"].isalnum()):
         raise ValueError(f"label {text['label']!r} is not alphanumeric")
     regions = tuple(region(int(k), str(v)) for k, v in content["labels"].items())
@@ -321,6 +335,7 @@ def _parse(content: dict[str, Any], folder: Path) -> Model:
         regions=tuple(sorted(regions, key=lambda r: r.index)),
         files=_parse_files(content["files"], "[[files]]"),
         sources=_parse_files(content.get("sources", []), "[[sources]]"),
+        parts=tuple(parts),
         inference=inference,
         **text,
     )

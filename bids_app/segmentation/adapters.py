@@ -15,6 +15,7 @@ from bids_app.engines.mdgru.engine import MDGRUModel
 from bids_app.engines.nnunet.cascade import Cascade
 from bids_app.engines.nnunet.inference import NnUNet
 from bids_app.engines.nnunet.votes import relative_spread
+from bids_app.errors import ModelError
 from bids_app.io.progress import Progress
 from bids_app.models import store
 from bids_app.models.manifest import verify
@@ -54,6 +55,12 @@ class CascadeSegmenter:
             runtime=options.runtime,
             half=options.half,
         )
+        if missing := [part for part in model.parts if part not in self._cascade.parts]:
+            raise ModelError(
+                f"{model.folder}: its segmenter has no {' or '.join(missing)}. Install the model "
+                "again."
+            )
+        self._parts = [self._cascade.parts.index(part) for part in model.parts]
 
     def __call__(self, volume: Volume, report: Report | None = None) -> Segmentation:  # noqa: ARG002
         """Segment one volume; see `bids_app.segmentation.types.Segmenter`."""
@@ -72,12 +79,12 @@ class CascadeSegmenter:
 
     def _again_in_frame(self, volume: Volume, first: Segmentation) -> Segmentation:
         """Segment a volume in the canonical frame of its first segmentation, and join both."""
-        passes: list[Inferred] = []
+        passes: list[tuple[Inferred, NDArray[np.float32] | None]] = []
 
         def predict(image: NDArray[np.float32]) -> NDArray[np.float32]:
             data = np.ascontiguousarray(image.transpose(2, 1, 0))
             passes.append(self._cascade.predict_sampled(data))
-            return self._of_regions(passes[-1].mean)
+            return self._of_regions(passes[-1][0].mean)
 
         # Rounded, so that the order in which axes are stored does not change the frame by a bit.
         of_image = np.round(volume.affine, 5)
@@ -85,6 +92,9 @@ class CascadeSegmenter:
         second = segment_in_frame(volume.data, of_image, maps, affine, self._regions, predict)
         if second is None:
             return replace(first, probabilities=maps[:, :0, :0, :0], box=(slice(0, 0),) * 3)
+        inferred, parts = passes[-1]
+        if parts is not None and self._parts:
+            second = replace(second, parts=parts[self._parts].transpose(0, 3, 2, 1))
         mean, pass_dice = mean_of_passes(maps, affine, second)
         values = np.array([0, *(region.index for region in self._regions)], dtype=np.uint8)
         first.labels[first.box] = values[most_probable(mean)]
@@ -93,7 +103,7 @@ class CascadeSegmenter:
             probabilities=mean,
             frame_pass=second,
             pass_dice=pass_dice,
-            **_variability(passes[-1], self._regions),
+            **_variability(inferred, self._regions),
         )
 
     def _of_regions(self, classes: NDArray[np.float32]) -> NDArray[np.float32]:

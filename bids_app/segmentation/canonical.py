@@ -47,6 +47,8 @@ class FramePass:
         The frame was placed once more, by the pose in a first frame.
     note : str or None
         What was missing for a full pose (`bids_app.geometry.pose.Pose.note`).
+    parts : ndarray of float32, shape (P, EDGE, EDGE, EDGE), or None
+        Of the model's parts, in the order of `bids_app.models.manifest.Model.parts`.
     """
 
     frame: Frame
@@ -55,6 +57,7 @@ class FramePass:
     turn_degrees: float | None
     repeated: bool
     note: str | None
+    parts: Maps | None = None
 
     def describe(self) -> dict[str, Any]:
         """Describe the frame for the sidecar of a label map."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 # As `brainstem-segment` and `bids_app` name their maps; other tools' *_dseg have other labels.
 DEFAULT_PATTERNS = ("*_brainstem.nii*", "*_seg-*_dseg.nii*")
+NOT_BY_DEFAULT = "*_seg-*parts_dseg.nii*"  # whose labels are not those of regions
 ANY_DEPTH = -1
 
 
@@ -32,6 +33,7 @@ def find_label_maps(
         Where to look. Hidden files and folders, and folders behind links, are skipped.
     patterns : sequence of str
         Shell patterns; the file name matches one of them and ends with ``.nii`` or ``.nii.gz``.
+        The default ones pass maps of parts over.
     depth : int
         Folders between `directory` and a map: 0 looks only in `directory` itself, -1 at any depth.
     """
@@ -44,6 +46,7 @@ def find_label_maps(
                 here / name
                 for name in names
                 if any(fnmatchcase(name, pattern) for pattern in patterns)
+                and not (patterns is DEFAULT_PATTERNS and fnmatchcase(name, NOT_BY_DEFAULT))
                 and name.endswith((".nii", ".nii.gz"))
                 and not name.startswith(".")
             ]

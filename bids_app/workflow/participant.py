@@ -183,7 +183,7 @@ def _tasks(settings: Settings, model: Model) -> tuple[list[Task], tuple[tuple[st
         )
     tasks: dict[str, Task] = {}
     for scan in sorted(found.scans):
-        outputs = Outputs.of(settings.output_dir, scan, model.label)
+        outputs = Outputs.of(settings.output_dir, scan, model.label, parts=bool(model.parts))
         if outputs.stem in tasks:
             first = tasks[outputs.stem].scan.relative
             LOG.warning("%s: left out, its results would replace those of %s", scan.relative, first)

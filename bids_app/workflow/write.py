@@ -9,7 +9,7 @@ from functools import cache, cached_property
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-from bids_app.bids.columns import VOLUMES
+from bids_app.bids.columns import PART_VOLUMES, VOLUMES
 from bids_app.bids.outputs import ENTITIES
 from bids_app.bids.results import FileRecord, Result, Sidecar, model_entry, source_uri, timestamp
 from bids_app.io.files import remove, write_atomic
@@ -17,8 +17,9 @@ from bids_app.io.images import label_image, nifti_bytes, probability_image
 from bids_app.io.tables import data_dictionary, dump_json, dump_rows, read_json
 from bids_app.measures.flags import read_thresholds
 from bids_app.measures.image import measure
+from bids_app.measures.parts import measure_parts
 from bids_app.models import store
-from bids_app.regions import first_words
+from bids_app.regions import first_words, in_words
 from bids_app.reports.images.cutout import cut_out
 from bids_app.reports.images.pictures import mosaic
 from bids_app.version import __version__
@@ -173,6 +174,8 @@ def write_image(
         remove([outputs.probseg_sidecar, outputs.probseg])
     files.write(outputs.volumes, dump_rows([row.row() for row in found.volumes], VOLUMES))
     files.write(outputs.volumes_sidecar, dump_json(data_dictionary(VOLUMES)))
+    if context.model.parts:
+        _write_parts(files, outputs, scan, volume, segmentation, context)
     picture = mosaic(volume.data, segmentation.labels, volume.voxel_size, regions)
     write_atomic(outputs.picture, picture)
     cutout = cut_out(volume, segmentation.labels)
@@ -267,6 +270,31 @@ def _write_probabilities(
         "Model": model_entry(context.model),
     }
     files.write(outputs.probseg_sidecar, dump_json(sidecar))
+
+
+def _write_parts(
+    files: _Files,
+    outputs: Outputs,
+    scan: Scan,
+    volume: Volume,
+    segmentation: Segmentation,
+    context: Context,
+) -> None:
+    model = context.model
+    found = measure_parts(volume, segmentation, model.regions, model.parts)
+    image = label_image(found.labels, volume.grid)
+    files.write(outputs.parts_dseg, nifti_bytes(image, compress=True))
+    rows = [{name: row.row()[name] for name in PART_VOLUMES} for row in found.volumes]
+    files.write(outputs.parts_volumes, dump_rows(rows, PART_VOLUMES))
+    files.write(outputs.parts_volumes_sidecar, dump_json(data_dictionary(PART_VOLUMES)))
+    sidecar = {
+        "Description": "Parts of the brainstem, and cerebellar peduncles beside it: "
+        f"{in_words(model.parts)}; segmented by a neural network",
+        **_origin(scan),
+        "Manual": False,
+        "Model": model_entry(model),
+    }
+    files.write(outputs.parts_sidecar, dump_json(sidecar))
 
 
 def _origin(scan: Scan) -> dict[str, Any]:
