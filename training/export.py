@@ -2,7 +2,8 @@
 
 ``python -m training.export FOLDER --name NAME --locator RUN --segmenter RUN [RUN ...]``
 
-Several runs of a network become the folds of an ensemble.
+Several runs of a network become the folds of an ensemble. In the place of a run may stand what was
+exported before: a network's folder, or a file of its weights.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ from bids_app.errors import UsageError
 from bids_app.models.install import check_label
 from bids_app.models.manifest import MANIFEST, NOT_STATED, Model, list_files, manifest_text
 from bids_app.models.store import DEFAULT, NAME, default_label
-from bids_app.regions import region
+from bids_app.regions import PART_NAMES, region
 from training.networks import LOOKS, REGIONS, architecture
-from training.weights import look_of, read_run
+from training.weights import look_of, read_exported, read_run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,12 +31,13 @@ if TYPE_CHECKING:
     from training.networks import Look
 
 LEFT_RIGHT = (2,)  # the x axis of (z, y, x): the only mirroring under which a brain keeps its shape
-VERSION = "1.6.0"
+VERSION = "2.0.0"
 MOST_LETTERS = 64  # of a name: it becomes a part of file names
 CITATION = (
-    "The brainstem BIDS App developers, 2026. Open brainstem model 1. Learned from SynthSeg's "
+    "The brainstem BIDS App developers, 2026. Open brainstem model 2. Learned from SynthSeg's "
     "label maps (Billot et al. 2023, doi 10.1016/j.media.2023.102789), OpenNeuro ds000011 and "
-    "ds002748, and the Allen Human Reference Atlas (Ding et al. 2016, doi 10.1002/cne.24080)."
+    "ds002748, open_ms_data (Lesjak et al. 2016, doi 10.1007/s12021-016-9301-1), test images of "
+    "niivue, and the Allen Human Reference Atlas (Ding et al. 2016, doi 10.1002/cne.24080)."
 )
 
 
@@ -132,12 +134,21 @@ def read_runs(look: Look, runs: Sequence[Path]) -> tuple[Look, list[dict[str, to
     UsageError
         When a run is of another network, or two have different channels.
     """
-    averages = [read_run(run)["average"] for run in runs]
+    averages = [_read(run) for run in runs]
     looks = {look_of(look, own, run) for own, run in zip(averages, runs, strict=True)}
     if len(looks) > 1:
         channels = " and ".join(sorted(",".join(map(str, each.features)) for each in looks))
         raise UsageError(f"Runs of one {look.name} need the same channels; these have {channels}.")
     return looks.pop(), averages
+
+
+def _read(run: Path) -> dict[str, torch.Tensor]:
+    """Read the averaged weights of a run, or those of an exported network."""
+    exported = run / "fold_0" / "checkpoint_final.pth"
+    if run.is_file() or exported.is_file():
+        return read_exported(run if run.is_file() else exported)
+    average: dict[str, torch.Tensor] = read_run(run)["average"]
+    return average
 
 
 def _mean(averages: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
@@ -167,7 +178,7 @@ def _checkpoint(average: dict[str, torch.Tensor]) -> dict[str, Any]:
 
 
 def write_manifest(folder: Path, name: str) -> None:
-    """Write ``model.toml``: what the model is, and size and SHA-256 of each of its files.
+    """Write ``model.toml``: what the model is, its parts, and size and SHA-256 of its files.
 
     Only the one named `DEFAULT` is the open model, with its version, licence and citation.
     """
@@ -175,7 +186,7 @@ def write_manifest(folder: Path, name: str) -> None:
     model = Model(
         folder=folder,
         name=name,
-        label="open1" if ours else default_label(name),
+        label="open2" if ours else default_label(name),
         version=VERSION if ours else "1",
         engine="cascade",
         averaging="softmax",
@@ -185,6 +196,7 @@ def write_manifest(folder: Path, name: str) -> None:
         doi="",
         regions=tuple(region(i, name) for i, name in enumerate(REGIONS, start=1)),
         files=list_files(folder),
+        parts=tuple(name for name in PART_NAMES if name in LOOKS["segmenter"].classes),
     )
     (folder / MANIFEST).write_text(manifest_text(model), encoding="utf-8")
 
@@ -201,7 +213,9 @@ def main() -> int:
         "the open model",
     )
     for name in LOOKS:
-        parser.add_argument(f"--{name}", type=Path, required=True, nargs="+", help="its runs")
+        parser.add_argument(
+            f"--{name}", type=Path, required=True, nargs="+", help="its runs, or exports"
+        )
     parser.add_argument(
         "--mean",
         action="store_true",

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import shutil
 import signal
 from importlib import import_module
 from pathlib import Path
@@ -430,7 +431,20 @@ def test_an_exported_model_is_small_and_its_files_match_the_manifest(run, tmp_pa
     model = read_manifest(tmp_path)
     verify(model)
     assert [r.name for r in model.regions] == ["midbrain", "pons", "medulla"]
-    assert (model.name, model.label, model.engine) == ("open", "open1", "cascade")
+    assert model.parts == ("tegmentum", "tectum", "scp", "mcp")
+    again = tmp_path / "again"
+    size = (tmp_path / "segmenter/fold_0/checkpoint_final.pth").stat().st_size
+    for earlier in (tmp_path / "segmenter", tmp_path / "segmenter/fold_0/checkpoint_final.pth"):
+        export_network(SMALL, [earlier], again)
+        copy = again / "fold_0" / "checkpoint_final.pth"
+        there, back = (
+            torch.load(tmp_path / "segmenter/fold_0/checkpoint_final.pth", weights_only=True),
+            torch.load(copy, weights_only=True),
+        )
+        torch.testing.assert_close(back["network_weights"], there["network_weights"])
+        assert copy.stat().st_size < size + 5000
+    shutil.rmtree(again)
+    assert (model.name, model.label, model.engine) == ("open", "open2", "cascade")
     weights = tmp_path / "segmenter" / "fold_0" / "checkpoint_final.pth"
     parameters = sum(p.numel() for p in build_network(SMALL).parameters())
     assert weights.stat().st_size < 2 * parameters + 60_000
