@@ -101,20 +101,27 @@ class Outputs:
         """Data dictionary of the table of volumes."""
         return self._path("volumes.json")
 
+    def _of_parts(self, ending: str) -> Path:
+        """Name a file of the parts: the model's label is followed by `PARTS_LABEL`."""
+        image, label = self.stem.rsplit("_seg-", 1)
+        label, *described = label.split("_", 1)
+        stem = "_".join([f"{image}_seg-{label}{PARTS_LABEL}", *described])
+        return self.folder / f"{stem}{ending}"
+
     @property
     def parts_dseg(self) -> Path:
         """Label map of the parts."""
-        return self.folder / f"{self.stem}{PARTS_LABEL}_dseg.nii.gz"
+        return self._of_parts("_dseg.nii.gz")
 
     @property
     def parts_sidecar(self) -> Path:
         """Sidecar of the label map of the parts."""
-        return self.folder / f"{self.stem}{PARTS_LABEL}_dseg.json"
+        return self._of_parts("_dseg.json")
 
     @property
     def parts_volumes(self) -> Path:
         """Table of volumes of the parts."""
-        return self.folder / f"{self.stem}{PARTS_LABEL}_volumes.tsv"
+        return self._of_parts("_volumes.tsv")
 
     @property
     def parts_volumes_sidecar(self) -> Path:

@@ -1,7 +1,7 @@
 """What kind of contrast an image has, from what lies around the brainstem.
 
-On T1-weighted images the cerebellum is darker than the brainstem; on FLAIR and T2-weighted images it
-is brighter. On T2-weighted images, unlike FLAIR, fluid around the brainstem is brighter still.
+On T1-weighted images the cerebellum is darker than the brainstem; on FLAIR and T2-weighted images
+it is brighter. On T2-weighted images, unlike FLAIR, fluid around the brainstem is brighter still.
 """
 
 from __future__ import annotations
