@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from bids_app.bids.outputs import (
     RATINGS,
 )
 from bids_app.errors import DatasetError, OutputError, UsageError, reason
-from bids_app.io.files import check_inside, read_bytes, write_if_changed
+from bids_app.io.files import check_inside, read_bytes, status, write_if_changed
 from bids_app.io.tables import NOT_AVAILABLE, dump_json, load_json, read_json, table
 from bids_app.models.manifest import NOT_STATED
 from bids_app.regions import parts_map
@@ -96,10 +97,17 @@ def check_owner(output_dir: Path, bids_dir: Path) -> None:
     UsageError
         It is BIDS_DIR itself, or lies inside the folder of a participant.
     OutputError
-        It holds another dataset or results of another source, or a folder in it is a link that
-        leads out of it.
+        It holds another dataset or results of another source, a folder in it is a link that leads
+        out of it, or its path is a loop of links or too long.
     """
-    output, source = output_dir.resolve(), bids_dir.resolve()
+    try:
+        output, source = output_dir.resolve(), bids_dir.resolve()
+        with suppress(FileNotFoundError, NotADirectoryError):
+            status(output)
+    except (OSError, RuntimeError) as error:  # of links that lead around in circles
+        raise OutputError(
+            f"OUTPUT_DIR {output_dir} cannot be used ({reason(error)}). Choose another folder."
+        ) from None
     if output == source:
         raise UsageError(
             "OUTPUT_DIR is BIDS_DIR. Choose another folder, such as BIDS_DIR/derivatives/brainstem."

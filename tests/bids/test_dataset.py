@@ -105,6 +105,14 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path, source):
         dataset.claim(tmp_path / "file" / "out", source)
 
 
+def test_a_path_that_cannot_be_is_refused(tmp_path, source):
+    (tmp_path / "a").symlink_to(tmp_path / "b")
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+    for output in (tmp_path / "a" / "out", tmp_path / ("x" * 300)):
+        with pytest.raises(OutputError, match="cannot be used"):
+            dataset.check_owner(output, source)
+
+
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b'{"a":' * 5000])
 def test_a_damaged_description_of_the_output_is_named(tmp_path, source, content):
     (tmp_path / "out").mkdir()

@@ -399,7 +399,7 @@ def test_a_filter_file_without_a_key_for_t1w_filters_nothing(many: Path, query: 
         ({"t1w": {}, "T1w": {}}, 'one key "t1w"'),
         ([], "not a JSON object"),
         ({"t1w": "anat"}, 'one key "t1w"'),
-        ({"t1w": {"acq": "a"}}, r"'acq': no such entity. There are acquisition, ceagent"),
+        ({"t1w": {"acq": "a"}}, r"'acq': no such entity. There are acquisition, atlas"),
         ({"t1w": {"return_type": "id"}}, "'return_type': no such entity"),
         ({"t1w": {"absolute_paths": False}}, "'absolute_paths': no such entity"),
         ({"t1w": {"self": 1, "scope": "raw"}}, "'scope', 'self': no such entity"),
