@@ -29,17 +29,16 @@ def test_a_folder_that_may_not_be_looked_into_is_named(model, monkeypatch):
         for name in ("mine", str(model.folder)):
             with pytest.raises(ModelError, match=message):
                 store.find(name, root)
-    monkeypatch.setattr(store, "models_dir", lambda _: Closed(root))
+
+    def closed(folder):
+        if folder == root:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+        return files.list_folder(folder)
+
+    monkeypatch.setattr(store, "list_folder", closed)
     with pytest.raises(ModelError, match=f"{root}: cannot be read .permission denied"):
         store.find("mine", root)
     assert store.find("open", root).name == "open"
-
-
-class Closed(type(Path())):
-    """A folder of another user."""
-
-    def iterdir(self):
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self))
 
 
 def test_a_model_is_found_by_name_by_folder_and_in_the_folder_of_models(model, monkeypatch):
