@@ -1,4 +1,4 @@
-"""Run a benchmark: ``python -m benchmarks {speed,accuracy,quality,group,gpu} ...``.
+"""Run a benchmark: ``python -m benchmarks {speed,accuracy,quality,change,group,gpu} ...``.
 
 Run from the root of the repository. ``--help`` works at each level.
 """
@@ -36,6 +36,7 @@ COMMANDS: dict[str, Mapping[str, tuple[str, str]] | tuple[str, str]] = {
     "speed": SPEED,
     "accuracy": ACCURACY,
     "quality": ("quality.evaluate", "how well quality measures find bad results"),
+    "change": ("change.study", "estimators of change between scans"),
     "group": ("group", "the group level on many images"),
     "gpu": ("gpu", "all engines on a CUDA GPU"),
 }
