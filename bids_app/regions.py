@@ -74,7 +74,7 @@ def region(index: int, name: str) -> Region:
     return Region(index, name, abbreviation, _OTHER_COLORS[index % len(_OTHER_COLORS)])
 
 
-# Parts that a model may tell apart beside its regions, in a map of their own: those of the
+# Parts that a model may distinguish beside its regions, in a map of their own: those of the
 # midbrain, and the cerebellar peduncles, which do not count in the brainstem and have sides.
 TEGMENTUM, TECTUM, SCP, MCP = "tegmentum", "tectum", "scp", "mcp"
 PART_NAMES = (TEGMENTUM, TECTUM, SCP, MCP)

@@ -18,7 +18,7 @@ PARTS_WEIGHT = 0.5  # of the Dice of parts and cord against that of the regions
 VOLUME_WEIGHT = 2.0
 LEAST_VOXELS = 100.0  # added to volumes, so that what hardly shows in a patch pulls little
 THIN = (SCP, ICP)  # a few hundred voxels of a head
-THIN_REACH = 4  # voxels around them, which they are told from
+THIN_REACH = 4  # voxels around them, which they are compared with
 BOX_MARGIN, BEYOND = 8, 8  # around what is labelled; beyond, one voxel in so many counts for all
 
 

@@ -1,8 +1,8 @@
 """Parts of the brainstem and the cerebellar peduncles: their label map and their volumes.
 
 Tegmentum and tectum make up the midbrain; the superior and middle cerebellar peduncles (scp, mcp)
-lie beside the brainstem and are told apart by side. All comes from the pass in the canonical frame,
-whose first axis runs across the midsagittal plane.
+lie beside the brainstem and are distinguished by side. All comes from the pass in the canonical
+frame, whose first axis runs across the midsagittal plane.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ A manifest reads::
     licence = "CC-BY-4.0"
     citation = "..."
     doi = ""
-    parts = ["tectum", "scp"]    # told apart beside the labels; left out where there are none
+    parts = ["tectum", "scp"]    # distinguished beside the labels; left out where there are none
 
     [labels]                     # label value = name of the region
     1 = "midbrain"
@@ -90,7 +90,7 @@ class Model:
     Attributes
     ----------
     parts : tuple of str
-        Those of `bids_app.regions.PART_NAMES` that it tells apart beside its regions.
+        Those of `bids_app.regions.PART_NAMES` that it distinguishes beside its regions.
     sources : tuple of ModelFile
         Published files that an imported model was converted from.
     inference : mapping

@@ -1,4 +1,4 @@
-"""Contrasts are told apart by the cerebellum and by fluid; what is not seen is not guessed."""
+"""Contrasts are distinguished by the cerebellum and by fluid; what is not seen is not guessed."""
 
 import numpy as np
 import pytest
