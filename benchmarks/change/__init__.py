@@ -1,1 +1,1 @@
-"""Change between scans of one person: estimators compared, and the proof of the one shipped."""
+"""Change between scans of one person: estimators compared on simulated scans."""

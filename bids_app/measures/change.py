@@ -1,7 +1,7 @@
 """Change of regions between scans of one head, from the deformation of their mean image.
 
 The Jacobian of the deformation that leads from the mean image to each scan is integrated over the
-mean probabilities of a region (Boyes et al. 2006, doi 10.1016/j.neuroimage.2005.06.068). Each scan
+mean probabilities of a region (doi 10.1117/1.JMI.3.1.014005 examines the errors of this). Each scan
 gets a volume, and a change is a difference of two volumes. Exchanging two scans therefore changes
 the sign and nothing else, and the changes between three scans add up.
 """
