@@ -121,22 +121,8 @@ def without_brainstem() -> list[Change]:
 
 def rotate(head: HeldOut, degrees: float, axis: int) -> Changed:
     """Rotate the head about an axis of its voxel grid, on a grid that holds all nonzero voxels."""
-    data, affine = head.volume.data, head.volume.affine
-    edges = voxel_sizes(affine)
-    rotation = rotation_about(axis, degrees)
-    filled = np.argwhere(data > 0)
-    corners = np.array(list(product(*zip(filled.min(0), filled.max(0), strict=True)))) * edges
-    middle = corners.mean(0)
-    half = np.abs((corners - middle) @ rotation.T).max(0)
-    shape = tuple(int(n) for n in np.ceil(2 * half / edges) + 1)
-    to_mm = (
-        rotation.T * edges
-    )  # inverse rotation: from voxels of the new image to mm of the old one
-    start = middle - to_mm @ ((np.array(shape) - 1) / 2)
-    new = np.eye(4)
-    new[:3, :3] = affine[:3, :3]
-    new[:3, 3] = apply_affine(affine, middle / edges) - new[:3, :3] @ ((np.array(shape) - 1) / 2)
-    return sample(data, to_mm / edges[:, None], start / edges, shape), new
+    data, edges = head.volume.data, voxel_sizes(head.volume.affine)
+    return turn(data, head.volume.affine, rotation_about(axis, degrees), edges)
 
 
 def scan(head: HeldOut, seed: int) -> Changed:
@@ -147,30 +133,65 @@ def scan(head: HeldOut, seed: int) -> Changed:
     """
     rng = np.random.default_rng(seed)
     axis = rng.normal(size=3)
-    turn = math.radians(rng.uniform(0, 10)) * axis / np.linalg.norm(axis)
-    rotation = Rotation.from_rotvec(turn).as_matrix()
+    rotation = math.radians(rng.uniform(0, 10)) * axis / np.linalg.norm(axis)
     data, affine = head.volume.data, head.volume.affine
     old = voxel_sizes(affine)
     new = np.full(3, rng.uniform(*SCAN_EDGES_MM)) if rng.random() < 0.5 else old
     shift = rng.uniform(-0.5, 0.5, 3) * new
-    sigma = np.sqrt(np.maximum(new**2 - old**2, 0)) / FWHM / old
-    smooth = ndimage.gaussian_filter(data, sigma) * (data > 0) if sigma.any() else data
+    drawn, of_scan = turn(
+        blur_to(data, old, new), affine, Rotation.from_rotvec(rotation).as_matrix(), new, shift
+    )
+    sigma = 0.03 * float(np.median(data[np.isin(head.truth, REGIONS)]))
+    biased = drawn * (1 + 0.2 * bias_field(drawn.shape, rng.choice([-1, 1], 3).tolist()))
+    return rician(biased, sigma, rng), of_scan
+
+
+def turn(
+    data: NDArray[np.float32],
+    affine: NDArray[np.float64],
+    rotation: NDArray[np.float64],
+    edges: NDArray[np.float64],
+    shift: NDArray[np.float64] | None = None,
+) -> Changed:
+    """Turn a head within its voxel grid, on a grid of given edges that holds all nonzero voxels.
+
+    Parameters
+    ----------
+    data : ndarray of float32, shape (X, Y, Z)
+    affine : ndarray, shape (4, 4)
+    rotation : ndarray, shape (3, 3)
+        Along the axes of the voxel grid.
+    edges : ndarray, shape (3,)
+        Of the voxels of the new grid, in mm.
+    shift : ndarray, shape (3,), optional
+        In mm along the axes of the new grid, which then has one voxel more along each axis.
+    """
+    old = voxel_sizes(affine)
     filled = np.argwhere(data > 0)
     corners = np.array(list(product(*zip(filled.min(0), filled.max(0), strict=True)))) * old
     middle = corners.mean(0)
     half = np.abs((corners - middle) @ rotation.T).max(0)
-    shape = tuple(int(n) for n in np.ceil(2 * half / new) + 2)
-    # From voxels of the scan, less their middle, to millimetres along the head's grid.
-    to_mm = rotation.T * new
-    start = middle - rotation.T @ shift - to_mm @ ((np.array(shape) - 1) / 2)
-    drawn = sample(smooth, to_mm / old[:, None], start / old, shape)
-    of_scan = np.eye(4)
-    of_scan[:3, :3] = affine[:3, :3] / old * new
-    of_scan[:3, 3] = apply_affine(affine, middle / old)
-    of_scan[:3, 3] -= of_scan[:3, :3] @ ((np.array(shape) - 1) / 2)
-    sigma_noise = 0.03 * float(np.median(data[np.isin(head.truth, REGIONS)]))
-    biased = drawn * (1 + 0.2 * bias_field(shape, rng.choice([-1, 1], 3).tolist()))
-    return rician(biased, sigma_noise, rng), of_scan
+    room = 1 if shift is None else 2
+    shape = tuple(int(n) for n in np.ceil(2 * half / edges) + room)
+    # Inverse rotation: from voxels of the new image, less their middle, to mm of the old one.
+    to_mm = rotation.T * edges
+    moved = middle if shift is None else middle - rotation.T @ shift
+    start = moved - to_mm @ ((np.array(shape) - 1) / 2)
+    new = np.eye(4)
+    new[:3, :3] = affine[:3, :3] * (edges / old)
+    new[:3, 3] = apply_affine(affine, middle / old) - new[:3, :3] @ ((np.array(shape) - 1) / 2)
+    return sample(data, to_mm / old[:, None], start / old, shape), new
+
+
+def blur_to(
+    data: NDArray[np.float32], old: NDArray[np.float64], new: NDArray[np.float64]
+) -> NDArray[np.float32]:
+    """Smooth a head as larger voxel edges (mm) do; zero voxels stay zero."""
+    sigma = np.sqrt(np.maximum(new**2 - old**2, 0)) / FWHM / old
+    smooth: NDArray[np.float32] = data
+    if sigma.any():
+        smooth = ndimage.gaussian_filter(data, sigma) * (data > 0)
+    return smooth
 
 
 def rotation_about(axis: int, degrees: float) -> NDArray[np.float64]:
@@ -215,15 +236,13 @@ def resample(head: HeldOut, edges: Sequence[float]) -> Changed:
     """Resample the head to other voxel edges (mm); smooth before where they are larger."""
     data, affine = head.volume.data, head.volume.affine
     old, new = voxel_sizes(affine), np.array(edges)
-    sigma = np.sqrt(np.maximum(new**2 - old**2, 0)) / FWHM / old
-    smooth = ndimage.gaussian_filter(data, sigma) * (data > 0) if sigma.any() else data
     step = new / old
     shape = tuple(int(n) for n in np.round(np.array(data.shape) / step))
     start = (np.array(data.shape) - step * shape) / 2 + (step - 1) / 2
     out = np.eye(4)
     out[:3, :3] = affine[:3, :3] * step
     out[:3, 3] = apply_affine(affine, start)
-    return sample(smooth, np.diag(step), start, shape), out
+    return sample(blur_to(data, old, new), np.diag(step), start, shape), out
 
 
 def add_bias(head: HeldOut, share: float) -> Changed:
