@@ -101,27 +101,31 @@ class Outputs:
         """Data dictionary of the table of volumes."""
         return self._path("volumes.json")
 
+    def split_stem(self) -> tuple[str, str, str]:
+        """Split the stem: the image, the model's label, and ``_desc-<label>`` or nothing."""
+        image, _, rest = self.stem.rpartition("_seg-")
+        label, mark, described = rest.partition("_desc-")
+        return image, label, mark + described
+
     def _of_parts(self, ending: str) -> Path:
         """Name a file of the parts: the model's label is followed by `PARTS_LABEL`."""
-        image, label = self.stem.rsplit("_seg-", 1)
-        label, *described = label.split("_", 1)
-        stem = "_".join([f"{image}_seg-{label}{PARTS_LABEL}", *described])
-        return self.folder / f"{stem}{ending}"
+        image, label, described = self.split_stem()
+        return self.folder / f"{image}_seg-{label}{PARTS_LABEL}{described}_{ending}"
 
     @property
     def parts_dseg(self) -> Path:
         """Label map of the parts."""
-        return self._of_parts("_dseg.nii.gz")
+        return self._of_parts("dseg.nii.gz")
 
     @property
     def parts_sidecar(self) -> Path:
         """Sidecar of the label map of the parts."""
-        return self._of_parts("_dseg.json")
+        return self._of_parts("dseg.json")
 
     @property
     def parts_volumes(self) -> Path:
         """Table of volumes of the parts."""
-        return self._of_parts("_volumes.tsv")
+        return self._of_parts("volumes.tsv")
 
     @property
     def parts_volumes_sidecar(self) -> Path:
@@ -131,9 +135,8 @@ class Outputs:
     @property
     def comparison(self) -> Path:
         """Table of how models agree on this image, one table for all of them."""
-        image, _, rest = self.stem.rpartition("_seg-")
-        _, described, label = rest.partition("_desc-")
-        return self.folder / f"{image}{described}{label}_comparison.tsv"
+        image, _, described = self.split_stem()
+        return self.folder / f"{image}{described}_comparison.tsv"
 
     @property
     def comparison_sidecar(self) -> Path:

@@ -54,10 +54,8 @@ def write_freesurfer(output_dir: Path, result: Result) -> None:
     """
     volumes = {row.name: f"{row.volume_mm3:.3f}" for row in result.volumes}
     lines = [f"{name} {volumes.get(own or '', 'nan')}\n" for name, own in _LINES.items()]
-    image, _, rest = result.outputs.stem.rpartition("_seg-")
-    label, described, suffix = rest.partition("_desc-")
-    image = f"{image}{described}{suffix}"
-    folder = output_dir / FREESURFER_FOLDER / image / "mri"
+    image, label, described = result.outputs.split_stem()
+    folder = output_dir / FREESURFER_FOLDER / f"{image}{described}" / "mri"
     check_inside(output_dir, [folder])
     write_atomic(folder / f"brainstemSsVolumes.{label}.txt", "".join(lines).encode())
     codes = np.zeros(256, dtype=np.int16)
