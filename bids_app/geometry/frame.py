@@ -18,13 +18,15 @@ import numpy as np
 from nibabel.affines import apply_affine, from_matvec, voxel_sizes
 from scipy import ndimage, special
 
+from bids_app.geometry.boxes import bounding_box
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from bids_app.geometry.boxes import Box
     from bids_app.geometry.pose import Pose
 
     Floats = NDArray[np.float64]
-    Box = tuple[slice, slice, slice]
 
 EDGE = 96
 STEP_MM = 1.0
@@ -76,7 +78,7 @@ class Sampled:
             view. Outside of either: 0.
         """
         seen = np.zeros_like(self.inside)
-        box = nonzero_box(self.data)
+        box = bounding_box(self.data != 0)
         seen[box] = self.inside[box]
         values = self.data[seen]
         if not values.size:
@@ -259,14 +261,3 @@ def _inside(
         place: Any = sum(axis * step for axis, step in zip(axes, row, strict=False)) + row[3]
         inside &= (place >= -0.5) & (place <= size - 0.5)
     return inside
-
-
-def nonzero_box(data: NDArray[np.float32]) -> Box:
-    """Find the smallest box that holds all voxels other than 0; empty where there is none."""
-    filled = data != 0
-    lines = [filled.any(axis=axes) for axes in ((1, 2), (0, 2), (0, 1))]
-    x, y, z = (
-        slice(int(hits[0]), int(hits[-1]) + 1) if len(hits := np.flatnonzero(line)) else slice(0, 0)
-        for line in lines
-    )
-    return x, y, z

@@ -20,6 +20,7 @@ from nibabel.affines import apply_affine, from_matvec, voxel_sizes
 from nibabel.orientations import io_orientation
 from scipy import ndimage
 
+from bids_app.geometry.boxes import affine_of_box
 from bids_app.geometry.midplane import Midplane, fit_midplane, symmetry
 
 if TYPE_CHECKING:
@@ -205,14 +206,13 @@ def _largest(parts: NDArray[Any], affine: Floats) -> tuple[NDArray[np.float32], 
     edges = voxel_sizes(affine)
     found = ndimage.find_objects(numbered, max_label=largest)[largest - 1]
     margin = np.ceil(NEAR_MM / edges).astype(int) + 1
-    box = tuple(
+    x, y, z = (
         slice(max(part.start - m, 0), part.stop + m) for part, m in zip(found, margin, strict=True)
     )
+    box = x, y, z
     away = ndimage.distance_transform_edt(numbered[box] != largest, sampling=edges)
-    of_box = affine.copy()
-    of_box[:3, 3] = apply_affine(affine, [part.start for part in box])
     kept: NDArray[np.float32] = parts[(slice(None), *box)] * (away <= NEAR_MM).astype(np.float32)
-    return kept, of_box
+    return kept, affine_of_box(affine, box)
 
 
 def _millimetres(shape: tuple[int, ...], affine: Floats) -> Floats:

@@ -11,9 +11,9 @@ import numpy as np
 from scipy import ndimage
 
 from bids_app.bids.columns import QUALITY
+from bids_app.geometry.boxes import bounding_box
 from bids_app.geometry.frame import STEP_MM
 from bids_app.measures.flags import self_consistency
-from bids_app.measures.volumes import bounding_box
 from bids_app.regions import MEDULLA, MIDBRAIN, PONS, WHOLE_NAME, of_brainstem
 from bids_app.segmentation.labels import most_probable
 

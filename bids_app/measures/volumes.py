@@ -13,6 +13,7 @@ import numpy as np
 from nibabel.affines import apply_affine
 from scipy import ndimage
 
+from bids_app.geometry.boxes import affine_of_box, bounding_box
 from bids_app.regions import WHOLE_NAME
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
     from bids_app.regions import Region
 
-Box = tuple[slice, ...]
 WHOLE_ABBREVIATION = "BS"
 
 
@@ -120,22 +120,12 @@ def crop(
     """
     outer = bounding_box(labels != 0)
     inner = bounding_box(np.isin(labels[outer], [region.index for region in regions]))
-    box = tuple(
+    x, y, z = (
         slice(a.start + b.start, a.start + b.stop) if b.stop else slice(0, 0)
         for a, b in zip(outer, inner, strict=True)
     )
-    of_box = affine.copy()
-    of_box[:3, 3] = apply_affine(affine, [axis.start for axis in box])
-    return labels[box], of_box
-
-
-def bounding_box(mask: NDArray[np.bool_]) -> Box:
-    """Find the smallest box around the true voxels of a mask, shape (X, Y, Z); empty if none."""
-    box = [slice(None)] * 3
-    for axis in range(3):
-        inside = np.flatnonzero(mask[tuple(box)].any(axis=tuple({0, 1, 2} - {axis})))
-        box[axis] = slice(inside[0], inside[-1] + 1) if inside.size else slice(0, 0)
-    return tuple(box)
+    box = x, y, z
+    return labels[box], affine_of_box(affine, box)
 
 
 def _measure(

@@ -32,10 +32,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from bids_app.engines.nnunet.inference import Inferred
+    from bids_app.geometry.boxes import Box
     from bids_app.io.images import Volume
     from bids_app.models.manifest import Model
     from bids_app.regions import Region
-    from bids_app.segmentation.types import Box, InferenceOptions, Report
+    from bids_app.segmentation.types import InferenceOptions, Report
 
 # Along z, y, x, around the centre of a brainstem: the longest are 80 mm long, and may be tilted.
 _BRAINSTEM_MM = (96.0, 80.0, 80.0)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-from nibabel.affines import apply_affine
+
+from bids_app.geometry.boxes import Box, affine_of_box
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from bids_app.io.images import Volume
     from bids_app.segmentation.canonical import FramePass
 
-Box = tuple[slice, slice, slice]
 Report = Callable[[str], object]
 
 
@@ -110,9 +110,7 @@ class Segmentation:
 
     def box_affine(self, affine: NDArray[np.float64]) -> NDArray[np.float64]:
         """Voxel indices of `box` to millimetres, from those of the volume; shape (4, 4) both."""
-        moved = affine.copy()
-        moved[:3, 3] = apply_affine(affine, [part.start for part in self.box])
-        return moved
+        return affine_of_box(affine, self.box)
 
     def whole_probabilities(self) -> NDArray[np.float32]:
         """Probabilities on the volume's whole grid, shape (K, X, Y, Z)."""
