@@ -73,7 +73,7 @@ def harmless_lines(setup: Setup, results: Mapping[Job, Result]) -> list[str]:
             ],
         )
 
-    versions = [setup.before, results] if setup.before else [results]
+    versions = setup.versions(results)
     same = all(
         np.array_equal(results[job(setup, h, title)].labels, results[job(setup, h)].labels)
         for h in setup.varied
@@ -110,7 +110,7 @@ def pairs_jobs(setup: Setup) -> list[Job]:
 def pairs_lines(setup: Setup, results: Mapping[Job, Result]) -> list[str]:
     """Return a table of the change between two simulated scans of one head."""
     titles = [scan.title for scan in simulated_scans()]
-    versions = [setup.before, results] if setup.before else [results]
+    versions = setup.versions(results)
     rows = []
     for title, kind in KINDS.items():
         for name in rows_of(kind, results):

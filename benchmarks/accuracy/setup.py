@@ -46,6 +46,10 @@ class Setup:
     folders: Folders
     before: Mapping[Job, Result] = field(default_factory=dict)
 
+    def versions(self, results: Mapping[Job, Result]) -> list[Mapping[Job, Result]]:
+        """List the results that a table shows side by side, those of this version last."""
+        return [self.before, results] if self.before else [results]
+
     @property
     def tests(self) -> list[str]:
         """Test heads with labels of version 1, including those with faulty labels."""

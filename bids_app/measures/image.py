@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from bids_app.regions import Region
     from bids_app.segmentation.types import Segmentation
 
+NO_SHAPE = RegionShape()
+
 
 @dataclass(frozen=True)
 class Measurements:
@@ -71,13 +73,15 @@ def measure(
     measures = measure_regions(segmentation.labels, volume.affine, regions, whole=whole)
     volumes, maps = _measured_maps(volume, segmentation, regions)
     volumes = (*volumes, sum(volumes[regions.index(part)] for part in whole))
-    shapes: Sequence[RegionShape] = [RegionShape()] * len(measures)
+    shapes: Sequence[RegionShape] = [NO_SHAPE] * len(measures)
     if maps is not None:
         shapes = measure_shape(maps, regions, whole)
     quality = measure_quality(volume, segmentation, regions, measures, maps)
     flags = find_flags(segmentation, measures, quality, thresholds)
     spread = segmentation.spread or [None] * len(measures)
-    rows = tuple(_row(*values) for values in zip(measures, volumes, shapes, spread, strict=True))
+    rows = tuple(
+        make_row(*values) for values in zip(measures, volumes, shapes, spread, strict=True)
+    )
     return Measurements(rows, quality, flags)
 
 
@@ -102,8 +106,11 @@ def _measured_maps(
     return sum_volumes(kept, affine), in_frame
 
 
-def _row(
-    region: RegionMeasure, volume_mm3: float, shape: RegionShape, spread: float | None
+def make_row(
+    region: RegionMeasure,
+    volume_mm3: float,
+    shape: RegionShape = NO_SHAPE,
+    spread: float | None = None,
 ) -> RegionVolume:
     """Make a row of the table of volumes; `spread` is relative to the volume."""
     x, y, z = region.centroid or (None, None, None)

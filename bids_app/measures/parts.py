@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bids_app.bids.results import RegionVolume
 from bids_app.geometry.frame import MIDDLE, to_grid
+from bids_app.measures.image import make_row
 from bids_app.measures.probabilities import near_largest, sum_volumes
 from bids_app.measures.volumes import measure_regions
 from bids_app.regions import MIDBRAIN, OF_MIDBRAIN, PEDUNCLES, TECTUM, TEGMENTUM, parts_map
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from bids_app.bids.results import RegionVolume
     from bids_app.io.images import Volume
     from bids_app.regions import Region
     from bids_app.segmentation.canonical import FramePass
@@ -75,17 +76,7 @@ def measure_parts(
     measures = measure_regions(labels, volume.affine, described)[: len(described)]
     return Parts(
         labels,
-        tuple(
-            RegionVolume.rounded(
-                index=found.index,
-                name=found.name,
-                abbreviation=found.abbreviation,
-                voxels=found.voxels,
-                volume_mm3=mm3,
-                label_volume_mm3=found.volume_mm3,
-            )
-            for found, mm3 in zip(measures, volumes, strict=True)
-        ),
+        tuple(make_row(found, mm3) for found, mm3 in zip(measures, volumes, strict=True)),
     )
 
 
